@@ -1,0 +1,41 @@
+# Warnings are errors, in gcc and clang alike; each hardening flag is asked of the compiler first.
+include(CheckCCompilerFlag)
+add_library(sundog_flags INTERFACE)
+target_include_directories(sundog_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
+target_compile_definitions(sundog_flags INTERFACE _GNU_SOURCE)
+target_compile_options(sundog_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+  -Wimplicit-fallthrough -Wformat=2 -Werror -fno-strict-aliasing
+  -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+
+function(sundog_flag FLAG)
+  string(MAKE_C_IDENTIFIER "HAVE${FLAG}" have)
+  check_c_compiler_flag(${FLAG} ${have})
+  if(${have})
+    target_compile_options(sundog_flags INTERFACE ${FLAG})
+  endif()
+endfunction()
+
+if(CMAKE_BUILD_TYPE STREQUAL Release)
+  foreach(flag -fstack-protector-strong -fstack-clash-protection -fcf-protection=full
+      -ftrivial-auto-var-init=zero -fno-delete-null-pointer-checks -fPIE)
+    sundog_flag(${flag})
+  endforeach()
+  target_compile_options(sundog_flags INTERFACE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+  target_link_options(sundog_flags INTERFACE -pie -Wl,-z,relro,-z,now,-z,noexecstack)
+endif()
+if(SUNDOG_SANITIZE)
+  target_compile_options(sundog_flags INTERFACE -fsanitize=${SUNDOG_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(sundog_flags INTERFACE -fsanitize=${SUNDOG_SANITIZE})
+endif()
+if(SUNDOG_FUZZ)
+  target_compile_options(sundog_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+  target_link_options(sundog_flags INTERFACE -fsanitize=address,undefined)
+endif()
+if(SUNDOG_COVERAGE)
+  target_compile_options(sundog_flags INTERFACE --coverage)
+  target_link_options(sundog_flags INTERFACE --coverage)
+endif()
+if(SUNDOG_MUTANTS)
+  target_compile_definitions(sundog_flags INTERFACE SUNDOG_MUTANTS=1)
+endif()

@@ -1,0 +1,26 @@
+# protobuf-c's output stays in the build tree: #include "proto/sundog/NAME.pb-c.h".
+file(GLOB protos CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/proto/sundog/*.proto)
+if(protos)
+  find_program(PROTOC_C protoc-c REQUIRED)
+  set(generated)
+  foreach(proto ${protos})
+    get_filename_component(name ${proto} NAME_WE)
+    set(out ${CMAKE_BINARY_DIR}/generated/proto/sundog/${name}.pb-c)
+    add_custom_command(OUTPUT ${out}.c ${out}.h
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/generated
+      COMMAND ${PROTOC_C} --proto_path=${CMAKE_SOURCE_DIR} --c_out=${CMAKE_BINARY_DIR}/generated ${proto}
+      DEPENDS ${proto})
+    list(APPEND generated ${out}.c ${out}.h)
+  endforeach()
+  add_library(proto_sundog STATIC ${generated})
+  target_include_directories(proto_sundog PUBLIC ${CMAKE_BINARY_DIR}/generated)
+  target_compile_options(proto_sundog PRIVATE -w)
+  set_property(GLOBAL APPEND PROPERTY SUNDOG_FOLDERS proto_sundog)
+  add_custom_target(proto_sundog_headers DEPENDS ${generated})
+  get_property(names GLOBAL PROPERTY SUNDOG_FOLDERS)
+  foreach(name ${names})
+    if(NOT name STREQUAL proto_sundog)
+      add_dependencies(${name} proto_sundog_headers)
+    endif()
+  endforeach()
+endif()
