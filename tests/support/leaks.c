@@ -1,4 +1,5 @@
-/* Criterion counts a leaking test as passed: every test's process ends with the leak check, whose finding fails it. */
+/* Criterion counts a leaking test as passed: every test's process ends with the leak check, whose text fails the program
+ * (tests/CMakeLists.txt). */
 #include <stdlib.h>
 #include <unistd.h>
 
