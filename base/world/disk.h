@@ -1,9 +1,9 @@
 /* The file system behind a vtable, so that a simulated disk can lose unsynced writes, tear them and fail.
  *
- * Calls block; any thread may use a disk, but one file belongs to one thread at a time except for pread, fdatasync and
- * sendfile, which may run beside appends of the owner. Errors are -E_… codes; errno stops here.
- * What survives a power cut (measured on ext4 and XFS): data after fdatasync or fsync of the file; a new file's name
- * after fsync of the file; renames and unlinks after disk_sync_dir of their folder. */
+ * Calls block; any thread may use a disk, but one file belongs to one thread at a time except for pread,
+ * fdatasync and sendfile, which may run beside appends of the owner. Errors are -E_… codes; errno stops here.
+ * What survives a power cut (measured on ext4 and XFS): data after fdatasync or fsync of the file; a new
+ * file's name after fsync of the file; renames and unlinks after disk_sync_dir of their folder. */
 #ifndef SUNDOG_BASE_WORLD_DISK_H
 #define SUNDOG_BASE_WORLD_DISK_H
 
@@ -57,7 +57,8 @@ struct disk_file {
 };
 
 /* `how` is of enum disk_open. On error `err` (may be NULL) says what failed, with the path. */
-static inline int disk_open(struct disk *d, const char *path, unsigned how, struct disk_file **out, struct err *err)
+static inline int disk_open(struct disk *d, const char *path, unsigned how, struct disk_file **out,
+                            struct err *err)
 {
     return d->ops->open(d, path, how, out, err);
 }
@@ -86,7 +87,8 @@ static inline ssize_t disk_pwrite(struct disk_file *f, const void *p, size_t n, 
     return f->disk->ops->pwritev(f, &v, 1, at);
 }
 
-/* An error here means that written data may be gone: the caller fences its log and never calls again for this file. */
+/* An error here means that written data may be gone: the caller fences its log and never calls again for this
+ * file. */
 static inline int disk_fdatasync(struct disk_file *f)
 {
     return f->disk->ops->fdatasync(f);
@@ -141,7 +143,8 @@ static inline int disk_sync_dir(struct disk *d, const char *path)
 }
 
 /* Names without "." and "..", in no order. */
-static inline int disk_list(struct disk *d, const char *path, void (*each)(void *arg, const char *name), void *arg)
+static inline int disk_list(struct disk *d, const char *path, void (*each)(void *arg, const char *name),
+                            void *arg)
 {
     return d->ops->list(d, path, each, arg);
 }

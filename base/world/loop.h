@@ -1,9 +1,10 @@
 /* One thread's event loop: time, timers, messages from other threads, and jobs that may block.
  *
  * Two implementations stand behind the vtable: libevent's (loop_posix.h) and the simulator's virtual time
- * (tests/support/sim). Code that decides never sees which. Everything is for the loop's own thread but loop_post.
- * A turn: wait for readiness, sample the clock once, run what is due (I/O, timers, messages), then the turn-end hooks:
- * a batch is persisted and flushed once per turn. Nothing runs a handler from inside another one's call. */
+ * (tests/support/sim). Code that decides never sees which. Everything is for the loop's own thread but
+ * loop_post. A turn: wait for readiness, sample the clock once, run what is due (I/O, timers, messages), then
+ * the turn-end hooks: a batch is persisted and flushed once per turn. Nothing runs a handler from inside
+ * another one's call. */
 #ifndef SUNDOG_BASE_WORLD_LOOP_H
 #define SUNDOG_BASE_WORLD_LOOP_H
 
@@ -30,9 +31,9 @@ struct loop_msg {
     void (*fn)(struct loop_msg *msg);
 };
 
-/* Work that may block: `run` on some other thread, then `done` on the loop. No bound on the queue but what callers keep
- * in flight: each caller states its own. `lane` picks a thread (lane modulo the number of threads): jobs of one lane
- * run in order, one at a time. */
+/* Work that may block: `run` on some other thread, then `done` on the loop. No bound on the queue but what
+ * callers keep in flight: each caller states its own. `lane` picks a thread (lane modulo the number of
+ * threads): jobs of one lane run in order, one at a time. */
 struct loop_job {
     struct list link;
     struct loop *loop;

@@ -1,8 +1,8 @@
-/* TCP as the daemons see it: listeners, connections, readiness. Bytes are read and written by the caller, into its own
- * memory: libevent (or the simulator) is asked for readiness only.
+/* TCP as the daemons see it: listeners, connections, readiness. Bytes are read and written by the caller,
+ * into its own memory: libevent (or the simulator) is asked for readiness only.
  *
- * Everything belongs to one loop and its thread. Callbacks come from the loop, never from inside a call of this API.
- * A handle's memory is given back by net_close; after it no callback comes. */
+ * Everything belongs to one loop and its thread. Callbacks come from the loop, never from inside a call of
+ * this API. A handle's memory is given back by net_close; after it no callback comes. */
 #ifndef SUNDOG_BASE_WORLD_NET_H
 #define SUNDOG_BASE_WORLD_NET_H
 
@@ -20,22 +20,25 @@ struct net_listener;
 enum net_want { NET_WANT_NONE = 0, NET_WANT_READ = 1, NET_WANT_WRITE = 2 };
 
 struct net_conn_events {
-    void (*connected)(void *arg);          /* outgoing only, once */
-    void (*readable)(void *arg);           /* while NET_WANT_READ */
-    void (*writable)(void *arg);           /* while NET_WANT_WRITE */
-    void (*failed)(void *arg, int code);   /* -E_…: connect failed; other errors show in read and write */
+    void (*connected)(void *arg);        /* outgoing only, once */
+    void (*readable)(void *arg);         /* while NET_WANT_READ */
+    void (*writable)(void *arg);         /* while NET_WANT_WRITE */
+    void (*failed)(void *arg, int code); /* -E_…: connect failed; other errors show in read and write */
 };
 
 #define NET_ADDRESS_MAX 64
 
 struct net_ops {
-    int (*listen)(struct net *n, const char *host, uint16_t port, void (*accepted)(void *arg, struct net_conn *c),
-                  void *arg, struct net_listener **out, struct err *err);
+    int (*listen)(struct net *n, const char *host, uint16_t port,
+                  void (*accepted)(void *arg, struct net_conn *c), void *arg, struct net_listener **out,
+                  struct err *err);
+    int (*share)(struct net *n, struct net_listener *other, void (*accepted)(void *arg, struct net_conn *c),
+                 void *arg, struct net_listener **out, struct err *err);
     uint16_t (*listener_port)(struct net_listener *l);
     void (*listener_pause)(struct net_listener *l, bool pause);
     void (*listener_close)(struct net_listener *l);
-    int (*connect)(struct net *n, const char *host, uint16_t port, const struct net_conn_events *events, void *arg,
-                   struct net_conn **out, struct err *err);
+    int (*connect)(struct net *n, const char *host, uint16_t port, const struct net_conn_events *events,
+                   void *arg, struct net_conn **out, struct err *err);
     void (*set_events)(struct net_conn *c, const struct net_conn_events *events, void *arg);
     void (*want)(struct net_conn *c, unsigned want);
     ssize_t (*read)(struct net_conn *c, void *p, size_t n);
@@ -57,13 +60,22 @@ struct net_listener {
     struct net *net;
 };
 
-/* Binds and listens; port 0 takes a free one (net_listener_port tells). Accepted connections have no events yet:
- * call net_conn_events, then net_want. At EMFILE the listener pauses itself for 100 ms and logs once. */
+/* Binds and listens; port 0 takes a free one (net_listener_port tells). Accepted connections have no events
+ * yet: call net_conn_events, then net_want. At EMFILE the listener pauses itself for 100 ms and logs once. */
 static inline int net_listen(struct net *n, const char *host, uint16_t port,
-                             void (*accepted)(void *arg, struct net_conn *c), void *arg, struct net_listener **out,
-                             struct err *err)
+                             void (*accepted)(void *arg, struct net_conn *c), void *arg,
+                             struct net_listener **out, struct err *err)
 {
     return n->ops->listen(n, host, port, accepted, arg, out, err);
+}
+
+/* The listening socket of another loop's listener, accepted from here too: how several shards serve one port.
+ * `other` must be open during the call; afterwards the two live on their own. */
+static inline int net_listen_share(struct net *n, struct net_listener *other,
+                                   void (*accepted)(void *arg, struct net_conn *c), void *arg,
+                                   struct net_listener **out, struct err *err)
+{
+    return n->ops->share(n, other, accepted, arg, out, err);
 }
 
 static inline uint16_t net_listener_port(struct net_listener *l)
@@ -83,8 +95,9 @@ static inline void net_listener_close(struct net_listener *l)
 }
 
 /* Starts a connection; names are resolved off the loop's thread. `connected` or `failed` follows. */
-static inline int net_connect(struct net *n, const char *host, uint16_t port, const struct net_conn_events *events,
-                              void *arg, struct net_conn **out, struct err *err)
+static inline int net_connect(struct net *n, const char *host, uint16_t port,
+                              const struct net_conn_events *events, void *arg, struct net_conn **out,
+                              struct err *err)
 {
     return n->ops->connect(n, host, port, events, arg, out, err);
 }
@@ -101,7 +114,8 @@ static inline void net_want(struct net_conn *c, unsigned want)
     c->net->ops->want(c, want);
 }
 
-/* Bytes moved; 0 from net_read is the peer's end; -E_AGAIN: not now; -E_CLOSED, -E_IO: the connection is dead. */
+/* Bytes moved; 0 from net_read is the peer's end; -E_AGAIN: not now; -E_CLOSED, -E_IO: the connection is
+ * dead. */
 static inline ssize_t net_read(struct net_conn *c, void *p, size_t n)
 {
     return c->net->ops->read(c, p, n);

@@ -1,0 +1,26 @@
+/* struct net on sockets: non-blocking, TCP_NODELAY, every read, writev and sendfile one system call of the
+ * caller. One per loop, used on its thread. At EMFILE a listener answers one waiting client through a spare
+ * descriptor (by closing it), pauses 100 ms and complains once. */
+#ifndef SUNDOG_BASE_WORLD_NET_POSIX_H
+#define SUNDOG_BASE_WORLD_NET_POSIX_H
+
+#include "base/world/loop_posix.h"
+#include "base/world/net.h"
+
+#define NET_BACKLOG          1024
+#define NET_ACCEPTS_PER_TURN 64
+#define NET_EMFILE_PAUSE_MS  100
+#define NET_ADDRESSES_MAX    8 /* of one name, tried in turn */
+
+struct net_posix_options {
+    /* Told of what is not any call's error (no descriptors left); may be NULL. */
+    void (*complain)(void *arg, const char *text);
+    void *arg;
+};
+
+int net_posix_create(struct loop_posix *l, const struct net_posix_options *o, struct net **out,
+                     struct err *err);
+/* Every connection and listener must be closed before. */
+void net_posix_destroy(struct net *n);
+
+#endif
