@@ -4,8 +4,7 @@
  *     log_warn("mirror.flow", "source unreachable flow=%s retry_ms=%d", name, delay_ms);
  *
  * text: 2026-11-21T04:28:56.123Z WARN mirror.flow: source unreachable flow=east->west retry_ms=500
- * json: {"time":"2026-11-21T04:28:56.123Z","level":"warn","area":"mirror.flow","msg":"source unreachable
- * flow=…"}
+ * json: {"time":"2026-11-21T04:28:56.123Z","level":"warn","area":"mirror.flow","msg":"source unreachable …"}
  *
  * What repeats is said once and counted: a call site that says the same text again within LOG_REPEAT_MS stays
  * silent, and one that says more than LOG_BURST different things in LOG_BURST_MS too; the next line of that

@@ -14,8 +14,7 @@
  *
  *     m = metrics_create(rows, BROKER_METRICS, shards);
  *     c = metrics_cell(m, shard, M_sundog_broker_requests_total, "Produce");   (once, kept)
- *     metric_add(c, 1);                                                        (hot path: one relaxed atomic
- * add)
+ *     metric_add(c, 1);                                                        (hot path: a relaxed atomic)
  *
  * A cell belongs to one (metric, label values) of one shard; the writer of a page sums over shards. Label
  * values come in the order of the row's comma separated label names. A metric has at most METRIC_SERIES_MAX

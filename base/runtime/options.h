@@ -1,9 +1,14 @@
 /* Options as rows: one row gives name, type, default, bounds, unit, reloadability and a sentence. The parser,
  * --help, the documentation and the check of conf/ all walk the same table.
  *
- *     broker/options.def:  OPTION("log.segment.bytes", INT, log_segment_bytes, "1073741824", 14, INT32_MAX,
- * "bytes", FIXED, "The size at which a segment is closed.") struct broker_options { #define OPTION
- * OPTION_FIELD #include "broker/options.def" #undef OPTION
+ *     broker/options.def:
+ *     OPTION("log.segment.bytes", INT, log_segment_bytes, "1073741824", 14, INT32_MAX, "bytes", FIXED,
+ *            "The size at which a segment is closed.")
+ *
+ *     struct broker_options {
+ *     #define OPTION OPTION_FIELD
+ *     #include "broker/options.def"
+ *     #undef OPTION
  *     };
  *     static const struct option_row rows[] = {
  *     #define OPTION(...) OPTION_ROW(struct broker_options, __VA_ARGS__)
@@ -16,14 +21,14 @@
  * FIXED or RELOADABLE; help. min and max bound numbers, and the length of a STRING or LIST (in entries); for
  * both 0 the value is not bounded. For STRING and LIST `unit` may name the values allowed: "text|json".
  *
- * TYPE     field             text
- * BOOL     bool              true, false
- * INT      int32_t           decimal
- * LONG     int64_t           decimal
- * DOUBLE   double            decimal
- * STRING   char *            NULL when not set and without a default
+ * TYPE     field               text
+ * BOOL     bool                true, false
+ * INT      int32_t             decimal
+ * LONG     int64_t             decimal
+ * DOUBLE   double              decimal
+ * STRING   char *              NULL when not set and without a default
  * LIST     struct option_list  comma separated, white space dropped
- * PASSWORD char *            as STRING, never printed */
+ * PASSWORD char *              as STRING, never printed */
 #ifndef SUNDOG_BASE_RUNTIME_OPTIONS_H
 #define SUNDOG_BASE_RUNTIME_OPTIONS_H
 

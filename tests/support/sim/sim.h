@@ -2,10 +2,12 @@
  * and clock, in virtual time; everything that happens comes from one seed.
  *
  *     struct sim *s = sim_create(&(struct sim_options){.seed = 42});
- *     struct sim_node *b = sim_node_add(s, &(struct sim_node_options){.name = "b1", .boot = boot_broker, .arg
- * = &conf}); sim_start(b); assert(sim_run_until(s, sim_now_us(s) + 10 * SIM_SECOND, all_records_arrived,
- * &check) == SIM_TRUE); sim_power_cut(b); sim_start(b);        (the boot function again, on what the disk has
- * kept) sim_destroy(s);
+ *     struct sim_node *b = sim_node_add(s, &(struct sim_node_options){.name = "b1", .boot = boot_broker});
+ *     sim_start(b);
+ *     assert(sim_run_until(s, sim_now_us(s) + 10 * SIM_SECOND, all_records_arrived, &check) == SIM_TRUE);
+ *     sim_power_cut(b);
+ *     sim_start(b);        (the boot function again, on what the disk has kept)
+ *     sim_destroy(s);
  *
  * The node's program is what `boot` builds on sim_node_loop/net/disk; it runs in turns exactly as on
  * loop_posix: ready sockets, due timers, messages and finished jobs, turn-end hooks. loop_job's `run` is
