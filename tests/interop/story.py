@@ -1,0 +1,193 @@
+"""The main job on real input: two sites, both directions, every codec, three hops, a group that moves and comes back."""
+import os, random, subprocess, sys, time
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from records import end_offsets, partitions, read_topic, same
+from site_rig import Rig, run_cases, wait
+
+MEGABYTES = int(os.environ.get('SUNDOG_STORY_MB', '50'))
+
+
+def text_lines(megabytes):
+    """Package descriptions, repeated until long enough: real text, one keyed record a line."""
+    out = subprocess.run(['apt-cache', 'dumpavail'], capture_output=True).stdout
+    if len(out) < 1000:
+        out = ''.join(open(os.path.join(d, f), errors='replace').read() for d, _, fs in os.walk('/usr/share/common-licenses') for f in fs).encode()
+    lines = [l for l in out.split(b'\n') if l and b'|' not in l]
+    total, n = 0, 0
+    while total < megabytes * 1_000_000:
+        line = lines[n % len(lines)]
+        yield b'%d|%d %s' % (n % 997, n, line)
+        total += len(line) + 12
+        n += 1
+
+
+def kcat(*args, data=None, timeout=300):
+    r = subprocess.run(['kcat', *args], input=data, capture_output=True, timeout=timeout)
+    assert r.returncode == 0, f'kcat {args}: {r.stderr.decode()[:500]}'
+    return r.stdout
+
+
+def wait_same(rig, source, target, topic, remote=None, seconds=180):
+    remote = remote or f'{source}.{topic}'
+    want = end_offsets(rig.bootstrap(source), topic)
+
+    def probe():
+        return end_offsets(rig.bootstrap(target), remote) == want or None
+    wait(f'{remote} at {target} as long as {topic} at {source}', seconds, probe, 0.2)
+    a, b = read_topic(rig.bootstrap(source), topic), read_topic(rig.bootstrap(target), remote)
+    same(a, b, remote)
+    return a
+
+
+def make(rig, site, topic, n, **config):
+    for f in AdminClient({'bootstrap.servers': rig.bootstrap(site)}).create_topics([NewTopic(topic, n, 1, config=config)]).values():
+        f.result(20)
+
+
+def a_large_file_crosses_in_both_directions():
+    with Rig() as rig:
+        rig.start()
+        make(rig, 'east', 'packages', 4), make(rig, 'west', 'archive', 3)
+        lines = list(text_lines(MEGABYTES))
+        data = b'\n'.join(lines) + b'\n'
+        jobs = [subprocess.Popen(['kcat', '-P', '-b', rig.bootstrap(s), '-t', t, '-K', '|', '-H', 'origin=' + s, '-H', 'empty='],
+                                 stdin=subprocess.PIPE) for s, t in (('east', 'packages'), ('west', 'archive'))]
+        import threading
+        feeders = [threading.Thread(target=lambda j=j: (j.stdin.write(data), j.stdin.close())) for j in jobs]
+        for f in feeders: f.start()
+        for f in feeders: f.join()
+        for j in jobs: assert j.wait(300) == 0
+        for s, t, topic in (('east', 'west', 'packages'), ('west', 'east', 'archive')):
+            log = wait_same(rig, s, t, topic)
+            got = sorted(r.key + b'|' + r.value for p in log.values() for r in p)
+            assert got == sorted(lines), f'{topic}: {len(got)} records for {len(lines)} lines'
+        for site in ('east', 'west'):
+            bad = [t for t in AdminClient({'bootstrap.servers': rig.bootstrap(site)}).list_topics(timeout=10).topics
+                   if 'packages' in t and t.count('east') > 1 or t.startswith(f'{site}.')]
+            assert not bad, f'a record crossed twice: {site} has {bad}'
+        print(f'{len(lines)} records of {len(data) / 1e6:.0f} MB each way')
+
+
+def every_codec_and_every_size():
+    with Rig(flows=['east->west']) as rig:
+        rig.start()
+        rng = random.Random(7)
+        for codec in ('none', 'gzip', 'snappy', 'lz4', 'zstd'):
+            topic = f'sizes-{codec}'
+            make(rig, 'east', topic, 2)
+            p = Producer({'bootstrap.servers': rig.bootstrap('east'), 'compression.type': codec, 'message.max.bytes': 1048588, 'linger.ms': 20})
+            for n in [0, 1, 2, 127, 128, 16383, 16384, 100_000, 1_000_000] + [rng.randrange(5000) for _ in range(300)]:
+                half = n // 2
+                value = rng.randbytes(half) + b'text ' * ((n - half) // 5 + 1)
+                for key, v in ((b'', value[:n]), (None, value[:n]), (b'k%d' % (n % 7), value[:n])):
+                    while True:
+                        try:
+                            p.produce(topic, v, key, timestamp=1_600_000_000_000 + n, headers=[('h', b''), ('h', None), ('n', b'%d' % n)])
+                            break
+                        except BufferError: p.poll(0.1)
+            p.produce(topic, None, b'tombstone')
+            assert p.flush(60) == 0
+            wait_same(rig, 'east', 'west', topic)
+
+
+def three_hops_are_named_hop_by_hop():
+    """east -> west -> north -> east: prefixes pile up, and no topic returns to a site it has been at."""
+    with Rig(sites=('east', 'west', 'north'), flows=['east->west', 'west->north', 'north->east']) as rig:
+        rig.start()
+        make(rig, 'east', 'orders', 1)
+        p = Producer({'bootstrap.servers': rig.bootstrap('east')})
+        for i in range(100): p.produce('orders', b'v%d' % i, b'k')
+        p.flush(30)
+        wait('west.east.orders at north', 60, lambda: partitions(rig.bootstrap('north'), 'west.east.orders'))
+        wait_same(rig, 'east', 'north', 'orders', 'west.east.orders')
+        time.sleep(4)
+        topics = AdminClient({'bootstrap.servers': rig.bootstrap('east')}).list_topics(timeout=10).topics
+        assert not [t for t in topics if t.endswith('east.orders')], sorted(topics)
+
+
+def consume(bootstrap, group, topic, n, timeout=60):
+    """Reads exactly n records in the group and commits behind them: their (partition, offset, value)."""
+    c = Consumer({'bootstrap.servers': bootstrap, 'group.id': group, 'enable.auto.commit': False, 'auto.offset.reset': 'error',
+                  'session.timeout.ms': 6000})
+    c.subscribe([topic])
+    out, at, end = [], {}, time.monotonic() + timeout
+    while len(out) < n:
+        assert time.monotonic() < end, f'group {group} read {len(out)} of {n} from {topic} in {timeout} s'
+        m = c.poll(0.2)
+        if m is None: continue
+        if m.error():
+            if m.error().code() in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART): continue
+            raise AssertionError(str(m.error()))
+        out.append((m.partition(), m.offset(), m.value()))
+        at[m.partition()] = m.offset() + 1
+    c.commit(offsets=[TopicPartition(topic, p, o) for p, o in at.items()], asynchronous=False)
+    c.close()
+    return out
+
+
+def synced(rig, mirror_file, group, want, seconds=30):
+    """Waits until the mirror's own account says that the group's offsets were translated as of `want` {partition: offset}."""
+    def probe():
+        rows = rig.cli_json('-c', mirror_file, 'translate', '--group', group, check=False)
+        have = {r['partition']: r['source_offset'] for r in rows.get('partitions', []) if r.get('source_topic') == 'orders'}
+        return all(have.get(p) == o for p, o in want.items()) or None
+    wait(f'group {group} followed up to {want}', seconds, probe, 0.3)
+
+
+def a_group_fails_over_and_back_at_exact_offsets():
+    with Rig() as rig:
+        rig.start()
+        make(rig, 'east', 'orders', 3)
+        p = Producer({'bootstrap.servers': rig.bootstrap('east'), 'linger.ms': 5})
+        for i in range(30_000): p.produce('orders', b'%d' % i, b'k%d' % (i % 100))
+        assert p.flush(60) == 0
+        c = Consumer({'bootstrap.servers': rig.bootstrap('east'), 'group.id': 'shop'})
+        c.commit(offsets=[TopicPartition('orders', q, 0) for q in range(3)], asynchronous=False)
+        c.close()
+        first = consume(rig.bootstrap('east'), 'shop', 'orders', 11_000)
+        committed = {}
+        for q, o, _ in first: committed[q] = max(committed.get(q, 0), o + 1)
+        wait_same(rig, 'east', 'west', 'orders')
+        synced(rig, 'west-mirror.properties', 'shop', committed)
+        rig.brokers['east'].kill()
+        moved = rig.cli_json('-c', 'west-mirror.properties', 'failover', '--to', 'west', '--group', 'shop')
+        assert sum(x.get('reread', 0) for x in moved['partitions']) == 0, moved
+        second = consume(rig.bootstrap('west'), 'shop', 'east.orders', 9_000)
+        values = [v for _, _, v in first + second]
+        assert len(values) == len(set(values)), 'a record was read again after the failover'
+        rig.brokers['east'].start()
+        back = rig.cli_json('-c', 'west-mirror.properties', 'failback', '--to', 'east', '--group', 'shop', '--partial')
+        assert back['partitions'], back
+        third = consume(rig.bootstrap('east'), 'shop', 'orders', 10_000)
+        values = sorted(int(v) for _, _, v in first + second + third)
+        assert values == list(range(30_000)), f'{len(values)} read, {len(set(values))} different, of 30000'
+
+
+def a_stranger_writes_into_a_mirrored_topic():
+    with Rig(flows=['east->west']) as rig:
+        rig.start()
+        make(rig, 'east', 'orders', 1)
+        p = Producer({'bootstrap.servers': rig.bootstrap('east')})
+        for i in range(500): p.produce('orders', b'%d' % i)
+        p.flush(30)
+        wait('first half mirrored', 30, lambda: end_offsets(rig.bootstrap('west'), 'east.orders').get(0) == 500)
+        s = Producer({'bootstrap.servers': rig.bootstrap('west')})
+        for i in range(5): s.produce('east.orders', b'stranger')
+        s.flush(30)
+        for i in range(500, 1000): p.produce('orders', b'%d' % i)
+        p.flush(30)
+        wait('second half mirrored', 30, lambda: end_offsets(rig.bootstrap('west'), 'east.orders').get(0) == 1005)
+        log = read_topic(rig.bootstrap('west'), 'east.orders')[0]
+        assert [r.value for r in log if r.value != b'stranger'] == [b'%d' % i for i in range(1000)]
+        place = {r.value: r.offset for r in log}
+        for n in (0, 250, 499, 500, 731, 999):
+            t = rig.cli_json('translate', '--store', 'west-mirror.store', '--flow', 'east->west', '--topic', 'orders', '--partition', '0', '--offset', str(n))
+            assert t['offset'] in (place[b'%d' % n], 500 if n == 500 else -1), (n, t, place[b'%d' % n])
+        assert 'stranger' in open(rig.mirrors['west'].log).read() or 'foreign' in open(rig.mirrors['west'].log).read()
+
+
+if __name__ == '__main__':
+    sys.exit(run_cases([a_large_file_crosses_in_both_directions, every_codec_and_every_size, three_hops_are_named_hop_by_hop,
+                        a_group_fails_over_and_back_at_exact_offsets, a_stranger_writes_into_a_mirrored_topic], sys.argv[1:]))

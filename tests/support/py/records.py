@@ -1,0 +1,126 @@
+"""Records that tell by themselves who wrote them, and the comparison of two logs: what chaos and interop tests check.
+
+A payload is `writer:sequence:padding` with a CRC32 over key and text; a reader alone can name writer and sequence."""
+import collections, time, zlib
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+Record = collections.namedtuple('Record', 'offset timestamp key value headers')
+
+
+def payload(writer, sequence, key, size):
+    body = f'{writer}:{sequence}:'.ljust(size, 'x')
+    return f'{body}:{zlib.crc32(key + body.encode()):08x}'.encode()
+
+
+def parse(key, value):
+    """(writer, sequence); AssertionError when key and value do not belong together."""
+    text = value.decode()
+    body, crc = text.rsplit(':', 1)
+    assert zlib.crc32((key or b'') + body.encode()) == int(crc, 16), f'payload damaged: {text[:60]}'
+    writer, sequence, _ = body.split(':', 2)
+    return writer, int(sequence)
+
+
+def partitions(bootstrap, topic, timeout=10):
+    md = AdminClient({'bootstrap.servers': bootstrap}).list_topics(topic, timeout=timeout)
+    t = md.topics.get(topic)
+    return sorted(t.partitions) if t and t.error is None else []
+
+
+def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_committed'):
+    """The whole partition from its log start to its end at the time of the call."""
+    c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-reader', 'enable.auto.commit': False,
+                  'auto.offset.reset': 'error', 'isolation.level': isolation, 'check.crcs': True,
+                  'enable.partition.eof': True, 'fetch.wait.max.ms': 50})
+    try:
+        low, high = c.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
+        c.assign([TopicPartition(topic, partition, low)])
+        out, end = [], time.monotonic() + timeout
+        at = low
+        while at < high:
+            assert time.monotonic() < end, f'{topic}-{partition}: read up to {at} of {high} in {timeout} s'
+            for m in c.consume(10000, 0.2):
+                if m.error():
+                    if m.error().code() == KafkaError._PARTITION_EOF:
+                        at = max(at, m.offset())
+                        continue
+                    raise AssertionError(f'{topic}-{partition}: {m.error()}')
+                if m.offset() >= high:
+                    at = high
+                    break
+                at = m.offset() + 1
+                out.append(Record(m.offset(), m.timestamp()[1], m.key(), m.value(), tuple(m.headers() or ())))
+        return out
+    finally:
+        c.close()
+
+
+def read_topic(bootstrap, topic, timeout=120):
+    return {p: read_partition(bootstrap, topic, p, timeout) for p in partitions(bootstrap, topic)}
+
+
+def end_offsets(bootstrap, topic, timeout=10):
+    c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-ends'})
+    try:
+        return {p: c.get_watermark_offsets(TopicPartition(topic, p), timeout=timeout)[1] for p in partitions(bootstrap, topic)}
+    finally:
+        c.close()
+
+
+def same(source, target, what):
+    """Both are {partition: [Record]}: equal content, order, timestamps and headers, partition by partition."""
+    assert sorted(source) == sorted(target), f'{what}: partitions {sorted(source)} and {sorted(target)}'
+    for p in source:
+        a, b = source[p], target[p]
+        for i, (x, y) in enumerate(zip(a, b)):
+            assert x[1:] == y[1:], f'{what}-{p}: record {i}: source offset {x.offset} {str(x[1:])[:150]}, target offset {y.offset} {str(y[1:])[:150]}'
+        assert len(a) == len(b), f'{what}-{p}: {len(a)} records at the source, {len(b)} at the target'
+
+
+class Load:
+    """An idempotent producer in this process: keyed records until stopped; remembers what was acknowledged."""
+
+    def __init__(self, bootstrap, topic, writer, size=200, config=None):
+        self.topic, self.writer, self.size = topic, writer, size
+        self.sent, self.acked, self.failed = 0, set(), collections.Counter()
+        self.p = Producer({'bootstrap.servers': bootstrap, 'enable.idempotence': True, 'acks': 'all', 'linger.ms': 5,
+                           'message.timeout.ms': 120000, 'queue.buffering.max.messages': 200000,
+                           'retry.backoff.ms': 50, 'reconnect.backoff.max.ms': 500, 'log_level': 2, **(config or {})})
+
+    def send(self, n, keys=50):
+        for _ in range(n):
+            seq = self.sent
+            key = f'k{seq % keys}'.encode()
+            value = payload(self.writer, seq, key, self.size)
+            while True:
+                try:
+                    self.p.produce(self.topic, value, key, headers=[('w', self.writer.encode()), ('n', None)],
+                                   on_delivery=lambda e, m, s=seq: self.acked.add(s) if e is None else self.failed.update([str(e)]))
+                    break
+                except BufferError:
+                    self.p.poll(0.05)
+            self.sent += 1
+        self.p.poll(0)
+
+    def flush(self, timeout=60):
+        left = self.p.flush(timeout)
+        assert left == 0, f'{left} records not acknowledged within {timeout} s'
+
+
+def check_log(log, acked, writer, what):
+    """K1, K2, K4, K8 for one writer: every acknowledged record once, each key's records in the order of sending."""
+    seen, last = set(), {}
+    for p, records in log.items():
+        for r in records:
+            w, seq = parse(r.key, r.value)
+            if w != writer:
+                continue
+            assert seq not in seen, f'{what}: record {seq} of {w} twice (again at {p}:{r.offset})'
+            seen.add(seq)
+            assert last.get(r.key, -1) < seq, f'{what}: key {r.key}: {seq} after {last[r.key]}'
+            last[r.key] = seq
+    lost = acked - seen
+    assert not lost, f'{what}: {len(lost)} acknowledged records of {writer} lost, first {sorted(lost)[:5]}'
+    return seen

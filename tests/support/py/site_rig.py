@@ -1,0 +1,218 @@
+"""Two sites on loopback for interop and chaos tests: brokers, mirrors, ports, kills. Nothing here is a mock.
+
+Everything lives in one temporary directory; processes die with this one (PR_SET_PDEATHSIG) and are ended by pid."""
+import ctypes, json, os, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
+
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..', '..'))
+BIN = os.environ.get('SUNDOG_BIN', os.path.join(TOP, 'build', 'release', 'bin'))
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent():
+    os.setsid()
+    _libc.prctl(1, signal.SIGKILL)
+
+
+def free_port():
+    """A port below the ephemeral range that nobody listens on now; the caller retries when it loses the race."""
+    for _ in range(200):
+        port = random.randint(20000, 32767)
+        with socket.socket() as s:
+            try:
+                s.bind(('127.0.0.1', port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError('no free port between 20000 and 32767')
+
+
+def wait(what, seconds, probe, every=0.05):
+    """Polls until probe() is true; what is waited for stands in the error."""
+    end = time.monotonic() + seconds
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = probe()
+            if value:
+                return value
+            last = value
+        except Exception as e:
+            last = e
+        time.sleep(every)
+    raise AssertionError(f'not within {seconds} s: {what} (last: {last!r})')
+
+
+class Daemon:
+    """A child process with a configuration file, a log and a pid."""
+
+    def __init__(self, rig, name, program, args, admin):
+        self.rig, self.name, self.program, self.args, self.admin = rig, name, program, args, admin
+        self.log = os.path.join(rig.dir, name + '.log')
+        self.proc = None
+
+    def start(self, ready=True, seconds=15, extra=(), env=None):
+        assert self.proc is None, self.name
+        with open(self.log, 'ab') as log:
+            self.proc = subprocess.Popen([os.path.join(BIN, self.program), *self.args, *extra], stdin=subprocess.DEVNULL,
+                                         stdout=log, stderr=log, preexec_fn=die_with_parent, cwd=self.rig.dir,
+                                         env={**os.environ, **(env or {})})
+        if ready:
+            self.wait_healthy(seconds)
+        return self
+
+    def http(self, path, timeout=5):
+        try:
+            with urllib.request.urlopen(f'http://127.0.0.1:{self.admin}{path}', timeout=timeout) as r:
+                return r.status, r.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+
+    def status(self):
+        return json.loads(self.http('/status')[1])
+
+    def wait_healthy(self, seconds=15):
+        def probe():
+            if self.proc.poll() is not None:
+                raise AssertionError(f'{self.name} ended with {self.proc.returncode}: {self.tail()}')
+            return self.http('/healthz')[0] == 200
+        wait(f'{self.name} healthy', seconds, probe, 0.02)
+
+    def tail(self, n=5):
+        with open(self.log, errors='replace') as f:
+            return ''.join(f.readlines()[-n:])
+
+    def signal(self, sig):
+        os.kill(self.proc.pid, sig)
+
+    def kill(self):
+        if self.proc:
+            self.proc.kill()
+            self.proc.wait()
+            self.proc = None
+
+    def stop(self, seconds=12):
+        """TERM; the exit code. More than `seconds` is a failure."""
+        if not self.proc:
+            return None
+        self.proc.terminate()
+        try:
+            code = self.proc.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f'{self.name} did not stop within {seconds} s')
+        self.proc = None
+        return code
+
+    @property
+    def running(self):
+        return self.proc is not None and self.proc.poll() is None
+
+
+class Rig:
+    """`sites` brokers and a mirror at each that pulls from all others."""
+
+    def __init__(self, sites=('east', 'west'), broker=None, mirror=None, flows=None, dir=None, bootstrap=None):
+        self.dir = dir or tempfile.mkdtemp(prefix='sundog-test-')
+        self.keep = dir is not None
+        self.sites = list(sites)
+        self.brokers, self.mirrors, self.port = {}, {}, {}
+        for s in self.sites:
+            self.port[s], admin = free_port(), free_port()
+            if bootstrap and s in bootstrap:
+                self.port[s] = int(bootstrap[s].split(':')[1])
+                continue
+            self.write(f'{s}.broker.properties', {
+                'listeners': f'PLAINTEXT://127.0.0.1:{self.port[s]}', 'log.dirs': os.path.join(self.dir, s, 'data'),
+                'sundog.admin.listener': f'127.0.0.1:{admin}', 'group.initial.rebalance.delay.ms': 0,
+                'offsets.topic.num.partitions': 5, **(broker or {})})
+            self.brokers[s] = Daemon(self, f'{s}-broker', 'sundog-broker', [f'{s}.broker.properties'], admin)
+        for t in self.sites:
+            self.mirrors[t] = self.mirror_at(t, f'{t}-mirror', mirror, flows)
+
+    def mirror_at(self, target, name, options=None, flows=None):
+        admin = free_port()
+        keys = {'clusters': ', '.join(self.sites)}
+        for s in self.sites:
+            keys[f'{s}.bootstrap.servers'] = f'127.0.0.1:{self.port[s]}'
+        for s in self.sites:
+            if s != target and (flows is None or f'{s}->{target}' in flows):
+                keys[f'{s}->{target}.enabled'] = 'true'
+        keys.update({
+            'topics': '.*', 'groups': '.*', 'replication.factor': 1, 'sync.group.offsets.enabled': 'true',
+            'checkpoints.topic.replication.factor': 1, 'heartbeats.topic.replication.factor': 1,
+            'offset-syncs.topic.replication.factor': 1, 'refresh.topics.interval.seconds': 1,
+            'refresh.groups.interval.seconds': 1, 'emit.checkpoints.interval.seconds': 1,
+            'sync.group.offsets.interval.seconds': 1, 'sync.topic.configs.interval.seconds': 5,
+            'sundog.store.dir': os.path.join(self.dir, name + '.store'), 'sundog.admin.listener': f'127.0.0.1:{admin}',
+            **(options or {})})
+        self.write(f'{name}.properties', keys)
+        return Daemon(self, name, 'sundog-mirror', [f'{name}.properties', '--clusters', target], admin)
+
+    def write(self, name, keys):
+        with open(os.path.join(self.dir, name), 'w') as f:
+            f.writelines(f'{k} = {v}\n' for k, v in keys.items())
+
+    def bootstrap(self, site):
+        return f'127.0.0.1:{self.port[site]}'
+
+    def start(self):
+        for b in self.brokers.values():
+            b.start()
+        for m in self.mirrors.values():
+            m.start()
+        return self
+
+    def cli(self, *args, check=True, timeout=60):
+        r = subprocess.run([os.path.join(BIN, 'sundog'), *args], cwd=self.dir, stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, timeout=timeout)
+        if check and r.returncode:
+            raise AssertionError(f'sundog {" ".join(args)}: exit {r.returncode}: {r.stderr or r.stdout}')
+        return r
+
+    def cli_json(self, *args, **kw):
+        return json.loads(self.cli(*args, '--json', **kw).stdout)
+
+    def daemons(self):
+        return [*self.brokers.values(), *self.mirrors.values()]
+
+    def close(self, failed=False):
+        for d in self.daemons():
+            if d.running:
+                try:
+                    d.signal(signal.SIGCONT)
+                except ProcessLookupError:
+                    pass
+                d.kill()
+        if failed:
+            for d in self.daemons():
+                if os.path.exists(d.log):
+                    sys.stderr.write(f'--- {d.name}\n{d.tail(15)}')
+            sys.stderr.write(f'files kept in {self.dir}\n')
+        elif not self.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.close(failed=kind is not None)
+
+
+def run_cases(cases, wanted=()):
+    """Runs functions one after another, prints a line each and the closing counts; returns the exit status."""
+    passed = failed = 0
+    for case in cases:
+        if wanted and case.__name__ not in wanted:
+            continue
+        start = time.monotonic()
+        try:
+            case()
+            passed += 1
+            print(f'ok      {case.__name__} ({time.monotonic() - start:.1f} s)', flush=True)
+        except Exception as e:
+            import traceback
+            failed += 1
+            traceback.print_exc()
+            print(f'FAILED  {case.__name__}: {e} ({time.monotonic() - start:.1f} s)', flush=True)
+    print(f'{passed} passed, {failed} failed')
+    return 1 if failed or not passed else 0
