@@ -91,10 +91,9 @@ static int64_t number_get(enum kp_kind kind, const void *from)
     }
 }
 
-/* Rows say 0 for strings and lists; what may be null and is tagged starts as null. */
 static bool null_by_default(const struct kp_field *f)
 {
-    return f->tag != KP_NO_TAG && f->nullable_since != KP_NON_NULL;
+    return f->dflt == KP_NIL;
 }
 
 void kp_field_default(const struct kp_field *f, void *body)

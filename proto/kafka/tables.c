@@ -7,6 +7,7 @@
 #define NON_NULL KP_NON_NULL
 #define NO_TAG   KP_NO_TAG
 #define NEVER    KP_NEVER
+#define NIL      KP_NIL
 
 /* clang-format off */
 /* Each table ends with an empty row, which fields_n does not count: a structure without members has rows too. */
@@ -22,12 +23,12 @@
     .tag = (tagged), .at = offsetof(struct kp_##owner, member)
 #define FIELD(owner, k, member, since, until, null_since, tag, value) \
     {ROW(owner, KP_##k, KP_##k, member, since, until, null_since, tag), .dflt = (value)},
-#define LIST(owner, k, member, since, until, null_since, tag) \
+#define LIST(owner, k, member, since, until, null_since, tag, value) \
     {ROW(owner, KP_LIST, KP_##k, member, since, until, null_since, tag), \
-     .count_at = offsetof(struct kp_##owner, member##_n)},
-#define ARRAY(owner, of, member, since, until, null_since, tag) \
+     .count_at = offsetof(struct kp_##owner, member##_n), .dflt = (value)},
+#define ARRAY(owner, of, member, since, until, null_since, tag, value) \
     {ROW(owner, KP_ARRAY, KP_ARRAY, member, since, until, null_since, tag), \
-     .count_at = offsetof(struct kp_##owner, member##_n), .child = &of##_struct},
+     .count_at = offsetof(struct kp_##owner, member##_n), .child = &of##_struct, .dflt = (value)},
 #define NEST(owner, of, member, since, until, null_since, tag) \
     {ROW(owner, KP_NEST, KP_NEST, member, since, until, null_since, tag), .child = &of##_struct},
 #define NEST_NULLABLE(owner, of, member, since, until, null_since, tag) \

@@ -55,6 +55,7 @@ enum kp_kind {
 #define KP_NON_NULL INT16_MAX
 #define KP_NO_TAG   (-1)
 #define KP_NEVER    INT16_MAX
+#define KP_NIL      INT64_MIN /* rows write NIL */
 
 struct kp_struct;
 
@@ -65,7 +66,7 @@ struct kp_field {
     int16_t since, until;     /* versions in which it is on the wire */
     int16_t nullable_since;   /* KP_NON_NULL: never */
     int16_t tag;              /* KP_NO_TAG: in line */
-    int64_t dflt;             /* numbers; strings and arrays default to null where tagged and nullable, else empty */
+    int64_t dflt;             /* of numbers; strings, lists and arrays: KP_NIL for null, else empty; the others: null */
     size_t at, count_at;      /* offsetof the member, and of member_n */
     const struct kp_struct *child;
 };
@@ -107,8 +108,8 @@ struct kp_api {
 #define END(owner)   };
 #define EMPTY(owner) uint8_t unused;
 #define FIELD(owner, kind, member, since, until, null_since, tag, dflt)   KP_CTYPE_##kind member;
-#define LIST(owner, kind, member, since, until, null_since, tag)          KP_CTYPE_##kind *member; int32_t member##_n;
-#define ARRAY(owner, of, member, since, until, null_since, tag)           struct kp_##of *member; int32_t member##_n;
+#define LIST(owner, kind, member, since, until, null_since, tag, dflt)          KP_CTYPE_##kind *member; int32_t member##_n;
+#define ARRAY(owner, of, member, since, until, null_since, tag, dflt)           struct kp_##of *member; int32_t member##_n;
 #define NEST(owner, of, member, since, until, null_since, tag)            struct kp_##of member;
 #define NEST_NULLABLE(owner, of, member, since, until, null_since, tag)   struct kp_##of *member;
 #include "proto/kafka/messages.def"
