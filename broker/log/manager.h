@@ -1,0 +1,97 @@
+/* The folders of log.dirs: which logs are where, their checkpoint files, the clean-shutdown marker and the
+ * lock.
+ *
+ * A directory that fails (I/O error) goes offline alone: its logs are abandoned by their shards, the others
+ * go on. Threading: one owner at a time calls it (shard 0's thread or start-up); log_dirs_load may open logs
+ * on jobs of its caller's making: each log_dirs_open call touches only its own folder and is safe on any
+ * thread. Who does what: meta.properties belongs to lifecycle (log_dir_path tells where); what a topic id is,
+ * to metadata.
+ *
+ * A log dir holds: .lock, meta.properties, .kafka_cleanshutdown ({"version":0,"brokerEpoch":N}),
+ * recovery-point-offset-checkpoint, log-start-offset-checkpoint, replication-offset-checkpoint,
+ * cleaner-offset-checkpoint, folders "<topic>-<partition>" with partition.metadata in each, and folders
+ * "<topic>-<partition>.<hex>-delete" that wait to be removed. */
+#ifndef SUNDOG_BROKER_LOG_MANAGER_H
+#define SUNDOG_BROKER_LOG_MANAGER_H
+
+#include "base/core/slice.h"
+#include "base/core/uuid.h"
+#include "broker/log/log.h"
+
+#define LOG_DIRS_MAX  64
+#define LOG_TOPIC_MAX 249
+
+struct log_dirs;
+
+/* Locks every folder (made if missing), reads and removes the clean-shutdown markers, reads the checkpoints,
+ * lists the logs and removes what "-delete" folders are left. A folder that cannot be used is offline
+ * (log_dir_error); all of them: an error. -E_BUSY: another process has one (always an error, whichever
+ * folder). */
+int log_dirs_open(struct disk *disk, const char *const *paths, unsigned n, struct log_dirs **out,
+                  struct err *err);
+/* `clean`: every log of an online dir was closed well: its marker is written with this broker epoch. Unlocks,
+ * frees. */
+void log_dirs_close(struct log_dirs *d, const bool *clean, int64_t broker_epoch);
+
+unsigned log_dirs_count(const struct log_dirs *d);
+const char *log_dir_of(const struct log_dirs *d, unsigned dir);
+bool log_dir_online(const struct log_dirs *d, unsigned dir);
+const char *log_dir_error(const struct log_dirs *d, unsigned dir); /* "" while online */
+bool log_dir_was_clean(const struct log_dirs *d, unsigned dir);
+int64_t log_dir_broker_epoch(const struct log_dirs *d, unsigned dir); /* of the marker; -1: none */
+/* From now on offline; `why` is kept. */
+void log_dir_fail(struct log_dirs *d, unsigned dir, const char *why);
+
+/* ---- logs ---- */
+
+struct log_found {
+    unsigned dir;
+    char topic[LOG_TOPIC_MAX + 1];
+    int32_t partition;
+    struct uuid topic_id; /* zero: no partition.metadata */
+    int64_t recovery_point, start_offset,
+        high_watermark; /* of the checkpoints; high_watermark 0 when there is none */
+};
+/* What log_dirs_open found, in order of name. The same partition in two folders: an error of log_dirs_open.
+ */
+const struct log_found *log_dirs_found(const struct log_dirs *d, size_t *n);
+
+/* Opens what was found; any thread, one log per call. */
+int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struct log_config *config,
+                  struct log_files *files, int64_t wall_ms, struct log **out, struct err *err);
+/* A new log: in the online folder with the fewest logs; folder and partition.metadata are on disk on return.
+ */
+int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, const struct uuid *topic_id,
+                    const struct log_config *config, struct log_files *files, int64_t wall_ms, unsigned *dir,
+                    struct log **out, struct err *err);
+/* Renames away and forgets (log_delete); the folder goes with log_dirs_sweep. */
+int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t random[2], struct err *err);
+/* Removes "-delete" folders; blocks: for a job. */
+void log_dirs_sweep(struct disk *disk, const char *dir_path);
+/* "orders-3" to topic and partition: -E_INVALID for any other name. */
+int log_folder_parse(const char *name, char topic[LOG_TOPIC_MAX + 1], int32_t *partition);
+
+/* ---- checkpoints: text files "0\n<count>\n<topic> <partition> <offset>\n…" ---- */
+
+enum log_checkpoint {
+    LOG_CHECKPOINT_RECOVERY,    /* recovery-point-offset-checkpoint */
+    LOG_CHECKPOINT_START,       /* log-start-offset-checkpoint */
+    LOG_CHECKPOINT_REPLICATION, /* replication-offset-checkpoint: high watermarks */
+    LOG_CHECKPOINT_CLEANER,     /* cleaner-offset-checkpoint */
+    LOG_CHECKPOINTS
+};
+struct log_checkpoint_row {
+    const char *topic;
+    int32_t partition;
+    int64_t offset;
+};
+/* Replaces the whole file of a dir, on disk on return: for a job. Any thread, one writer per file at a time.
+ */
+int log_checkpoint_write(struct disk *disk, const char *dir_path, enum log_checkpoint which,
+                         const struct log_checkpoint_row *rows, size_t n, struct err *err);
+/* Calls `each` per row. A missing file has none; -E_CORRUPT for what is no checkpoint. */
+int log_checkpoint_read(struct disk *disk, const char *dir_path, enum log_checkpoint which,
+                        void (*each)(void *arg, const struct log_checkpoint_row *row), void *arg,
+                        struct err *err);
+
+#endif
