@@ -12,13 +12,15 @@
 #include "base/world/disk.h"
 #include "base/world/loop.h"
 #include "base/world/net.h"
+#include "broker/metrics.h"
 
 #include <assert.h>
 
 struct api_pool;
 struct broker;
 struct groups;
-struct metadata_image;
+struct image;
+struct metrics;
 struct net_server;
 struct partitions;
 
@@ -37,11 +39,12 @@ struct shard {
     struct disk *disk;
     struct shard_memory memory;
 
-    const struct metadata_image *image; /* the newest image published to this shard; set by broker/metadata */
-    struct partitions *partitions;      /* broker/partition */
-    struct groups *groups;              /* broker/group */
-    struct api_pool *requests;          /* broker/api */
-    struct net_server *server;          /* broker/net */
+    const struct image *image; /* the newest one published to this shard (broker/metadata); NULL at first */
+    struct partitions *partitions; /* broker/partition */
+    struct groups *groups;         /* broker/group */
+    struct api_pool *requests;     /* broker/api */
+    struct net_server *server;     /* broker/net */
+    struct metrics *metrics;       /* of the whole broker; cells are acquired by shard index */
 };
 
 /* A call to another shard. Embed it in what you own; it and what it points to are the callee's from

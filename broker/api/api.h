@@ -1,12 +1,14 @@
 /* A request on its way through the broker, and the table of the APIs that are served (apis.def).
  *
- * Life of a request: the transport (broker/net, or a test) takes one from the shard's pool, fills the head,
- * gives it the frame and calls api_dispatch. The handler answers it exactly once, now or later (parked), by
- * api_respond, api_error, api_drop or api_close. The arena, the frame's bytes and everything the response
- * points to live until the response has left the socket: only then do the `release` hooks run and the request
- * goes back to its pool. Threading: a request is at one shard at a time (`shard`), whose thread alone may
- * touch it; api_move hands it over. Answering from any shard is right: it comes home by itself. Limits: the
- * arena is bounded by API_ARENA_MAX plus four times the frame; overflow closes the connection. */
+ * Life of a request: the transport (broker/net, or a test) takes one from the shard's pool, fills in
+ * connection and frame, calls api_read_header and, when it is its turn, api_start. The handler answers it
+ * exactly once, now or later (parked), by api_respond, api_error, api_drop or api_close. The arena, the
+ * frame's bytes and everything the response points to live until the response has left the socket: only then
+ * do the `release` hooks run and the request goes back to its pool (api_finish).
+ * Threading: a request is at one shard at a time (`shard`), whose thread alone may touch it; api_move hands
+ * it over. Answering from any shard is right: it comes home by itself.
+ * Limits: decoding may take four times the frame and API_DECODE_ROOM, the whole request API_ARENA_MAX more;
+ * a request that wants more ends its connection. */
 #ifndef SUNDOG_BROKER_API_API_H
 #define SUNDOG_BROKER_API_API_H
 
@@ -14,7 +16,8 @@
 #include "proto/kafka/errors.h"
 #include "proto/kafka/wire.h"
 
-#define API_ARENA_MAX ((size_t)16 << 20)
+#define API_ARENA_MAX   ((size_t)16 << 20)
+#define API_DECODE_ROOM ((size_t)64 << 10)
 
 struct api_request;
 typedef void (*api_handler)(struct api_request *req);
@@ -25,6 +28,7 @@ struct api_listener {
     const char *protocol; /* its security protocol */
     const char *advertised_host;
     uint16_t advertised_port;
+    bool controller; /* only rows with API_ON_CONTROLLER are served here */
 };
 
 /* What carries a request's answer. Called on the home shard, once: `answered` with the pieces in req->out (or
@@ -47,6 +51,7 @@ struct api_request {
     struct shard *home;  /* where its connection is */
     const struct api_transport *transport;
     void *connection; /* the transport's own */
+    void *buffer;     /* likewise: what holds the frame's bytes */
     uint64_t connection_id;
     const char *client_host; /* "127.0.0.1": an address without port */
     const struct api_listener *listener;
@@ -56,19 +61,24 @@ struct api_request {
     int16_t version;
     int32_t correlation_id;
     struct slice client_id; /* may be null */
-    struct slice frame;     /* header and body; record bytes in the body may be changed in place */
-    void *body;             /* struct kp_…_request, decoded */
+    size_t header_bytes;
+    struct slice frame; /* header and body; record bytes in the body may be changed in place */
+    void *body;         /* struct kp_…_request, decoded */
     struct arena arena;
     int64_t received_us;
 
     void *state; /* the handler's own */
-    /* Set while parked where giving up early saves something: called at most once, on `shard`, when the
-     * client has gone. The handler must still answer (nobody will see it). */
+    /* Set while parked at home where giving up early saves something: called at most once, on the home shard,
+     * when the client has gone. The handler must still answer (nobody will see it). */
     void (*abandoned)(struct api_request *req);
     struct api_release *releases;
 
     struct kp_pieces out; /* the answer */
-    bool answered, silent, gone;
+    size_t charged_bytes; /* to the home shard's budget for the arena */
+    bool started, answered, silent;
+    bool gone;            /* the client has; the transport's, on the home shard */
+    bool away;            /* moved to another shard; the home shard's */
+    bool version_unknown; /* ApiVersions of a version to come: answered as version 0 with an error */
 
     struct list link;    /* the transport's queue */
     struct loop_msg msg; /* for api_move and the way home */
@@ -84,6 +94,9 @@ enum api_flag {
     /* A connection's next request of the same API may be started before this one is answered. All others wait
      * for their turn, as clients of Kafka's own broker expect. */
     API_CONCURRENT = 4,
+    /* The frame carries record bytes, which are stored from where they were received. */
+    API_RECORDS = 8,
+    API_ON_CONTROLLER = 16, /* also on a controller's listener */
 };
 
 /* A row of apis.def. Versions below those that rows decode are advertised for old clients' sake, not served.
@@ -92,7 +105,7 @@ struct api_row {
     int16_t key, first, last; /* advertised */
     unsigned flags;
     api_handler handler;
-    const char *name;
+    const char *name; /* "ListOffsets" is "list_offsets" */
 };
 
 #define SERVE(name, first, last, flags) void handle_##name(struct api_request *req);
@@ -105,17 +118,18 @@ const struct api_row *api_rows(size_t *n);
 /* The pool of requests of a shard; requests keep a small arena chunk each. */
 struct api_pool *api_pool_create(struct shard *shard);
 void api_pool_destroy(struct api_pool *pool);
-/* A zeroed request with shard, home and arena set; NULL: out of memory. */
-struct api_request *api_request_take(struct shard *shard, size_t frame_bytes);
+/* A zeroed request with shard, home, arena and time set; NULL: out of memory. */
+struct api_request *api_take(struct shard *shard);
 /* Runs the releases and gives the request back; by the transport, on the home shard. */
 void api_finish(struct api_request *req);
 
-/* Reads header and body of req->frame and calls the handler, or answers (ApiVersions of a later version), or
- * fails. */
-void api_dispatch(struct api_request *req);
-/* Only the header: api, row, version, correlation_id, client_id. 0 or -E_…; used by the transport to decide
- * whether a request may start now. */
+/* Reads the frame's header: api, row, version, correlation_id, client_id. 0, or -E_…: then the connection must
+ * be closed (after what is still owed on it) and the request be finished unstarted. */
 int api_read_header(struct api_request *req, struct err *err);
+/* Decodes the body and calls the handler. */
+void api_start(struct api_request *req);
+/* The transport's client has gone: a parked request may give up early. */
+void api_abandon(struct api_request *req);
 
 /* The answer: `body` is the API's response struct, in the arena or anywhere that lives until api_finish. */
 void api_respond(struct api_request *req, const void *body);

@@ -1,0 +1,77 @@
+/* Requests are used again, each with the first chunk of its arena: an ordinary request allocates nothing. */
+#include "broker/api/api.h"
+
+#include <stdlib.h>
+
+/* Kept for reuse; what more were needed at once is freed. */
+#define POOL_MAX 256
+
+struct api_pool {
+    struct list free;
+    size_t free_n, out_n;
+};
+
+struct api_pool *api_pool_create(struct shard *shard)
+{
+    struct api_pool *pool = calloc(1, sizeof *pool);
+    if (pool)
+        list_init(&pool->free);
+    assert(!shard->requests);
+    return pool;
+}
+
+void api_pool_destroy(struct api_pool *pool)
+{
+    if (!pool)
+        return;
+    assert(pool->out_n == 0);
+    while (!list_empty(&pool->free)) {
+        struct api_request *req = LIST_ENTRY(list_pop(&pool->free), struct api_request, link);
+        arena_fini(&req->arena);
+        free(req);
+    }
+    free(pool);
+}
+
+struct api_request *api_take(struct shard *shard)
+{
+    struct api_pool *pool = shard->requests;
+    struct api_request *req;
+    if (list_empty(&pool->free)) {
+        req = calloc(1, sizeof *req);
+        if (!req)
+            return NULL;
+        arena_init(&req->arena, API_ARENA_MAX);
+    } else {
+        req = LIST_ENTRY(list_pop(&pool->free), struct api_request, link);
+        pool->free_n--;
+    }
+    pool->out_n++;
+    list_init(&req->link);
+    req->shard = req->home = shard;
+    req->received_us = loop_now_us(shard->loop);
+    return req;
+}
+
+void api_finish(struct api_request *req)
+{
+    struct shard *home = req->home;
+    struct api_pool *pool = home->requests;
+    assert(!list_linked(&req->link) && pool->out_n > 0 && (req->answered || !req->started));
+    for (struct api_release *r = req->releases, *next; r; r = next) {
+        next = r->next; /* the hook may free or send away what it is embedded in */
+        r->fn(r);
+    }
+    shard_memory_give(home, req->charged_bytes);
+    pool->out_n--;
+    if (pool->free_n >= POOL_MAX) {
+        arena_fini(&req->arena);
+        free(req);
+        return;
+    }
+    struct arena arena = req->arena;
+    arena_reset(&arena);
+    *req = (struct api_request){.arena = arena};
+    list_push_front(&pool->free, &req->link);
+    pool->free_n++;
+}

@@ -1,0 +1,87 @@
+#include "broker/net/buffer.h"
+
+#include <stdlib.h>
+
+/* Capacities are multiples of this, so that buffers fit frames that differ a little. */
+#define GRAIN ((size_t)64 << 10)
+
+void net_buffers_init(struct net_buffers *pool, struct shard *shard)
+{
+    *pool = (struct net_buffers){.shard = shard};
+    list_init(&pool->free);
+}
+
+static void destroy(struct net_buffer *b)
+{
+    free(b->bytes);
+    free(b);
+}
+
+void net_buffers_trim(struct net_buffers *pool)
+{
+    while (!list_empty(&pool->free)) {
+        struct net_buffer *b = LIST_ENTRY(list_pop(&pool->free), struct net_buffer, link);
+        assert(b->refs == 0 && pool->free_bytes >= b->cap);
+        pool->free_bytes -= b->cap;
+        destroy(b);
+    }
+}
+
+void net_buffers_fini(struct net_buffers *pool)
+{
+    net_buffers_trim(pool);
+    assert(pool->free_bytes == 0);
+}
+
+/* A free buffer that is large enough and not wastefully larger. */
+static struct net_buffer *reuse(struct net_buffers *pool, size_t cap)
+{
+    list_each (at, &pool->free) {
+        struct net_buffer *b = LIST_ENTRY(at, struct net_buffer, link);
+        if (b->cap < cap || b->cap / 2 > cap)
+            continue;
+        list_remove(&b->link);
+        pool->free_bytes -= b->cap;
+        return b;
+    }
+    return NULL;
+}
+
+struct net_buffer *net_buffer_take(struct net_buffers *pool, size_t size)
+{
+    if (size > SIZE_MAX - GRAIN)
+        return NULL;
+    size_t cap = (size + GRAIN - 1) & ~(GRAIN - 1);
+    struct net_buffer *b = reuse(pool, cap);
+    if (!b) {
+        b = calloc(1, sizeof *b);
+        uint8_t *bytes = b ? malloc(cap) : NULL;
+        if (!bytes) {
+            free(b);
+            return NULL;
+        }
+        b->pool = pool;
+        b->bytes = bytes;
+        b->cap = cap;
+    }
+    list_init(&b->link);
+    b->used = 0;
+    b->refs = 1;
+    shard_memory_take(pool->shard, b->cap);
+    return b;
+}
+
+void net_buffer_unref(struct net_buffer *b)
+{
+    assert(b->refs > 0);
+    if (--b->refs > 0)
+        return;
+    struct net_buffers *pool = b->pool;
+    shard_memory_give(pool->shard, b->cap);
+    if (pool->free_bytes + b->cap > NET_BUFFERS_KEPT) {
+        destroy(b);
+        return;
+    }
+    list_push_front(&pool->free, &b->link);
+    pool->free_bytes += b->cap;
+}

@@ -1,0 +1,124 @@
+/* What server.c, connection.c, receive.c and send.c know of each other. */
+#ifndef SUNDOG_BROKER_NET_INTERNAL_H
+#define SUNDOG_BROKER_NET_INTERNAL_H
+
+#include "base/core/sm.h"
+#include "broker/net/buffer.h"
+#include "broker/net/server.h"
+
+#define CONNECTION_MAGIC 0x53756e436f6e6e31ULL
+#define FRAME_SIZE_BYTES 4
+#define LISTENERS_MAX    16
+
+/* OPEN: reads and answers. DRAINING: the peer has ended or we shut down: what came is answered, nothing more is read.
+ * CLOSED: the socket is gone; the memory goes when the last request has been answered. */
+enum { CONNECTION_OPEN, CONNECTION_DRAINING, CONNECTION_CLOSED };
+
+struct connection {
+    uint64_t magic;
+    struct net_server *server;
+    struct net_conn *socket; /* NULL once closed */
+    const struct api_listener *listener;
+    uint64_t id;
+    char host[NET_ADDRESS_MAX];
+    struct sm state;
+    struct list link;    /* server->connections or server->closed */
+    struct list work;    /* server->work: something to start or to send */
+    struct list starved; /* server->starved: waits for memory, this much */
+    size_t starved_bytes;
+    unsigned want;
+    int64_t active_us; /* bytes moved last */
+
+    /* receive.c: bytes [at, end) of `in` are not yet frames; between turns a few of them wait in `stash` instead. */
+    struct net_buffer *in;
+    size_t at, end;
+    uint8_t *stash;
+    size_t stash_n;
+    size_t frame_hint;        /* size of recent frames */
+    int64_t frame_started_us; /* the open frame's first byte; 0: none is open */
+    bool read_ended;          /* nothing more is read: the peer's end, or below */
+    bool frames_ended;        /* nothing more is looked at: a refused frame, or shutdown */
+
+    /* Requests in order of arrival: answered ones in front are being sent. */
+    struct list queue;
+    unsigned queue_n, running_n;
+    struct api_request *next; /* the first not started */
+    int16_t running_key;
+    size_t queued_bytes; /* answers */
+
+    /* send.c: how far the front request's pieces have gone. */
+    size_t piece, piece_at;
+    int64_t blocked_since_us; /* 0: not */
+};
+
+struct net_server {
+    struct shard *shard;
+    struct net_options o;
+    struct net_listener *listeners[LISTENERS_MAX];
+    struct accept_arg {
+        struct net_server *server;
+        const struct api_listener *listener;
+    } accept[LISTENERS_MAX];
+    size_t listeners_n;
+    bool paused; /* connections_max reached */
+    struct net_buffers buffers;
+    struct net_buffer *spare; /* where connections without an open frame read into */
+    struct list connections, closed, work, starved;
+    size_t connections_n, requests_n;
+    uint64_t next_id;
+    struct loop_timer tick;
+    bool draining;
+    int64_t drain_limit_us;
+    void (*drained)(void *arg);
+    void *drained_arg;
+    struct metric_cell *open, *accepted, *starving, *received, *sent, *memory;
+    struct {
+        struct metric_cell *requests, *seconds;
+    } * per_api; /* as api_rows */
+};
+
+/* connection.c */
+void connection_accept(struct net_server *s, const struct api_listener *listener, struct net_conn *socket);
+/* Says something of this connection is to be done at the end of the turn. */
+void connection_work(struct connection *c);
+void connection_drain(struct connection *c);
+/* Closes the socket now; `why` NULL: nothing to say. */
+void connection_close(struct connection *c, const char *why);
+/* Frees a closed connection without requests. */
+bool connection_reap(struct connection *c);
+/* Starts what is next in turn, reads on if there is room, sends. */
+void connection_turn(struct connection *c);
+/* Takes a request out of the queue and finishes it. */
+void connection_finish(struct connection *c, struct api_request *req);
+/* Asks the socket for what is wanted now. */
+void connection_want(struct connection *c);
+/* May another frame be taken, by the limits of this connection? */
+bool connection_has_room(const struct connection *c);
+
+/* receive.c */
+void receive_readable(struct connection *c);
+/* Makes requests of the frames that have arrived, while there is room. */
+void receive_buffered(struct connection *c);
+void receive_close(struct connection *c);
+/* Bytes of the open frame that have come. */
+size_t receive_frame_bytes(const struct connection *c);
+
+/* server.c: metrics */
+void server_count(struct net_server *s, const struct api_request *req);
+void server_count_close(struct net_server *s, const char *why);
+
+/* send.c */
+void send_answers(struct connection *c);
+
+static inline int64_t server_now(const struct net_server *s)
+{
+    return loop_now_us(s->shard->loop);
+}
+
+/* Under this much of the budget new frames are read; the rest is for those that have begun. */
+static inline bool server_has_memory(const struct net_server *s)
+{
+    return s->shard->memory.used_bytes < s->shard->memory.limit_bytes / 4 * 3;
+}
+
+#endif
