@@ -22,3 +22,47 @@ uint32_t crc32c(const void *p, size_t n)
 {
     return crc32c_more(0, p, n);
 }
+
+/* Polynomials over GF(2) of degree below 32, lowest power in the highest bit, modulo Castagnoli's. */
+#define CASTAGNOLI 0x82f63b78u
+
+/* x^(8·2^k): what 2^k bytes of zeros behind a message do to its CRC. */
+static const uint32_t powers[32] = {
+    0x00800000, 0x00008000, 0x82f63b78, 0x6ea2d55c, 0x18b8ea18, 0x510ac59a, 0xb82be955, 0xb8fdb1e7,
+    0x88e56f72, 0x74c360a4, 0xe4172b16, 0x0d65762a, 0x35d73a62, 0x28461564, 0xbf455269, 0xe2ea32dc,
+    0xfe7740e6, 0xf946610b, 0x3c204f8f, 0x538586e3, 0x59726915, 0x734d5309, 0xbc1ac763, 0x7d0722cc,
+    0xd289cabe, 0xe94ca9bc, 0x05b74f3f, 0xa51e1f42, 0x40000000, 0x20000000, 0x08000000, 0x00800000,
+};
+
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+    for (uint32_t bit = UINT32_C(1) << 31; bit && a; bit >>= 1) {
+        if (a & bit) {
+            product ^= b;
+            a ^= bit;
+        }
+        b = (b >> 1) ^ (b & 1 ? CASTAGNOLI : 0);
+    }
+    return product;
+}
+
+/* Moves `state` past `n` bytes of zeros. */
+static uint32_t shift(uint32_t state, size_t n)
+{
+    assert(n <= UINT32_MAX);
+    for (size_t k = 0; n; k++, n >>= 1)
+        if (n & 1)
+            state = multiply(state, powers[k]);
+    return state;
+}
+
+uint32_t crc32c_concat(uint32_t crc_a, uint32_t crc_b, size_t b_bytes)
+{
+    return shift(crc_a, b_bytes) ^ crc_b;
+}
+
+uint32_t crc32c_replace(uint32_t crc, const void *before, const void *after, size_t n, size_t behind)
+{
+    return crc ^ shift(crc32c(before, n) ^ crc32c(after, n), behind);
+}

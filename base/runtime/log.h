@@ -23,6 +23,7 @@
 #define LOG_BURST     50
 #define LOG_BURST_MS  10000
 #define LOG_RECENT    8 /* different texts a site remembers */
+#define LOG_SITE_TEXT 160
 #define LOG_HELD_MAX  (64 * 1024)
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF };
@@ -32,6 +33,8 @@ enum log_format { LOG_TEXT, LOG_JSON };
 struct log_site {
     struct log_site *next;
     bool known;
+    const char *area;
+    char text[LOG_SITE_TEXT]; /* the last line said, for log_summarize */
     int64_t burst_start_ms;
     unsigned burst, suppressed;
     unsigned next_slot;

@@ -111,9 +111,9 @@ int options_check(const struct option_row *row, const char *text, struct err *er
 /* The field's value as text; "[hidden]" for a password that is set. */
 void options_print(const struct option_row *row, const void *in, struct buf *to);
 bool options_same(const struct option_row *row, const void *a, const void *b);
-/* Takes over the RELOADABLE fields of `fresh`; the first FIXED key that differs is named in *fixed_changed.
- */
-int options_reload(const struct option_table *t, void *now, const void *fresh, const char **fixed_changed);
+/* Moves the RELOADABLE fields that differ from `fresh` to `now` and returns how many; the first FIXED key that
+ * differs is named in *fixed_changed, else NULL. `fresh` still needs its options_fini. */
+int options_reload(const struct option_table *t, void *now, void *fresh, const char **fixed_changed);
 
 const char *option_type_text(enum option_type type);
 /* "an integer from 1 to 10 (ms)": what a row allows, for errors, help and documentation. */

@@ -76,7 +76,8 @@ static inline bool batch_is(const struct batch_header *h, enum batch_attribute a
 
 static inline int64_t batch_last_offset(const struct batch_header *h)
 {
-    return h->base_offset + h->last_offset_delta;
+    return (int64_t)((uint64_t)h->base_offset +
+                     (uint64_t)h->last_offset_delta); /* strangers' sums may wrap */
 }
 
 static inline bool batch_has_producer(const struct batch_header *h)
@@ -102,7 +103,7 @@ static inline int32_t batch_last_sequence(const struct batch_header *h)
 int batch_header_read(struct slice in, struct batch_header *out, struct err *err);
 /* Writes the 61 bytes, `crc` as given. */
 void batch_header_write(const struct batch_header *h, uint8_t to[BATCH_HEADER_BYTES]);
-/* The batch at the front of `in`: header, all its bytes there (-E_TRUNCATED), CRC right (-E_CORRUPT). */
+/* The batch at the front of `in`: header, all its bytes there (-E_TRUNCATED), CRC and counts right (-E_CORRUPT). */
 int batch_read(struct slice in, struct batch_header *out, struct err *err);
 /* The CRC of a whole batch, as it should be. */
 uint32_t batch_crc(struct slice batch);
@@ -120,8 +121,8 @@ struct record {
 
 struct record_walk {
     const uint8_t *p, *end;
-    int64_t base_offset, base_timestamp,
-        append_timestamp; /* the last: BATCH_NO_TIMESTAMP unless LogAppendTime */
+    int64_t base_offset, base_timestamp, append_timestamp;
+    bool log_append_time; /* append_timestamp is every record's */
     int32_t left;
 };
 
@@ -203,7 +204,7 @@ size_t batch_record_bound(const struct record_new *r);
 int batch_close(struct batch_builder *b, struct batch_header *h);
 void batch_drop(struct batch_builder *b);
 
-/* ---- patching in place: `batch` points to a whole batch ---- */
+/* ---- patching in place: `batch` points to a whole batch of `n` bytes ---- */
 
 /* Outside the CRC. */
 void batch_offset_set(uint8_t *batch, int64_t base_offset);
@@ -217,11 +218,11 @@ struct batch_patch {
     int32_t base_sequence;
     int attributes_clear, attributes_set; /* cleared first */
 };
-void batch_producer_set(struct slice batch, uint8_t *bytes, const struct batch_patch *patch);
+void batch_producer_set(uint8_t *batch, size_t n, const struct batch_patch *patch);
 /* Stamps a batch with the broker's time: LogAppendTime on, max timestamp. */
-void batch_log_append_time_set(struct slice batch, uint8_t *bytes, int64_t timestamp);
+void batch_log_append_time_set(uint8_t *batch, size_t n, int64_t timestamp);
 /* Corrects the max timestamp (CreateTime batches). */
-void batch_max_timestamp_set(struct slice batch, uint8_t *bytes, int64_t timestamp);
+void batch_max_timestamp_set(uint8_t *batch, size_t n, int64_t timestamp);
 
 /* ---- control records (KIP-98, KIP-595, KIP-630, KIP-853) ---- */
 

@@ -1,0 +1,145 @@
+"""Bad configuration and bad surroundings: one clear line on stderr and the documented exit code, or waiting with backoff
+where the world may heal."""
+import os, signal, socket, subprocess, sys, tempfile, time
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from records import end_offsets
+from site_rig import BIN, Rig, free_port, run_cases, wait
+
+
+def start_fails(program, args, code, *words, cwd=None):
+    """Ends within 5 s with `code` and exactly one line on stderr that has every one of `words`."""
+    t = time.monotonic()
+    r = subprocess.run([os.path.join(BIN, program), *args], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=15, cwd=cwd)
+    took = time.monotonic() - t
+    lines = r.stderr.strip().split('\n')
+    assert r.returncode == code, f'exit {r.returncode}, not {code}: {r.stderr}'
+    assert len(lines) == 1 and lines[0], f'{len(lines)} lines: {r.stderr}'
+    for w in words:
+        assert w in lines[0], f'"{w}" is not in: {lines[0]}'
+    assert took < 5, f'{took:.1f} s'
+
+
+def broker_file(dir, **keys):
+    path = os.path.join(dir, 'broker.properties')
+    with open(path, 'w') as f:
+        f.writelines(f'{k.replace("_", ".")}={v}\n' for k, v in
+                     {'listeners': f'PLAINTEXT://127.0.0.1:{free_port()}', 'log.dirs': dir + '/data', **keys}.items())
+    return path
+
+
+def a_broker_says_what_is_wrong_with_its_file():
+    with tempfile.TemporaryDirectory() as d:
+        start_fails('sundog-broker', [], 2)
+        start_fails('sundog-broker', [d + '/missing.properties'], 2, 'missing.properties')
+        start_fails('sundog-broker', [broker_file(d, log_retention_hourz=3)], 2, 'log.retention.hourz')
+        start_fails('sundog-broker', [broker_file(d, num_partitions='many')], 2, 'num.partitions', 'many')
+        start_fails('sundog-broker', [broker_file(d, num_partitions=0)], 2, 'num.partitions')
+        start_fails('sundog-broker', [broker_file(d, listeners='nonsense')], 2, 'listeners')
+        start_fails('sundog-broker', [broker_file(d, listeners='PLAINTEXT://0.0.0.0:%d' % free_port())], 2, 'sundog.insecure')
+        path = os.path.join(d, 'empty.properties')
+        open(path, 'w').close()
+        start_fails('sundog-broker', [path], 2, 'listeners')
+        start_fails('sundog-broker', [broker_file(d), 'unknown.key=1'], 2, 'unknown.key')
+
+
+def a_broker_says_what_is_wrong_with_its_surroundings():
+    with tempfile.TemporaryDirectory() as d, socket.socket() as taken:
+        port = free_port()
+        taken.bind(('127.0.0.1', port))
+        taken.listen()
+        start_fails('sundog-broker', [broker_file(d, listeners=f'PLAINTEXT://127.0.0.1:{port}')], 1, str(port))
+        with open(d + '/afile', 'w') as f:
+            f.write('x')
+        start_fails('sundog-broker', [broker_file(d, log_dirs=d + '/afile')], 1, 'afile')
+        start_fails('sundog-broker', [broker_file(d, log_dirs='/proc/nowhere')], 1, '/proc/nowhere')
+        with Rig(sites=['east'], dir=d) as rig:
+            del rig.mirrors['east']
+            rig.start()
+            start_fails('sundog-broker', ['east.broker.properties', f'listeners=PLAINTEXT://127.0.0.1:{free_port()}', 'sundog.admin.listener='], 1, 'data', cwd=d)
+            rig.brokers['east'].stop()
+            meta = os.path.join(d, 'east', 'data', 'meta.properties')
+            text = open(meta).read()
+            old = next(l for l in text.split('\n') if l.startswith('cluster.id='))
+            start_fails('sundog-broker', ['east.broker.properties', 'sundog.cluster.id=AAAAAAAAAAAAAAAAAAAAZQ'], 1, 'cluster.id', cwd=d)
+            start_fails('sundog-broker', ['east.broker.properties', 'node.id=77'], 1, 'node.id', cwd=d)
+            assert old in open(meta).read(), 'the data directory was changed by a refused start'
+            rig.brokers['east'].start()
+
+
+def a_mirror_says_what_is_wrong_with_its_file():
+    with Rig() as rig:
+        def fails(code, *words, **keys):
+            m = rig.mirror_at('west', 'bad', {k.replace('_', '.'): v for k, v in keys.items()})
+            start_fails('sundog-mirror', m.args, code, *words, cwd=rig.dir)
+        start_fails('sundog-mirror', [], 2)
+        start_fails('sundog-mirror', [rig.dir + '/missing.properties'], 2, 'missing.properties')
+        fails(2, 'tobics', tobics='x')
+        fails(2, 'refresh.topics.interval.seconds', refresh_topics_interval_seconds='soon')
+        fails(2, 'topics', topics='(')
+        fails(2, '${file', topics='${file:/x:y}')
+        fails(1, '/proc/nowhere', sundog_store_dir='/proc/nowhere')
+        m = rig.mirror_at('west', 'bad')
+        start_fails('sundog-mirror', [m.args[0], '--clusters', 'north'], 2, 'north', cwd=rig.dir)
+
+
+def a_mirror_waits_for_its_sites_and_goes_on():
+    with Rig(flows=['east->west']) as rig:
+        m = rig.mirrors['west']
+        m.start(ready=False)
+        wait('status page answers while both sites are away', 10, lambda: m.http('/healthz')[0] == 503)
+        assert 'west' in m.http('/healthz')[1], m.http('/healthz')
+        rig.brokers['west'].start()
+        wait('healthy while only the source is away', 20, lambda: m.http('/healthz')[0] == 200)
+        rig.brokers['east'].start()
+        p = Producer({'bootstrap.servers': rig.bootstrap('east')})
+        for i in range(100): p.produce('orders', b'%d' % i)
+        assert p.flush(20) == 0
+        wait('mirrored', 30, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) == 100)
+        assert m.stop() == 0, 'TERM ends with 0'
+        assert all(b.stop() == 0 for b in rig.brokers.values())
+
+
+def an_alias_that_points_at_another_cluster_is_refused():
+    with Rig(sites=('east', 'west', 'north'), flows=['east->west']) as rig:
+        for b in rig.brokers.values(): b.start()
+        m = rig.mirrors['west'].start()
+        p = Producer({'bootstrap.servers': rig.bootstrap('east')})
+        p.produce('orders', b'x'); p.flush(20)
+        wait('mirrored', 30, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) == 1)
+        m.stop()
+        keys = open(os.path.join(rig.dir, 'west-mirror.properties')).read()
+        with open(os.path.join(rig.dir, 'west-mirror.properties'), 'w') as f:
+            f.write(keys.replace(rig.bootstrap('east'), rig.bootstrap('north')))
+        m.start(ready=False)
+        wait('the mirror says so', 15, lambda: (m.proc.poll() not in (None, 0)) or m.http('/healthz')[0] == 503)
+        text = m.tail(5)
+        assert 'east' in text and 'cluster' in text, text
+        assert sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) == 1, 'nothing is written from the wrong cluster'
+
+
+def the_command_line_names_the_thing_and_the_remedy():
+    with Rig(sites=['east']) as rig:
+        del rig.mirrors['east']
+        rig.start()
+        boot = rig.bootstrap('east')
+        for args, code in ((['nonsense'], 2), (['topic', 'create'], 2), (['topic', 'describe', 'none', '--bootstrap', boot], 1),
+                           (['topic', 'list', '--bootstrap', f'127.0.0.1:{free_port()}'], 1),
+                           (['topic', 'create', 'bad name', '--bootstrap', boot], 1),
+                           (['translate', '--store', rig.dir + '/nostore', '--flow', 'east->west', '--topic', 't', '--partition', '0', '--offset', '1'], 1)):
+            r = rig.cli(*args, check=False)
+            assert r.returncode == code or (code == 1 and r.returncode == 4), f'{args}: exit {r.returncode}, not {code}: {r.stderr}'
+            assert 1 <= len(r.stderr.strip().split('\n')) <= 3 and r.stderr.strip(), f'{args}: {r.stderr!r}'
+        rig.cli('topic', 'create', 'orders', '--partitions', '2', '--bootstrap', boot)
+        subprocess.run([os.path.join(BIN, 'sundog'), 'produce', 'orders', '--bootstrap', boot], input=b'a\nb\nc\n', check=True, timeout=20)
+        r = rig.cli('consume', 'orders', '--bootstrap', boot, '--from-beginning', '--count', '3')
+        assert sorted(r.stdout.split()) == ['a', 'b', 'c'], r.stdout
+        d = rig.cli_json('topic', 'describe', 'orders', '--bootstrap', boot)
+        assert sum(p['end_offset'] for p in d['partitions']) == 3, d
+
+
+if __name__ == '__main__':
+    sys.exit(run_cases([a_broker_says_what_is_wrong_with_its_file, a_broker_says_what_is_wrong_with_its_surroundings,
+                        a_mirror_says_what_is_wrong_with_its_file, a_mirror_waits_for_its_sites_and_goes_on,
+                        an_alias_that_points_at_another_cluster_is_refused, the_command_line_names_the_thing_and_the_remedy], sys.argv[1:]))
