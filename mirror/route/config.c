@@ -1,0 +1,505 @@
+#include "mirror/route/config.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mirror/route/known_keys.h"
+
+static const struct option_row flow_rows[] = {
+#define OPTION(...) OPTION_ROW(struct flow_options, __VA_ARGS__)
+#include "mirror/route/flow_options.def"
+#undef OPTION
+};
+const struct option_table flow_option_table = OPTION_TABLE("mirror flow", flow_rows, struct flow_options);
+
+#define KEY_MAX 512
+
+/* Where a key of the file belongs. */
+enum scope { SCOPE_TOP, SCOPE_CLUSTER, SCOPE_FLOW };
+struct place {
+    enum scope scope;
+    int source, target; /* the cluster's index is in `source` for SCOPE_CLUSTER */
+    struct known_parts parts;
+    char option[KEY_MAX]; /* as flow_option_table has it, or would have it */
+    bool old_name;        /* topics.blacklist and its kin, for which `option` has the new name */
+};
+
+__attribute__((format(printf, 2, 3))) static void warn_line(const struct config_warnings *w, const char *fmt,
+                                                            ...)
+{
+    char text[ERR_TEXT_MAX];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (w && w->line)
+        w->line(w->arg, text);
+}
+
+/* The cluster whose alias and a dot begin `text`, the longest such alias; *rest is what follows. */
+static int cluster_prefix(const struct mirror_config *c, const char *text, const char **rest)
+{
+    int found = -1;
+    size_t best = 0;
+    for (int i = 0; i < c->clusters_n; i++) {
+        size_t n = strlen(c->clusters[i].alias);
+        if (n > best && strncmp(text, c->clusters[i].alias, n) == 0 && text[n] == '.' && text[n + 1]) {
+            found = i;
+            best = n;
+            *rest = text + n + 1;
+        }
+    }
+    return found;
+}
+
+static int flow_prefix(const struct mirror_config *c, const char *key, struct place *at, const char **rest,
+                       struct err *err)
+{
+    const char *arrow = strstr(key, "->");
+    char source[KEY_MAX];
+    snprintf(source, sizeof source, "%.*s", (int)(arrow - key), key);
+    at->scope = SCOPE_FLOW;
+    at->source = mirror_config_cluster(c, source);
+    at->target = cluster_prefix(c, arrow + 2, rest);
+    if (at->source < 0 || at->target < 0)
+        return err_set(err, -E_CONFIG, "%s: names a flow between clusters that `clusters` does not list",
+                       key);
+    if (at->source == at->target)
+        return err_set(err, -E_CONFIG, "%s: a cluster cannot be mirrored to itself", key);
+    return 0;
+}
+
+/* Takes a key apart. An error is a flow between clusters that there are not. */
+static int place_key(const struct mirror_config *c, const char *key, struct place *at, struct err *err)
+{
+    const char *rest = key;
+    *at = (struct place){.scope = SCOPE_TOP, .source = -1, .target = -1};
+    if (strlen(key) >= KEY_MAX)
+        return err_set(err, -E_CONFIG, "%.60s...: the key is too long", key);
+    if (strstr(key, "->")) {
+        int rc = flow_prefix(c, key, at, &rest, err);
+        if (rc)
+            return rc;
+    } else {
+        const char *behind = NULL;
+        int cluster = cluster_prefix(c, key, &behind);
+        if (cluster >= 0 && !known_key(key)) {
+            at->scope = SCOPE_CLUSTER;
+            at->source = cluster;
+            rest = behind;
+        }
+    }
+    known_key_parts(rest, &at->parts);
+    static const struct {
+        const char *old, *new;
+    } renamed[] = {{"topics.blacklist", "topics.exclude"},
+                   {"groups.blacklist", "groups.exclude"},
+                   {"config.properties.blacklist", "config.properties.exclude"}};
+    const char *client = at->parts.of == OF_CONSUMER   ? "consumer."
+                         : at->parts.of == OF_PRODUCER ? "producer."
+                                                       : "";
+    snprintf(at->option, sizeof at->option, "%s%s", client, at->parts.key);
+    for (size_t i = 0; i < sizeof renamed / sizeof *renamed; i++)
+        if (strcmp(at->option, renamed[i].old) == 0) {
+            at->old_name = true;
+            snprintf(at->option, sizeof at->option, "%s", renamed[i].new);
+        }
+    return 0;
+}
+
+/* How strongly a key speaks for a flow (config.h has the order); 0: not at all. */
+static int place_rank(const struct place *at, int source, int target)
+{
+    bool consumer = at->parts.of == OF_CONSUMER, producer = at->parts.of == OF_PRODUCER;
+    int rank;
+    if (at->parts.of == OF_ADMIN || at->parts.of_cluster)
+        return 0;
+    if ((consumer && at->parts.of_target) || (producer && at->parts.of_source))
+        return 0;
+    if (!consumer && !producer && (at->parts.of_source || at->parts.of_target))
+        return 0;
+    bool client = consumer || producer, ours = strncmp(at->option, "sundog.", 7) == 0;
+    switch (at->scope) {
+    case SCOPE_TOP:
+        if (strcmp(at->option, "enabled") == 0)
+            return 0;
+        rank = client ? 2 : 1;
+        break;
+    case SCOPE_CLUSTER:
+        if (!(client || ours) || at->source != (consumer ? source : target))
+            return 0;
+        rank = 3;
+        break;
+    default:
+        if (at->source != source || at->target != target)
+            return 0;
+        rank = client ? 5 : 4;
+    }
+    return rank * 2 - at->old_name;
+}
+
+/* Could it ever speak for some flow? */
+static bool place_speaks(const struct place *at)
+{
+    struct place any = *at;
+    if (any.scope == SCOPE_CLUSTER)
+        any.source = 0;
+    if (any.scope == SCOPE_FLOW) {
+        any.source = 0;
+        any.target = 1;
+    }
+    return place_rank(&any, 0, any.scope == SCOPE_CLUSTER ? 0 : 1) > 0;
+}
+
+static bool aliases_char(char c)
+{
+    return isalnum((unsigned char)c) || c == '.' || c == '_' || c == '-';
+}
+
+static int add_cluster(struct mirror_config *c, const char *alias, struct err *err)
+{
+    size_t n = strlen(alias);
+    bool good = n > 0 && n <= MIRROR_ALIAS_MAX;
+    for (size_t i = 0; i < n; i++)
+        good = good && aliases_char(alias[i]);
+    if (!good)
+        return err_set(err, -E_CONFIG,
+                       "clusters: \"%s\" cannot be an alias: it begins the names of topics; use up to %d of "
+                       "a-z, A-Z, 0-9, '.', '_' and '-'",
+                       alias, MIRROR_ALIAS_MAX);
+    if (mirror_config_cluster(c, alias) >= 0)
+        return err_set(err, -E_CONFIG, "clusters: \"%s\" is listed twice", alias);
+    if (!(c->clusters[c->clusters_n].alias = strdup(alias)))
+        return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
+    c->clusters_n++;
+    return 0;
+}
+
+static int read_clusters(struct props *p, struct mirror_config *c, struct err *err)
+{
+    const char *list = props_get(p, "clusters");
+    if (!list)
+        return err_set(err, -E_CONFIG, "clusters is missing: list the aliases, as in clusters = east, west");
+    c->clusters = calloc(MIRROR_CLUSTERS_MAX, sizeof *c->clusters);
+    if (!c->clusters)
+        return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
+    for (const char *at = list; *at;) {
+        size_t n = strcspn(at, ",");
+        size_t from = strspn(at, " \t"), to = n;
+        while (to > from && (at[to - 1] == ' ' || at[to - 1] == '\t'))
+            to--;
+        char alias[KEY_MAX];
+        snprintf(alias, sizeof alias, "%.*s", (int)(to > from ? to - from : 0), at + (from < n ? from : n));
+        if (c->clusters_n == MIRROR_CLUSTERS_MAX)
+            return err_set(err, -E_LIMIT, "clusters: more than %d", MIRROR_CLUSTERS_MAX);
+        int rc = add_cluster(c, alias, err);
+        if (rc)
+            return rc;
+        at += n + (at[n] == ',');
+    }
+    if (c->clusters_n == 0)
+        return err_set(err, -E_CONFIG, "clusters is empty: list the aliases, as in clusters = east, west");
+    return 0;
+}
+
+static int refuse_provider(const struct prop *prop, struct err *err)
+{
+    const char *open = strstr(prop->value, "${");
+    if (!open || !strchr(open, '}'))
+        return 0;
+    return err_set(err, -E_CONFIG, "%s = %s (%s): config providers are not served; write the value itself",
+                   prop->key, prop->value, prop->origin);
+}
+
+static int read_bootstrap(struct props *p, struct mirror_config *c, struct err *err)
+{
+    for (int i = 0; i < c->clusters_n; i++) {
+        char key[KEY_MAX];
+        snprintf(key, sizeof key, "%s.bootstrap.servers", c->clusters[i].alias);
+        const char *value = props_get(p, key);
+        if (!value || !*value)
+            return err_set(err, -E_CONFIG, "%s is missing: where cluster %s is reached, as HOST:PORT", key,
+                           c->clusters[i].alias);
+        int rc = refuse_provider(props_find(p, key), err);
+        if (rc)
+            return rc;
+        if (!(c->clusters[i].bootstrap = strdup(value)))
+            return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
+    }
+    return 0;
+}
+
+/* The value under the table's key; the file's own key goes into the origin, which errors show. */
+static int resolve_as(struct props *resolved, const struct option_row *row, const struct prop *from,
+                      struct err *err)
+{
+    char origin[KEY_MAX * 2];
+    bool same = strcmp(from->key, row->key) == 0;
+    snprintf(origin, sizeof origin, "%s%s%s", same ? "" : from->key, same ? "" : ", ", from->origin);
+    int rc = props_set(resolved, row->key, from->value, origin);
+    return rc ? err_set(err, rc, "%s", err_str(rc)) : 0;
+}
+
+static int resolve_option(const struct mirror_config *c, const struct mirror_flow *f, struct props *file,
+                          const struct option_row *row, struct props *resolved, struct err *err)
+{
+    const struct prop *best = NULL;
+    int rank = 0;
+    for (size_t i = 0; i < file->n; i++) {
+        struct place at;
+        if (!strstr(file->list[i].key, row->key) && !strstr(file->list[i].key, "blacklist") &&
+            !strstr(file->list[i].key, "override."))
+            continue;
+        int rc = place_key(c, file->list[i].key, &at, err);
+        if (rc)
+            return rc;
+        if (strcmp(at.option, row->key) != 0)
+            continue;
+        int its = place_rank(&at, f->source, f->target);
+        if (its > rank) {
+            rank = its;
+            best = &file->list[i];
+        }
+    }
+    if (!best)
+        return 0;
+    return resolve_as(resolved, row, best, err);
+}
+
+static int read_flow(struct props *file, const struct mirror_config *c, struct mirror_flow *f,
+                     struct err *err)
+{
+    struct props resolved;
+    props_init(&resolved);
+    int rc = 0;
+    for (size_t i = 0; i < flow_option_table.n && !rc; i++)
+        rc = resolve_option(c, f, file, &flow_option_table.rows[i], &resolved, err);
+    if (!rc)
+        rc = options_apply(&flow_option_table, &resolved, &f->o, err);
+    props_fini(&resolved);
+    if (rc)
+        return rc;
+    enum policy_kind kind;
+    if (policy_kind_parse(f->o.policy_class, &kind)) {
+        rc = err_set(
+            err, -E_CONFIG,
+            "replication.policy.class = %s: only DefaultReplicationPolicy and IdentityReplicationPolicy are "
+            "served",
+            f->o.policy_class);
+        options_fini(&flow_option_table, &f->o);
+        return rc;
+    }
+    return 0;
+}
+
+static bool target_asked(const struct mirror_config *c, int target, const char *const *targets, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(targets[i], c->clusters[target].alias) == 0)
+            return true;
+    return n == 0;
+}
+
+static int read_flows(struct props *file, const char *const *targets, size_t targets_n,
+                      struct mirror_config *c, struct err *err)
+{
+    c->flows = calloc((size_t)c->clusters_n * (size_t)c->clusters_n, sizeof *c->flows);
+    if (!c->flows)
+        return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
+    for (int s = 0; s < c->clusters_n; s++)
+        for (int t = 0; t < c->clusters_n; t++) {
+            if (s == t)
+                continue;
+            struct mirror_flow *f = &c->flows[c->flows_n];
+            char name[2 * MIRROR_ALIAS_MAX + 3];
+            snprintf(name, sizeof name, "%s->%s", c->clusters[s].alias, c->clusters[t].alias);
+            *f = (struct mirror_flow){.source = s, .target = t};
+            int rc = read_flow(file, c, f, err);
+            if (rc)
+                return rc;
+            c->flows_n++;
+            if (!(f->name = strdup(name)))
+                return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
+            f->served = f->o.enabled && target_asked(c, t, targets, targets_n);
+        }
+    return 0;
+}
+
+/* Identity naming both ways would send each record round for ever: the name no longer tells where it came from. */
+static int check_loops(const struct mirror_config *c, struct err *err)
+{
+    for (int i = 0; i < c->flows_n; i++) {
+        const struct mirror_flow *f = &c->flows[i];
+        const struct mirror_flow *back =
+            mirror_config_flow(c, c->clusters[f->target].alias, c->clusters[f->source].alias);
+        assert(back);
+        if (!f->o.enabled || !back->o.enabled)
+            continue;
+        if (mirror_flow_policy(c, f).kind == POLICY_IDENTITY)
+            return err_set(
+                err, -E_CONFIG,
+                "%s: replication.policy.class = IdentityReplicationPolicy with %s enabled too would send "
+                "records round in circles: use DefaultReplicationPolicy or one way only",
+                f->name, back->name);
+    }
+    return 0;
+}
+
+static int refuse_security(const struct prop *prop, const struct place *at, struct err *err)
+{
+    bool plain = strcmp(prop->value, "PLAINTEXT") == 0 || !*prop->value;
+    if (strcmp(at->parts.key, "security.protocol") == 0 && !plain)
+        return err_set(err, -E_CONFIG,
+                       "%s = %s (%s): TLS and SASL to other clusters are not served yet; only PLAINTEXT is",
+                       prop->key, prop->value, prop->origin);
+    return 0;
+}
+
+/* A key that nobody has taken: served, warned of, or refused. */
+static int finish_key(const struct mirror_config *c, struct prop *prop, const struct option_table *own,
+                      const struct config_warnings *w, struct err *err)
+{
+    struct place at;
+    int rc = place_key(c, prop->key, &at, err);
+    if (rc)
+        return rc;
+    if ((rc = refuse_provider(prop, err)))
+        return rc;
+    if ((rc = refuse_security(prop, &at, err)))
+        return rc;
+    prop->used = true;
+    if (own && at.scope != SCOPE_FLOW && options_find(own, at.option))
+        return 0;
+    bool option = options_find(&flow_option_table, at.option) != NULL;
+    if (at.old_name)
+        warn_line(w, "%s (%s) is an old name: write %s", prop->key, prop->origin, at.option);
+    if (option && place_speaks(&at))
+        return 0;
+    if (option)
+        warn_line(w, "%s (%s) has no effect here: write it as %s or FLOW.%s", prop->key, prop->origin,
+                  at.option, at.option);
+    else if (known_key(at.parts.key) & at.parts.of || (at.parts.of_cluster && known_key(at.parts.key)) ||
+             (at.scope == SCOPE_CLUSTER && known_key(at.parts.key)))
+        warn_line(w, "%s (%s) is not served and changes nothing", prop->key, prop->origin);
+    else {
+        const char *nearest = known_key_nearest(at.option);
+        return err_set(err, -E_CONFIG, "%s (%s): unknown key%s%s%s", prop->key, prop->origin,
+                       nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+    }
+    return 0;
+}
+
+static int check_targets(const struct mirror_config *c, const char *const *targets, size_t n, struct err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (mirror_config_cluster(c, targets[i]) < 0)
+            return err_set(err, -E_CONFIG, "--clusters: \"%s\" is not in `clusters`", targets[i]);
+    return 0;
+}
+
+int mirror_config_read(struct props *p, const char *const *targets, size_t targets_n,
+                       const struct option_table *own, const struct config_warnings *warn,
+                       struct mirror_config *out, struct err *err)
+{
+    *out = (struct mirror_config){0};
+    int rc = read_clusters(p, out, err);
+    if (!rc)
+        rc = check_targets(out, targets, targets_n, err);
+    if (!rc)
+        rc = read_bootstrap(p, out, err);
+    for (size_t i = 0; i < p->n && !rc; i++)
+        if (!p->list[i].used && strcmp(p->list[i].key, "clusters") != 0)
+            rc = finish_key(out, &p->list[i], own, warn, err);
+    if (!rc)
+        rc = read_flows(p, targets, targets_n, out, err);
+    if (!rc)
+        rc = check_loops(out, err);
+    if (rc)
+        mirror_config_fini(out);
+    return rc;
+}
+
+void mirror_config_fini(struct mirror_config *c)
+{
+    for (int i = 0; i < c->flows_n; i++) {
+        options_fini(&flow_option_table, &c->flows[i].o);
+        free(c->flows[i].name);
+    }
+    for (int i = 0; i < c->clusters_n; i++) {
+        free(c->clusters[i].alias);
+        free(c->clusters[i].bootstrap);
+    }
+    free(c->flows);
+    free(c->clusters);
+    *c = (struct mirror_config){0};
+}
+
+int mirror_config_own(const struct props *p, const struct option_table *own, const char *alias, void *out,
+                      struct err *err)
+{
+    struct props resolved;
+    props_init(&resolved);
+    int rc = 0;
+    for (size_t i = 0; i < own->n && !rc; i++) {
+        char key[KEY_MAX];
+        snprintf(key, sizeof key, "%s.%s", alias ? alias : "", own->rows[i].key);
+        const struct prop *prop = alias ? props_find(p, key) : NULL;
+        if (!prop)
+            prop = props_find(p, own->rows[i].key);
+        if (prop)
+            rc = resolve_as(&resolved, &own->rows[i], prop, err);
+    }
+    if (!rc)
+        rc = options_apply(own, &resolved, out, err);
+    props_fini(&resolved);
+    return rc;
+}
+
+const char *mirror_config_only_target(const struct mirror_config *c)
+{
+    const char *only = NULL;
+    for (int i = 0; i < c->flows_n; i++) {
+        const char *target = c->clusters[c->flows[i].target].alias;
+        if (!c->flows[i].served)
+            continue;
+        if (only && strcmp(only, target) != 0)
+            return NULL;
+        only = target;
+    }
+    return only;
+}
+
+int mirror_config_cluster(const struct mirror_config *c, const char *alias)
+{
+    for (int i = 0; i < c->clusters_n; i++)
+        if (strcmp(c->clusters[i].alias, alias) == 0)
+            return i;
+    return -1;
+}
+
+struct mirror_flow *mirror_config_flow(const struct mirror_config *c, const char *source, const char *target)
+{
+    for (int i = 0; i < c->flows_n; i++) {
+        struct mirror_flow *f = &c->flows[i];
+        if (strcmp(c->clusters[f->source].alias, source) == 0 &&
+            strcmp(c->clusters[f->target].alias, target) == 0)
+            return f;
+    }
+    return NULL;
+}
+
+struct policy mirror_flow_policy(const struct mirror_config *c, const struct mirror_flow *f)
+{
+    struct policy p = {.kind = POLICY_DEFAULT,
+                       .separator = slice_str(f->o.separator),
+                       .source = slice_str(c->clusters[f->source].alias),
+                       .target = slice_str(c->clusters[f->target].alias)};
+    int rc = policy_kind_parse(f->o.policy_class, &p.kind);
+    assert(rc == 0); /* read_flow has refused any other */
+    (void)rc;
+    p.internal_separator = f->o.internal_separator ? p.separator : SLICE_LIT(".");
+    return p;
+}
