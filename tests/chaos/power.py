@@ -1,0 +1,108 @@
+"""Power cuts: the broker's files lie on an ext4 of their own (loop device); the cut is the file system's shutdown ioctl,
+which drops every page that was not synced, and kill -9. What was acknowledged must be there after the remount.
+
+Also the store of the mirror: cut together with its target."""
+import fcntl, os, random, struct, subprocess, sys, time
+
+from records import Load, check_log, read_topic, same
+from site_rig import Rig, run_cases, wait
+from kills import Background, create, mirrored
+
+SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
+CUTS = int(os.environ.get('SUNDOG_CUTS', '6'))
+EXT4_IOC_SHUTDOWN = 0x8004587d  # _IOR('X', 125, u32)
+NO_LOG_FLUSH = 2
+
+
+class Disk:
+    """A small ext4 in a file, mounted at `path`."""
+
+    def __init__(self, path, megabytes=700):
+        self.path, self.image = path, path + '.img'
+        os.makedirs(path)
+        with open(self.image, 'wb') as f:
+            f.truncate(megabytes << 20)
+        subprocess.run(['mkfs.ext4', '-Fq', '-m0', self.image], check=True)
+        self.mount()
+
+    def mount(self):
+        subprocess.run(['mount', '-o', 'loop', self.image, self.path], check=True)
+
+    def cut(self):
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack('I', NO_LOG_FLUSH))
+        finally:
+            os.close(fd)
+
+    def remount(self):
+        self.umount()
+        self.mount()
+
+    def umount(self):
+        for _ in range(50):
+            if subprocess.run(['umount', self.path], capture_output=True).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f'{self.path} stays busy')
+
+
+def a_site_loses_its_power_under_load():
+    rng = random.Random(SEED)
+    rig = Rig(sites=['east'])
+    del rig.mirrors['east']
+    disk = Disk(os.path.join(rig.dir, 'east'))
+    try:
+        with rig:
+            broker = rig.brokers['east'].start()
+            create(rig, 'east', 'orders', 4)
+            load = Load(rig.bootstrap('east'), 'orders', 'e')
+            running = Background(load)
+            for _ in range(CUTS):
+                time.sleep(rng.uniform(0.5, 2))
+                disk.cut()
+                broker.kill()
+                disk.remount()
+                broker.start(seconds=30)
+            running.stop()
+            seen = check_log(read_topic(rig.bootstrap('east'), 'orders'), load.acked, 'e', 'east/orders')
+            assert CUTS == 0 or len(load.acked) > 500, 'too little was under way'
+            print(f'{CUTS} cuts, {len(load.acked)} acknowledged, {len(seen)} there')
+            broker.stop()
+    finally:
+        disk.umount()
+
+
+def a_target_site_with_its_mirror_loses_its_power():
+    """Broker and checkpoint store of west are cut at once; the mirror goes on without loss or doubling."""
+    rng = random.Random(SEED + 1)
+    rig = Rig(flows=['east->west'])
+    del rig.mirrors['east']
+    disk = Disk(os.path.join(rig.dir, 'west'))
+    rig.mirrors['west'] = rig.mirror_at('west', 'west-mirror', {'sundog.store.dir': os.path.join(disk.path, 'store')}, ['east->west'])
+    try:
+        with rig:
+            rig.start()
+            create(rig, 'east', 'orders')
+            load = Load(rig.bootstrap('east'), 'orders', 'e')
+            running = Background(load)
+            for _ in range(max(1, CUTS // 2)):
+                time.sleep(rng.uniform(1, 2.5))
+                disk.cut()
+                rig.brokers['west'].kill(), rig.mirrors['west'].kill()
+                disk.remount()
+                rig.brokers['west'].start(seconds=30), rig.mirrors['west'].start(seconds=30)
+            running.stop()
+            mirrored(rig, 'east', 'west', 'orders')
+            a, b = read_topic(rig.bootstrap('east'), 'orders'), read_topic(rig.bootstrap('west'), 'east.orders')
+            check_log(a, load.acked, 'e', 'east/orders')
+            same(a, b, 'east.orders')
+            print(f'{max(1, CUTS // 2)} cuts, {sum(map(len, a.values()))} records compared')
+            rig.mirrors['west'].stop(), rig.brokers['west'].stop()
+    finally:
+        disk.umount()
+
+
+if __name__ == '__main__':
+    print(f'seed {SEED} (SUNDOG_SEED={SEED})', flush=True)
+    sys.exit(run_cases([a_site_loses_its_power_under_load, a_target_site_with_its_mirror_loses_its_power], sys.argv[1:]))
