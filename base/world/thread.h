@@ -1,6 +1,6 @@
-/* A named thread with all signals blocked: signals are the main loop's business (signals.h). */
-#ifndef SUNDOG_BASE_RUNTIME_THREAD_H
-#define SUNDOG_BASE_RUNTIME_THREAD_H
+/* A named thread with all signals blocked: signals are the main loop's business (base/runtime/signals.h). */
+#ifndef SUNDOG_BASE_WORLD_THREAD_H
+#define SUNDOG_BASE_WORLD_THREAD_H
 
 #include "base/core/err.h"
 
