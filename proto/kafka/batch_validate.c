@@ -194,8 +194,9 @@ static int validate_header(struct batch_verdict *v)
     if (h->records_n <= 0 || h->last_offset_delta < 0 || h->last_offset_delta != h->records_n - 1)
         return refuse(v, -E_INVALID, KE_INVALID_RECORD, "%d records, but last offset delta %d", h->records_n,
                       h->last_offset_delta);
+    bool sequenced = batch_has_producer(h) && !batch_is(h, BATCH_CONTROL); /* markers have no sequence */
     if (h->producer_id < BATCH_NO_PRODUCER_ID ||
-        (h->producer_id >= 0 && (h->base_sequence < 0 || h->producer_epoch < 0)))
+        (sequenced && (h->base_sequence < 0 || h->producer_epoch < 0)))
         return refuse(v, -E_INVALID, KE_INVALID_RECORD, "producer id %lld with epoch %d and sequence %d",
                       (long long)h->producer_id, h->producer_epoch, h->base_sequence);
     if (batch_is(h, BATCH_TRANSACTIONAL) && !batch_has_producer(h))
