@@ -1,4 +1,5 @@
 /* Struct → text for people: one member a line, two columns of indent a level. */
+#include "proto/kafka/batch_print.h"
 #include "proto/kafka/wire_internal.h"
 
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 static void print_struct(const struct kp_struct *s, int16_t version, const void *body, int indent,
                          struct buf *out);
 
-static void print_slice(struct slice s, struct buf *out)
+void kp_print_bytes(struct slice s, struct buf *out)
 {
     if (slice_is_null(s)) {
         buf_printf(out, "null");
@@ -30,16 +31,18 @@ static void print_slice(struct slice s, struct buf *out)
         buf_printf(out, " (%zu bytes)", s.n);
 }
 
-static void print_records(const struct kp_records *r, struct buf *out)
+/* Bytes of ours as batches; file segments are not here to be read. */
+static void print_records(const struct kp_records *r, int indent, struct buf *out)
 {
     if (slice_is_null(r->bytes) && r->segments_n == 0) {
-        buf_printf(out, "null");
+        buf_printf(out, "null\n");
         return;
     }
     size_t n = r->bytes.n;
     for (int32_t i = 0; i < r->segments_n; i++)
         n += r->segments[i].size_bytes;
-    buf_printf(out, "(%zu bytes)", n);
+    buf_printf(out, "(%zu bytes)\n", n);
+    batch_print(r->bytes, indent + PRINT_INDENT, out);
 }
 
 static void print_value(enum kp_kind kind, const void *at, struct buf *out)
@@ -56,8 +59,8 @@ static void print_value(enum kp_kind kind, const void *at, struct buf *out)
     case KP_BOOL: buf_printf(out, *(const bool *)at ? "true" : "false"); break;
     case KP_UUID: buf_printf(out, "%s", uuid_text(at, text)); break;
     case KP_STR:
-    case KP_BYTES: print_slice(*(const struct slice *)at, out); break;
-    case KP_RECORDS: print_records(at, out); break;
+    case KP_BYTES: kp_print_bytes(*(const struct slice *)at, out); break;
+    case KP_RECORDS:
     case KP_LIST:
     case KP_ARRAY:
     case KP_NEST:
@@ -114,6 +117,10 @@ static void print_field(const struct kp_field *f, int16_t version, const void *b
         buf_printf(out, kp_pointer(body, f) ? "\n" : " null\n");
         if (kp_pointer(body, f))
             print_struct(f->child, version, kp_pointer(body, f), indent + PRINT_INDENT, out);
+        break;
+    case KP_RECORDS:
+        buf_put_u8(out, ' ');
+        print_records(kp_member_const(body, f), indent, out);
         break;
     default:
         buf_put_u8(out, ' ');

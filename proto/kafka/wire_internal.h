@@ -75,4 +75,7 @@ void kp_field_default(const struct kp_field *f, void *body);
 /* Has this member its default value? Tagged members that have are not sent. */
 bool kp_field_is_default(const struct kp_field *f, const void *body);
 
+/* Quoted and escaped, or null; long ones are cut. */
+void kp_print_bytes(struct slice s, struct buf *out);
+
 #endif
