@@ -24,6 +24,16 @@ struct metrics;
 struct net_server;
 struct partitions;
 
+/* Lanes of the job pool (loop_job), which has JOB_LANES threads: what would keep others waiting has its own. */
+enum job_lane {
+    LANE_FLUSH = 0, /* to LANE_FLUSH + FLUSH_LANES - 1: fdatasync, spread by partition; logs being opened */
+    FLUSH_LANES = 4,
+    LANE_DIRS = FLUSH_LANES, /* folders made and removed, checkpoint files */
+    LANE_COMPACT,
+    LANE_NAMES, /* what waits for others: name resolution */
+    JOB_LANES
+};
+
 /* What the shard's requests hold: received frames, request and response arenas. Over the limit sockets are
  * not read. */
 struct shard_memory {

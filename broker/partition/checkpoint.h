@@ -1,0 +1,29 @@
+/* The checkpoint files of the log dirs; see checkpoint.c. */
+#ifndef SUNDOG_BROKER_PARTITION_CHECKPOINT_H
+#define SUNDOG_BROKER_PARTITION_CHECKPOINT_H
+
+#include "broker/log/manager.h"
+
+struct checkpoints;
+struct loop;
+struct partition_host;
+struct partitions;
+
+/* `home` is shard 0's loop. */
+int checkpoints_create(struct partition_host *h, struct loop *home, unsigned shards,
+                       struct checkpoints **out);
+void checkpoints_destroy(struct checkpoints *c);
+/* Sends this shard's rows on their way. */
+void checkpoint_collect(struct partitions *ps, enum log_checkpoint which);
+/* On shard 0, when all shards have closed their partitions: blocks. */
+void checkpoints_write_last(struct checkpoints *c);
+bool checkpoints_busy(const struct checkpoints *c);
+
+/* A partition is about to be deleted; any thread. */
+void checkpoint_deleting(struct checkpoints *c);
+/* In LANE_DIRS: its folder is gone. */
+void checkpoint_deleted(struct checkpoints *c, const char *topic, int32_t index);
+/* In LANE_DIRS, before a log is made. */
+int checkpoint_purge(struct checkpoints *c, struct err *err);
+
+#endif

@@ -1,0 +1,357 @@
+/* A partition's log on its way in and out: opened, made, closed, deleted by jobs, so that the shard does not wait for
+ * the disk. What touches log_dirs runs in LANE_DIRS, one job at a time; logs that were found at the start are opened in
+ * the flush lanes, many at once. */
+#include "broker/partition/internal.h"
+
+#include "base/runtime/log.h"
+#include "broker/partition/checkpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A folder that is still being deleted under the same name (perhaps by another shard) is waited for. */
+#define RETRY_US    100000
+#define RETRIES_MAX 300
+
+/* What was found in the log dirs at the start, by folder name. */
+struct found {
+    const struct log_found *row;
+    _Atomic bool claimed; /* by a partition that opened it */
+    UT_hash_handle hh;
+    char name[LOG_TOPIC_MAX + 16];
+};
+
+struct partition_index {
+    struct found *all;
+};
+
+enum host_what { HOST_LOAD, HOST_CREATE, HOST_CLOSE, HOST_DELETE };
+
+struct host_job {
+    struct loop_job job;
+    struct partition *p;
+    enum host_what what;
+    struct found *found;
+    struct log_config config;
+    int64_t wall_ms;
+    uint64_t random[2];
+    struct log *log;
+    unsigned dir;
+    int rc;
+    struct err err;
+};
+
+int partition_host_init(struct partition_host *h, struct err *err)
+{
+    size_t n;
+    const struct log_found *rows = log_dirs_found(h->dirs, &n);
+    h->index = calloc(1, sizeof *h->index);
+    if (!h->index)
+        return err_set(err, -E_NOMEM, "no memory for the list of logs");
+    for (size_t i = 0; i < n; i++) {
+        struct found *f = calloc(1, sizeof *f);
+        if (f) {
+            f->row = &rows[i];
+            snprintf(f->name, sizeof f->name, "%s-%d", rows[i].topic, rows[i].partition);
+            HASH_ADD_STR(h->index->all, name, f);
+        }
+        if (!f || !HASH_ADDED(f)) {
+            free(f);
+            partition_host_fini(h);
+            return err_set(err, -E_NOMEM, "no memory for the list of logs");
+        }
+    }
+    return 0;
+}
+
+void partition_host_fini(struct partition_host *h)
+{
+    if (!h->index)
+        return;
+    struct found *f, *next;
+    HASH_ITER (hh, h->index->all, f, next) {
+        HASH_DEL(h->index->all, f);
+        free(f);
+    }
+    free(h->index);
+    h->index = NULL;
+}
+
+static struct found *find(const struct partition_host *h, const char *topic, int32_t index)
+{
+    char name[LOG_TOPIC_MAX + 16];
+    struct found *f = NULL;
+    snprintf(name, sizeof name, "%s-%d", topic, index);
+    if (h->index)
+        HASH_FIND_STR(h->index->all, name, f);
+    return f;
+}
+
+static bool hosted(const struct image *image, const struct log_found *row, int32_t node_id)
+{
+    const struct image_topic *t = image_topic(image, slice_str(row->topic));
+    if (!t || (!uuid_is_zero(&row->topic_id) && !uuid_eq(&t->id, &row->topic_id)))
+        return false;
+    const struct image_partition *p = image_partition(t, row->partition);
+    for (int32_t i = 0; p && i < p->replicas_n; i++)
+        if (p->replicas[i] == node_id)
+            return true;
+    return false;
+}
+
+void host_report_strays(const struct partition_host *h, const struct image *image)
+{
+    size_t n, strays = 0;
+    const struct log_found *rows = log_dirs_found(h->dirs, &n), *first = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(rows[i].topic, "__cluster_metadata") == 0 || hosted(image, &rows[i], h->node_id))
+            continue;
+        strays++;
+        first = first ? first : &rows[i];
+    }
+    if (first)
+        log_warn(
+            "broker.partition",
+            "logs of no known topic are left alone count=%zu first=%s/%s-%d remedy=\"remove the folders\"",
+            strays, log_dir_of(h->dirs, first->dir), first->topic, first->partition);
+}
+
+/* The folder of a topic that is no more, under the name that a new one needs. */
+static void set_aside(const struct partition_host *h, const struct log_found *row, const uint64_t random[2])
+{
+    char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
+    const char *dir = log_dir_of(h->dirs, row->dir);
+    int n = snprintf(from, sizeof from, "%s/%s-%d", dir, row->topic, row->partition);
+    int m = snprintf(to, sizeof to, "%s/%.200s-%d.%016llx%016llx-stray", dir, row->topic, row->partition,
+                     (unsigned long long)random[0], (unsigned long long)random[1]);
+    if (n < 0 || (size_t)n >= sizeof from || m < 0 || (size_t)m >= sizeof to)
+        return;
+    if (disk_rename(h->disk, from, to) == 0) {
+        disk_sync_dir(h->disk, dir);
+        log_warn("broker.partition", "log of a deleted topic set aside folder=%s now=%s", from, to);
+    }
+}
+
+static void run(struct loop_job *job)
+{
+    struct host_job *j = LIST_ENTRY(job, struct host_job, job);
+    struct partition *p = j->p; /* only what does not change while the job runs */
+    struct partition_host *h = p->set->host;
+    switch (j->what) {
+    case HOST_LOAD:
+        j->dir = j->found->row->dir;
+        j->rc =
+            log_dirs_load(h->dirs, j->found->row, &j->config, p->set->files, j->wall_ms, &j->log, &j->err);
+        break;
+    case HOST_CREATE:
+        if (j->found && !atomic_exchange(&j->found->claimed, true))
+            set_aside(h, j->found->row, j->random);
+        j->rc = checkpoint_purge(h->checkpoints, &j->err);
+        j->rc = j->rc ? j->rc
+                      : log_dirs_create(h->dirs, p->topic, p->key.index, &p->key.topic_id, &j->config,
+                                        p->set->files, j->wall_ms, &j->dir, &j->log, &j->err);
+        break;
+    case HOST_CLOSE: j->rc = log_close(j->log, &j->err); break;
+    case HOST_DELETE:
+        j->rc = log_dirs_delete(h->dirs, j->dir, j->log, j->random, &j->err);
+        checkpoint_deleted(h->checkpoints, p->topic, p->key.index);
+        break;
+    }
+}
+
+static void done(struct loop_job *job);
+
+static bool start(struct partition *p, enum host_what what, struct found *found)
+{
+    struct shard *shard = p->set->shard;
+    struct host_job *j = calloc(1, sizeof *j);
+    assert(!p->host_job && !p->flush);
+    if (!j)
+        return false;
+    *j = (struct host_job){
+        .p = p, .what = what, .found = found, .config = p->config, .log = p->log, .dir = p->dir};
+    j->wall_ms = loop_wall_ms(shard->loop);
+    j->random[0] = loop_random(shard->loop);
+    j->random[1] = loop_random(shard->loop);
+    j->job.lane = what == HOST_LOAD || what == HOST_CLOSE ? p->lane : LANE_DIRS;
+    j->job.run = run;
+    j->job.done = done;
+    p->host_job = j;
+    loop_job(shard->loop, &j->job);
+    return true;
+}
+
+void host_open(struct partition *p)
+{
+    struct found *f = find(p->set->host, p->topic, p->key.index);
+    bool ours = f && (uuid_is_zero(&f->row->topic_id) || uuid_eq(&f->row->topic_id, &p->key.topic_id));
+    bool load = ours && !atomic_exchange(&f->claimed, true);
+    assert(sm_state(&p->state) == PARTITION_OPENING && !p->log);
+    if (!start(p, load ? HOST_LOAD : HOST_CREATE, f))
+        partition_fail(p, "out of memory");
+}
+
+static void retry(void *arg)
+{
+    struct partition *p = arg;
+    if (!start(p, HOST_CREATE, NULL))
+        partition_fail(p, "out of memory");
+}
+
+void host_init_retry(struct partition *p)
+{
+    loop_timer_init(&p->retry, p->set->shard->loop, retry, p);
+}
+
+void host_opened(struct partition *p)
+{
+    struct partitions *ps = p->set;
+    assert(sm_state(&p->state) == PARTITION_OPENING && p->log && ps->opening_n > 0);
+    ps->opening_n--;
+    sm_move(&p->state, PARTITION_ONLINE);
+    metric_add(ps->online_n, 1);
+    if (p->role == PARTITION_LEADER)
+        log_epoch_assign(p->log, p->leader_epoch, log_end_offset(p->log));
+    p->high_watermark = log_start_offset(p->log);
+    watermark_follow(p);
+    if (!list_empty(&p->pending) && !list_linked(&p->dirty))
+        list_push(&ps->dirty, &p->dirty);
+    partition_changed(p);
+    partition_tell_watches(p, false);
+}
+
+/* The log is there. What recovery kept is made durable before anybody reads it (D6). */
+static void opened(struct partition *p, struct host_job *j)
+{
+    p->log = j->log;
+    p->dir = j->dir;
+    log_configure(p->log, &p->config);
+    const struct log_recovery *r = log_recovery(p->log);
+    if (r->bytes_cut > 0)
+        log_warn("broker.partition",
+                 "torn tail cut partition=%s-%d file=%s position=%lld bytes=%lld batches_lost=%lld", p->topic,
+                 p->key.index, r->cut_file, (long long)r->cut_position, (long long)r->bytes_cut,
+                 (long long)r->batches_lost);
+    p->first_flush = true;
+    flush_start(p);
+    if (sm_state(&p->state) == PARTITION_OPENING && !p->flush) { /* nothing to flush */
+        p->first_flush = false;
+        host_opened(p);
+    }
+}
+
+static void host_free(struct partition *p)
+{
+    struct partitions *ps = p->set;
+    assert(!p->log && !p->host_job && !p->flush && !p->compaction);
+    assert(list_empty(&p->pending) && list_empty(&p->parked) && list_empty(&p->waits));
+    loop_timer_stop(&p->retry);
+    HASH_DEL(ps->all, p);
+    assert(ps->closing_n > 0);
+    ps->closing_n--;
+    if (list_linked(&p->to_flush))
+        list_remove(&p->to_flush);
+    if (list_linked(&p->advanced))
+        list_remove(&p->advanced);
+    p->magic = 0;
+    free(p);
+    host_maybe_closed(ps);
+}
+
+void host_maybe_closed(struct partitions *ps)
+{
+    if (!ps->closing || ps->closing_n > 0 || !ps->closed || upkeep_busy(ps))
+        return;
+    void (*closed)(void *) = ps->closed;
+    ps->closed = NULL;
+    closed(ps->closed_arg);
+}
+
+static void open_failed(struct partition *p, struct host_job *j)
+{
+    if (j->what == HOST_CREATE && j->rc == -E_EXISTS && p->retries++ < RETRIES_MAX) {
+        loop_timer_in(&p->retry, RETRY_US);
+        return;
+    }
+    partition_fail(p, j->err.text);
+}
+
+static void closed(struct partition *p, struct host_job *j)
+{
+    if (j->rc) {
+        log_error("broker.partition", "closing failed partition=%s-%d error=%s", p->topic, p->key.index,
+                  j->err.text);
+        p->set->clean[p->dir] = false;
+    }
+    if (j->what == HOST_DELETE)
+        upkeep_folder_deleted(p->set);
+    p->log = NULL;
+    host_free(p);
+}
+
+static void done(struct loop_job *job)
+{
+    struct host_job *j = LIST_ENTRY(job, struct host_job, job);
+    struct partition *p = j->p;
+    assert(p->magic == PARTITION_MAGIC && p->host_job == j);
+    p->host_job = NULL;
+    if (j->what == HOST_CLOSE || j->what == HOST_DELETE) {
+        closed(p, j);
+    } else if (sm_state(&p->state) == PARTITION_CLOSING) { /* meanwhile nobody wants it any more */
+        if (!j->rc) {
+            p->log = j->log;
+            p->dir = j->dir;
+        }
+        host_quiet(p);
+    } else if (j->rc) {
+        open_failed(p, j);
+    } else {
+        opened(p, j);
+    }
+    free(j);
+}
+
+void host_quiet(struct partition *p)
+{
+    if (sm_state(&p->state) != PARTITION_CLOSING || p->flush || p->host_job || p->compaction)
+        return;
+    if (!p->log) {
+        host_free(p);
+        return;
+    }
+    if (start(p, p->remove ? HOST_DELETE : HOST_CLOSE, NULL))
+        return;
+    p->set->clean[p->dir] = false;
+    log_abandon(p->log);
+    p->log = NULL;
+    host_free(p);
+}
+
+void host_close(struct partition *p, bool remove)
+{
+    struct partitions *ps = p->set;
+    if (sm_state(&p->state) == PARTITION_CLOSING) {
+        p->remove |= remove;
+        return;
+    }
+    if (sm_state(&p->state) == PARTITION_OPENING)
+        ps->opening_n--;
+    if (sm_state(&p->state) == PARTITION_ONLINE)
+        metric_add(ps->online_n, -1);
+    if (sm_state(&p->state) == PARTITION_FAILED)
+        metric_add(ps->failed_n, -1);
+    partition_tell_watches(p, true);
+    sm_move(&p->state, PARTITION_CLOSING);
+    ps->closing_n++;
+    p->remove = remove;
+    if (remove)
+        checkpoint_deleting(ps->host->checkpoints);
+    loop_timer_stop(&p->retry);
+    append_fail_all(p, remove ? KE_UNKNOWN_TOPIC_OR_PARTITION : KE_NOT_LEADER_OR_FOLLOWER);
+    wait_end(p);
+    if (list_linked(&p->to_flush))
+        list_remove(&p->to_flush);
+    if (p->compaction)
+        log_compact_stop(p->compaction);
+    host_quiet(p);
+}

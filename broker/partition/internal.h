@@ -1,0 +1,161 @@
+/* What the files of broker/partition know of each other. */
+#ifndef SUNDOG_BROKER_PARTITION_INTERNAL_H
+#define SUNDOG_BROKER_PARTITION_INTERNAL_H
+
+#include "base/core/hash.h"
+#include "base/core/sm.h"
+#include "broker/log/compact.h"
+#include "broker/partition/partitions.h"
+#include "proto/kafka/batch_validate.h"
+#include "proto/kafka/errors.h"
+
+#define PARTITION_MAGIC 0x5061727469746e31ULL
+
+/* OPENING: the log is being opened or made, or flushed for the first time: appends wait. ONLINE: served. FAILED: no
+ * log (a bad disk, corruption): every request is told so. CLOSING: the log is being closed or deleted. */
+enum partition_state { PARTITION_OPENING, PARTITION_ONLINE, PARTITION_FAILED, PARTITION_CLOSING };
+
+struct partition_key {
+    struct uuid topic_id;
+    int32_t index;
+    int32_t zero; /* no padding: it is hashed as bytes */
+};
+
+struct partition {
+    uint64_t magic;
+    struct partition_key key;
+    UT_hash_handle hh;
+    struct partitions *set;
+    struct sm state;
+    char topic[LOG_TOPIC_MAX + 1];
+    char why[200]; /* FAILED: the reason, for the log and status */
+
+    /* As the image says. */
+    enum partition_role role;
+    int32_t leader, leader_epoch, partition_epoch, replicas_n, isr_n;
+
+    /* As the topic's configuration says. */
+    struct log_config config;
+    struct batch_rules rules;
+    int32_t min_insync_replicas;
+
+    struct log *log; /* NULL unless ONLINE, or OPENING's last step */
+    unsigned dir;
+    int64_t high_watermark;
+
+    /* append.c */
+    struct list pending; /* appends of this turn */
+    struct list parked;  /* acks=-1, behind the high watermark, in order */
+    struct list dirty;   /* set->dirty: has pending ones */
+    struct list waiting; /* set->waiting: has parked ones */
+
+    /* flush.c */
+    struct loop_job flush_job;
+    struct log_flush *flush; /* under way */
+    struct list to_flush;    /* set->to_flush */
+    bool flush_checkpoint;   /* the next flush is to move the recovery point */
+    bool first_flush;        /* of an OPENING partition: what recovery found is on disk when it has ended */
+    unsigned lane;
+    int64_t flush_began_us;
+    uint64_t appended_bytes, flush_bytes, committed_bytes;
+
+    /* wait.c */
+    struct list waits;
+    struct list advanced; /* set->advanced: waits are to be woken */
+    bool changed;
+
+    /* host.c */
+    struct host_job *host_job; /* under way */
+    bool remove;               /* CLOSING: the log goes too */
+    int retries;
+    struct loop_timer retry;
+
+    /* upkeep.c */
+    struct log_compaction *compaction;
+    int64_t clean_offset;
+    bool clean_failed; /* what is there cannot be compacted: not tried again */
+};
+
+struct partitions {
+    struct shard *shard;
+    struct partition_host *host;
+    struct partition *all; /* uthash */
+    struct log_files *files;
+    struct list dirty, to_flush, advanced, waiting, watches;
+    size_t opening_n, closing_n, flushing_n;
+    struct loop_timer timeouts; /* of parked appends */
+    struct log_batch batches[PARTITION_PENDING_MAX];
+
+    struct loop_timer retention, recovery, watermarks, cleaner;
+    struct upkeep *upkeep;
+
+    bool closing;
+    void (*closed)(void *arg);
+    void *closed_arg;
+    bool clean[LOG_DIRS_MAX];
+
+    struct metric_cell *appends_n, *append_bytes, *flushes, *flush_seconds, *parked_n, *online_n, *failed_n,
+        *duplicates;
+};
+
+/* partition.c */
+void partition_become(struct partition *p, const struct partition_spec *spec);
+void partition_fail(struct partition *p, const char *why);
+/* Everyone who waits is told: the partition is not what it was. */
+void partition_changed(struct partition *p);
+void partition_tell_watches(struct partition *p, bool gone);
+
+/* config.c: topic options from the image's entries, the broker's dynamic ones, and its defaults. */
+void partition_configure(struct partition *p, const struct image *image);
+
+/* host.c */
+void host_open(struct partition *p);
+void host_close(struct partition *p, bool remove);
+void host_init_retry(struct partition *p);
+/* On shard 0, with the first image: logs that belong to none of its topics are said. */
+void host_report_strays(const struct partition_host *h, const struct image *image);
+/* The first flush of an opened log has ended. */
+void host_opened(struct partition *p);
+/* The flush that a CLOSING partition waited for has ended; or its compaction. */
+void host_quiet(struct partition *p);
+/* Tells that all is closed, when it is. */
+void host_maybe_closed(struct partitions *ps);
+
+/* append.c */
+void append_pending(struct partition *p);
+/* Completes what the high watermark has passed. */
+void append_release(struct partition *p);
+void append_fail_all(struct partition *p, int16_t error);
+void append_on_timeout(void *arg);
+
+/* flush.c */
+void flush_want(struct partition *p);
+void flush_start(struct partition *p);
+/* The committed end has moved to `offset`. */
+void watermark_set(struct partition *p, int64_t offset);
+/* … to the end of the log. */
+void watermark_follow(struct partition *p);
+
+/* wait.c */
+void wait_mark(struct partition *p);
+void wait_wake(struct partition *p);
+/* The partition goes: its waits are woken for the last time. */
+void wait_end(struct partition *p);
+
+/* upkeep.c */
+int upkeep_create(struct partitions *ps);
+void upkeep_start(struct partitions *ps);
+void upkeep_stop(struct partitions *ps);
+void upkeep_destroy(struct partitions *ps);
+bool upkeep_busy(const struct partitions *ps);
+/* Segments, or a folder, wait to be unlinked. */
+void upkeep_sweep_soon(struct partitions *ps);
+void upkeep_folder_deleted(struct partitions *ps);
+
+static inline bool partition_online(const struct partition *p)
+{
+    assert(p->magic == PARTITION_MAGIC);
+    return sm_state(&p->state) == PARTITION_ONLINE;
+}
+
+#endif

@@ -1,0 +1,238 @@
+/* What a partition is at this moment: found, asked, changed by an image. */
+#include "broker/partition/internal.h"
+
+#include "base/runtime/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static bool partition_invariant(const void *owner, unsigned state)
+{
+    const struct partition *p = owner;
+    return p->magic == PARTITION_MAGIC && (state != PARTITION_ONLINE || p->log);
+}
+
+/*   OPENING ──log open and flushed──▶ ONLINE ──disk error──▶ FAILED
+ *      │  └───────disk error, corruption──────────────────────▲ │
+ *      └──▶ CLOSING ◀──────── deleted, moved away, shutdown ─────┘   (then freed)               */
+static const struct sm_state states[] = {
+    [PARTITION_OPENING] = {"opening",
+                           SM_TO(PARTITION_ONLINE) | SM_TO(PARTITION_FAILED) | SM_TO(PARTITION_CLOSING)},
+    [PARTITION_ONLINE] = {"online", SM_TO(PARTITION_FAILED) | SM_TO(PARTITION_CLOSING)},
+    [PARTITION_FAILED] = {"failed", SM_TO(PARTITION_CLOSING)},
+    [PARTITION_CLOSING] = {"closing", SM_END},
+};
+static const struct sm_table partition_sm = SM_TABLE("partition", states, partition_invariant);
+
+struct partition *partition_find(struct shard *shard, const struct uuid *topic_id, int32_t index)
+{
+    struct partition_key key = {.topic_id = *topic_id, .index = index};
+    struct partition *p = NULL;
+    HASH_FIND(hh, shard->partitions->all, &key, sizeof key, p);
+    return p && sm_state(&p->state) != PARTITION_CLOSING ? p : NULL;
+}
+
+const char *partition_topic(const struct partition *p)
+{
+    return p->topic;
+}
+
+const struct uuid *partition_topic_id(const struct partition *p)
+{
+    return &p->key.topic_id;
+}
+
+int32_t partition_index(const struct partition *p)
+{
+    return p->key.index;
+}
+
+enum partition_role partition_role(const struct partition *p)
+{
+    return sm_state(&p->state) == PARTITION_ONLINE ? p->role : PARTITION_OFFLINE;
+}
+
+bool partition_is_opening(const struct partition *p)
+{
+    return sm_state(&p->state) == PARTITION_OPENING;
+}
+
+bool partition_is_failed(const struct partition *p)
+{
+    return sm_state(&p->state) == PARTITION_FAILED;
+}
+
+int32_t partition_leader_epoch(const struct partition *p)
+{
+    return p->leader_epoch;
+}
+
+int64_t partition_log_start(const struct partition *p)
+{
+    return p->log ? log_start_offset(p->log) : 0;
+}
+
+int64_t partition_high_watermark(const struct partition *p)
+{
+    return p->high_watermark;
+}
+
+int64_t partition_log_end(const struct partition *p)
+{
+    return p->log ? log_end_offset(p->log) : 0;
+}
+
+struct log *partition_log(struct partition *p)
+{
+    return p->log;
+}
+
+int64_t partition_limit(const struct partition *p, enum partition_isolation isolation)
+{
+    if (isolation == PARTITION_LOG_END)
+        return partition_log_end(p);
+    int64_t unstable = isolation == PARTITION_COMMITTED && p->log ? log_first_unstable_offset(p->log) : -1;
+    return unstable >= 0 && unstable < p->high_watermark ? unstable : p->high_watermark;
+}
+
+int partition_read(struct partition *p, int64_t offset, int64_t end, size_t max_bytes, struct buf *out,
+                   int64_t *next)
+{
+    struct log_slice s = {0};
+    *next = offset;
+    if (!partition_online(p))
+        return -E_FENCED;
+    int rc = log_read(p->log, offset, end, max_bytes, LOG_READ_AT_LEAST_ONE, &s, NULL);
+    if (!rc && s.size_bytes > 0)
+        rc = log_slice_load(&s, out);
+    if (!rc)
+        *next = s.next_offset;
+    log_slice_drop(&s);
+    return rc;
+}
+
+void partition_changed(struct partition *p)
+{
+    p->changed = true;
+    wait_mark(p);
+}
+
+void partition_fail(struct partition *p, const char *why)
+{
+    struct partitions *ps = p->set;
+    if (sm_state(&p->state) != PARTITION_OPENING && sm_state(&p->state) != PARTITION_ONLINE)
+        return;
+    log_error("broker.partition", "partition is offline partition=%s-%d error=%s", p->topic, p->key.index,
+              why);
+    if (sm_state(&p->state) == PARTITION_OPENING)
+        ps->opening_n--;
+    else
+        metric_add(ps->online_n, -1);
+    snprintf(p->why, sizeof p->why, "%s", why);
+    sm_move(&p->state, PARTITION_FAILED);
+    metric_add(ps->failed_n, 1);
+    ps->clean[p->dir] = false;
+    append_fail_all(p, KE_KAFKA_STORAGE_ERROR);
+    if (list_linked(&p->to_flush))
+        list_remove(&p->to_flush);
+    partition_changed(p);
+    partition_tell_watches(p, false);
+}
+
+static enum partition_role role_of(const struct partition *p)
+{
+    if (p->leader == p->set->host->node_id)
+        return PARTITION_LEADER;
+    return p->leader < 0 ? PARTITION_OFFLINE : PARTITION_FOLLOWER;
+}
+
+/* Smaller epochs are news of the past. */
+void partition_become(struct partition *p, const struct partition_spec *spec)
+{
+    assert(spec->leader_epoch >= p->leader_epoch);
+    bool other = spec->leader != p->leader || spec->leader_epoch != p->leader_epoch;
+    p->leader = spec->leader;
+    p->leader_epoch = spec->leader_epoch;
+    p->partition_epoch = spec->partition_epoch;
+    p->replicas_n = spec->replicas_n;
+    p->isr_n = spec->isr_n;
+    p->role = role_of(p);
+    if (!other)
+        return;
+    if (p->role != PARTITION_LEADER)
+        append_fail_all(p, KE_NOT_LEADER_OR_FOLLOWER);
+    else if (partition_online(p))
+        log_epoch_assign(p->log, p->leader_epoch, log_end_offset(p->log));
+    if (partition_online(p)) {
+        partition_changed(p);
+        partition_tell_watches(p, false);
+    }
+}
+
+void partition_tell_watches(struct partition *p, bool gone)
+{
+    list_each_safe(at, &p->set->watches)
+    {
+        struct partition_watch *w = LIST_ENTRY(at, struct partition_watch, link);
+        if (strcmp(w->topic, p->topic) != 0)
+            continue;
+        if (gone)
+            w->gone(w, p);
+        else
+            w->changed(w, p);
+    }
+}
+
+void partition_watch(struct shard *shard, struct partition_watch *w)
+{
+    struct partitions *ps = shard->partitions;
+    list_push(&ps->watches, &w->link);
+    struct partition *p, *next;
+    HASH_ITER (hh, ps->all, p, next)
+        if (partition_online(p) && strcmp(p->topic, w->topic) == 0)
+            w->changed(w, p);
+}
+
+void partitions_host(struct partitions *ps, const struct partition_spec *spec)
+{
+    struct partition *p = partition_find(ps->shard, &spec->topic_id, spec->index);
+    if (p) {
+        partition_become(p, spec);
+        return;
+    }
+    p = calloc(1, sizeof *p);
+    assert(spec->topic.n <= LOG_TOPIC_MAX && !ps->closing);
+    if (!p) {
+        log_error("broker.partition", "no memory for a partition topic=%.*s", SLICE_FMT(spec->topic));
+        return;
+    }
+    p->magic = PARTITION_MAGIC;
+    p->set = ps;
+    p->key = (struct partition_key){.topic_id = spec->topic_id, .index = spec->index};
+    slice_cstr(spec->topic, p->topic, sizeof p->topic);
+    sm_init(&p->state, &partition_sm, p, PARTITION_OPENING);
+    p->leader_epoch = -1;
+    p->lane = LANE_FLUSH + shard_index_of(&p->key.topic_id, p->key.index + 1, FLUSH_LANES);
+    struct list *lists[] = {&p->pending,  &p->parked, &p->dirty,   &p->waiting,
+                            &p->to_flush, &p->waits,  &p->advanced};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        list_init(lists[i]);
+    host_init_retry(p);
+    HASH_ADD(hh, ps->all, key, sizeof p->key, p);
+    if (!HASH_ADDED(p)) {
+        log_error("broker.partition", "no memory for a partition topic=%.*s", SLICE_FMT(spec->topic));
+        free(p);
+        return;
+    }
+    ps->opening_n++;
+    partition_configure(p, ps->shard->image);
+    partition_become(p, spec);
+    host_open(p);
+}
+
+void partitions_drop(struct partitions *ps, const struct uuid *topic_id, int32_t index)
+{
+    struct partition *p = partition_find(ps->shard, topic_id, index);
+    if (p)
+        host_close(p, true);
+}

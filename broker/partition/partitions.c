@@ -1,0 +1,203 @@
+/* The set: made, fed with images, given its turns, closed. */
+#include "broker/partition/internal.h"
+
+#include "base/runtime/log.h"
+
+#include <stdlib.h>
+
+static void take_cells(struct partitions *ps)
+{
+    struct metrics *m = ps->shard->metrics;
+    unsigned s = ps->shard->index;
+    ps->appends_n = metrics_cell(m, s, M_sundog_broker_appends_total);
+    ps->append_bytes = metrics_cell(m, s, M_sundog_broker_append_bytes_total);
+    ps->duplicates = metrics_cell(m, s, M_sundog_broker_append_duplicates_total);
+    ps->flushes = metrics_cell(m, s, M_sundog_broker_flushes_total);
+    ps->flush_seconds = metrics_cell(m, s, M_sundog_broker_flush_seconds);
+    ps->parked_n = metrics_cell(m, s, M_sundog_broker_appends_parked);
+    ps->online_n = metrics_cell(m, s, M_sundog_broker_partitions_online);
+    ps->failed_n = metrics_cell(m, s, M_sundog_broker_partitions_failed);
+}
+
+static void release_cells(struct partitions *ps)
+{
+    struct metric_cell *cells[] = {ps->appends_n,     ps->append_bytes, ps->duplicates, ps->flushes,
+                                   ps->flush_seconds, ps->parked_n,     ps->online_n,   ps->failed_n};
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
+        metrics_release(ps->shard->metrics, cells[i]);
+}
+
+int partitions_create(struct shard *shard, struct partition_host *host, struct err *err)
+{
+    struct partitions *ps = calloc(1, sizeof *ps);
+    if (!ps)
+        return err_set(err, -E_NOMEM, "no memory for partitions");
+    ps->shard = shard;
+    ps->host = host;
+    struct list *lists[] = {&ps->dirty, &ps->to_flush, &ps->advanced, &ps->waiting, &ps->watches};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        list_init(lists[i]);
+    loop_timer_init(&ps->timeouts, shard->loop, append_on_timeout, ps);
+    for (unsigned i = 0; i < LOG_DIRS_MAX; i++)
+        ps->clean[i] = true;
+    ps->files = log_files_create(shard->disk, host->files_max);
+    if (!ps->files || upkeep_create(ps)) {
+        log_files_destroy(ps->files);
+        free(ps);
+        return err_set(err, -E_NOMEM, "no memory for partitions");
+    }
+    take_cells(ps);
+    shard->partitions = ps;
+    return 0;
+}
+
+/* ---- images ---- */
+
+struct apply {
+    struct partitions *ps;
+    const struct image *now;
+};
+
+static bool replica_here(const struct partitions *ps, const struct image_partition *p)
+{
+    for (int32_t i = 0; i < p->replicas_n; i++)
+        if (p->replicas[i] == ps->host->node_id)
+            return true;
+    return false;
+}
+
+static bool owned(const struct partitions *ps, const struct uuid *topic_id, int32_t index)
+{
+    return shard_index_of(topic_id, index, ps->shard->count) == ps->shard->index;
+}
+
+static void on_topic_removed(void *arg, const struct image_topic *was)
+{
+    struct apply *a = arg;
+    for (int32_t i = 0; i < was->partitions_n; i++)
+        partitions_drop(a->ps, &was->id, i);
+}
+
+static void on_partition(void *arg, const struct image_topic *t, int32_t index,
+                         const struct image_partition *was, const struct image_partition *now)
+{
+    struct apply *a = arg;
+    (void)was;
+    if (!owned(a->ps, &t->id, index))
+        return;
+    if (!now || !replica_here(a->ps, now)) {
+        partitions_drop(a->ps, &t->id, index);
+        return;
+    }
+    partitions_host(a->ps, &(struct partition_spec){.topic = t->name,
+                                                    .topic_id = t->id,
+                                                    .index = index,
+                                                    .leader = now->leader,
+                                                    .leader_epoch = now->leader_epoch,
+                                                    .partition_epoch = now->partition_epoch,
+                                                    .replicas_n = now->replicas_n,
+                                                    .isr_n = now->isr_n});
+}
+
+static void on_config(void *arg, const struct image_config *was, const struct image_config *now)
+{
+    struct apply *a = arg;
+    const struct image_config *c = now ? now : was;
+    struct partition *p, *next;
+    if (c->type != IMAGE_CONFIG_TOPIC && c->type != IMAGE_CONFIG_BROKER)
+        return;
+    HASH_ITER (hh, a->ps->all, p, next)
+        if (c->type == IMAGE_CONFIG_BROKER || slice_eq_str(c->name, p->topic))
+            partition_configure(p, a->now);
+}
+
+void partitions_apply(struct partitions *ps, const struct image *was, const struct image *now)
+{
+    static const struct image_changes changes = {
+        .topic_removed = on_topic_removed, .partition = on_partition, .config = on_config};
+    struct apply a = {ps, now};
+    ps->shard->image = now;
+    if (ps->closing)
+        return;
+    if (!was && ps->shard->index == 0)
+        host_report_strays(ps->host, now);
+    image_diff(was, now, &changes, &a);
+    if (!was)
+        upkeep_start(ps);
+}
+
+size_t partitions_opening(const struct partitions *ps)
+{
+    return ps->opening_n;
+}
+
+void partitions_each(struct partitions *ps, void (*each)(void *arg, struct partition *p), void *arg)
+{
+    struct partition *p, *next;
+    HASH_ITER (hh, ps->all, p, next)
+        if (sm_state(&p->state) != PARTITION_CLOSING)
+            each(arg, p);
+}
+
+/* ---- turns ---- */
+
+/* 1 write what is pending; 2 start a flush where one is due and none is under way; 3 wake parked fetches. */
+bool partitions_turn(struct partitions *ps)
+{
+    struct list later;
+    list_init(&later);
+    while (!list_empty(&ps->dirty)) {
+        struct partition *p = LIST_ENTRY(list_pop(&ps->dirty), struct partition, dirty);
+        if (!partition_online(p))
+            continue; /* opening: host_opened puts it here again */
+        append_pending(p);
+        if (!list_empty(&p->pending) && !list_linked(&p->dirty))
+            list_push(&later, &p->dirty);
+    }
+    while (!list_empty(&later))
+        list_push(&ps->dirty, list_pop(&later));
+    while (!list_empty(&ps->to_flush)) {
+        struct partition *p = LIST_ENTRY(list_pop(&ps->to_flush), struct partition, to_flush);
+        if (partition_online(p) && !p->flush)
+            flush_start(p); /* else flush_done asks again */
+    }
+    while (!list_empty(&ps->advanced))
+        wait_wake(LIST_ENTRY(list_pop(&ps->advanced), struct partition, advanced));
+    return !list_empty(&ps->dirty);
+}
+
+/* ---- the end ---- */
+
+void partitions_close(struct partitions *ps, void (*closed)(void *arg), void *arg)
+{
+    struct partition *p, *next;
+    assert(!ps->closing);
+    upkeep_stop(ps);
+    loop_timer_stop(&ps->timeouts);
+    /* Held up by one of our own until all are asked, so that `closed` runs once and last. */
+    ps->closing_n++;
+    HASH_ITER (hh, ps->all, p, next)
+        host_close(p, false);
+    ps->closing = true;
+    ps->closed = closed;
+    ps->closed_arg = arg;
+    ps->closing_n--;
+    host_maybe_closed(ps);
+}
+
+const bool *partitions_clean(const struct partitions *ps)
+{
+    return ps->clean;
+}
+
+void partitions_destroy(struct partitions *ps)
+{
+    if (!ps)
+        return;
+    assert(!ps->all && ps->flushing_n == 0);
+    upkeep_destroy(ps);
+    log_files_destroy(ps->files);
+    release_cells(ps);
+    ps->shard->partitions = NULL;
+    free(ps);
+}

@@ -1,0 +1,297 @@
+/* What has its time: retention, sweeping, producer ids, checkpoints, compaction. One timer each, per shard. */
+#include "broker/partition/internal.h"
+
+#include "base/runtime/log.h"
+#include "broker/partition/checkpoint.h"
+
+#include <stdlib.h>
+
+/* Files and folders wait this long between their deletion and their unlinking; one sweep looks at all. */
+#define SWEEP_US INT64_C(61000000)
+
+struct upkeep {
+    struct partitions *ps;
+    struct loop_timer sweep;
+    struct loop_job folders; /* removes "-delete" folders */
+    bool folders_busy, folders_due;
+    struct loop_job compact;
+    struct partition *compacting;
+    struct metric_cell *retention_bytes, *compactions, *compaction_bytes;
+};
+
+static int64_t cleanable_limit(const struct partition *p)
+{
+    return partition_limit(p, PARTITION_COMMITTED);
+}
+
+/* ---- retention ---- */
+
+static void retain(void *arg, struct partition *p)
+{
+    struct upkeep *u = arg;
+    struct log_retained gone = {0};
+    struct err err = {0};
+    int64_t wall = loop_wall_ms(u->ps->shard->loop);
+    if (!partition_online(p))
+        return;
+    int64_t start = log_start_offset(p->log);
+    if (log_retain(p->log, wall, p->high_watermark, &gone, &err)) {
+        log_error("broker.partition", "retention failed partition=%s-%d error=%s", p->topic, p->key.index,
+                  err.text);
+        if (log_fenced(p->log))
+            partition_fail(p, log_fence_text(p->log));
+        return;
+    }
+    log_expire_producers(p->log, wall);
+    if (gone.segments > 0) {
+        log_info("broker.partition", "segments deleted partition=%s-%d segments=%u bytes=%lld start=%lld",
+                 p->topic, p->key.index, gone.segments, (long long)gone.bytes,
+                 (long long)log_start_offset(p->log));
+        metric_add(u->retention_bytes, gone.bytes);
+        upkeep_sweep_soon(u->ps);
+    }
+    if (log_start_offset(p->log) != start)
+        partition_changed(p); /* who waits below it must be told */
+}
+
+static void on_retention(void *arg)
+{
+    struct upkeep *u = arg;
+    partitions_each(u->ps, retain, u);
+    loop_timer_in(&u->ps->retention, u->ps->host->retention_interval_us);
+}
+
+static void sweep_one(void *arg, struct partition *p)
+{
+    unsigned *left = arg;
+    if (partition_online(p))
+        *left += log_sweep(p->log, loop_wall_ms(p->set->shard->loop));
+}
+
+static void folders_run(struct loop_job *job)
+{
+    struct upkeep *u = LIST_ENTRY(job, struct upkeep, folders);
+    struct partition_host *h = u->ps->host;
+    for (unsigned i = 0; i < log_dirs_count(h->dirs); i++)
+        if (log_dir_online(h->dirs, i))
+            log_dirs_sweep(h->disk, log_dir_of(h->dirs, i));
+}
+
+static void folders_done(struct loop_job *job)
+{
+    struct upkeep *u = LIST_ENTRY(job, struct upkeep, folders);
+    u->folders_busy = false;
+    host_maybe_closed(u->ps);
+}
+
+static void on_sweep(void *arg)
+{
+    struct upkeep *u = arg;
+    unsigned left = 0;
+    partitions_each(u->ps, sweep_one, &left);
+    if (u->folders_due && !u->folders_busy) {
+        u->folders_due = false;
+        u->folders_busy = true;
+        u->folders = (struct loop_job){.lane = LANE_DIRS, .run = folders_run, .done = folders_done};
+        loop_job(u->ps->shard->loop, &u->folders);
+    }
+    if (left > 0)
+        loop_timer_in(&u->sweep, SWEEP_US);
+}
+
+void upkeep_sweep_soon(struct partitions *ps)
+{
+    if (ps->upkeep && !ps->upkeep->sweep.armed && !ps->closing)
+        loop_timer_in(&ps->upkeep->sweep, SWEEP_US);
+}
+
+void upkeep_folder_deleted(struct partitions *ps)
+{
+    ps->upkeep->folders_due = true;
+    upkeep_sweep_soon(ps);
+}
+
+/* ---- checkpoints ---- */
+
+static void want_checkpoint(void *arg, struct partition *p)
+{
+    (void)arg;
+    if (!partition_online(p) || log_recovery_point(p->log) >= log_end_offset(p->log))
+        return;
+    p->flush_checkpoint = true;
+    flush_want(p);
+}
+
+/* The rows are those of the flushes asked for the last time. */
+static void on_recovery(void *arg)
+{
+    struct partitions *ps = arg;
+    checkpoint_collect(ps, LOG_CHECKPOINT_RECOVERY);
+    checkpoint_collect(ps, LOG_CHECKPOINT_START);
+    checkpoint_collect(ps, LOG_CHECKPOINT_CLEANER);
+    partitions_each(ps, want_checkpoint, NULL);
+    loop_timer_in(&ps->recovery, ps->host->recovery_interval_us);
+}
+
+static void flush_if_due(void *arg, struct partition *p)
+{
+    (void)arg;
+    if (partition_online(p) && log_durable_offset(p->log) < log_end_offset(p->log))
+        flush_want(p);
+}
+
+static void on_watermarks(void *arg)
+{
+    struct partitions *ps = arg;
+    checkpoint_collect(ps, LOG_CHECKPOINT_REPLICATION);
+    if (!ps->host->flush_before_ack)
+        partitions_each(ps, flush_if_due, NULL);
+    loop_timer_in(&ps->watermarks, ps->host->watermark_interval_us);
+}
+
+/* ---- compaction ---- */
+
+struct choice {
+    struct upkeep *u;
+    struct log_compact_options o;
+    struct partition *best;
+    double ratio;
+};
+
+static void consider(void *arg, struct partition *p)
+{
+    struct choice *c = arg;
+    struct log_dirtiness d = {0};
+    if (!partition_online(p) || !p->config.cleanup_compact || p->clean_failed)
+        return;
+    c->o.limit_offset = cleanable_limit(p);
+    c->o.clean_offset = p->clean_offset;
+    if (log_dirtiness(p->log, &c->o, &d, NULL) || !d.due || d.dirty_bytes <= 0)
+        return;
+    double ratio = (double)d.dirty_bytes / (double)(d.dirty_bytes + d.clean_bytes);
+    if (!c->best || ratio > c->ratio) {
+        c->best = p;
+        c->ratio = ratio;
+    }
+}
+
+static void compact_run(struct loop_job *job)
+{
+    log_compact_run(LIST_ENTRY(job, struct upkeep, compact)->compacting->compaction);
+}
+
+static void compact_done(struct loop_job *job)
+{
+    struct upkeep *u = LIST_ENTRY(job, struct upkeep, compact);
+    struct partition *p = u->compacting;
+    struct log_compacted out = {0};
+    struct err err = {0};
+    int rc = log_compact_done(p->log, p->compaction, &out, &err);
+    p->compaction = NULL;
+    u->compacting = NULL;
+    if (!rc) {
+        p->clean_offset = out.clean_offset;
+        metric_add(u->compactions, 1);
+        metric_add(u->compaction_bytes, out.bytes_before - out.bytes_after);
+        log_info("broker.partition",
+                 "compacted partition=%s-%d before=%lld after=%lld records=%lld clean=%lld", p->topic,
+                 p->key.index, (long long)out.bytes_before, (long long)out.bytes_after,
+                 (long long)out.records_after, (long long)out.clean_offset);
+        upkeep_sweep_soon(u->ps);
+    } else if (rc != -E_AGAIN && sm_state(&p->state) == PARTITION_ONLINE) {
+        log_error("broker.partition", "compaction failed partition=%s-%d error=%s", p->topic, p->key.index,
+                  err.text);
+        p->clean_failed = true;
+    }
+    if (sm_state(&p->state) == PARTITION_CLOSING)
+        host_quiet(p);
+    else if (log_fenced(p->log))
+        partition_fail(p, log_fence_text(p->log));
+    if (!u->ps->closing)
+        loop_timer_in(&u->ps->cleaner, rc ? u->ps->host->cleaner_backoff_us : 0); /* there may be more */
+    host_maybe_closed(u->ps);
+}
+
+static void on_cleaner(void *arg)
+{
+    struct upkeep *u = arg;
+    struct partitions *ps = u->ps;
+    struct choice c = {.u = u};
+    if (u->compacting)
+        return;
+    c.o.wall_ms = loop_wall_ms(ps->shard->loop);
+    c.o.map_bytes = ps->host->cleaner_map_bytes / ps->shard->count;
+    c.o.seed = loop_random(ps->shard->loop);
+    partitions_each(ps, consider, &c);
+    if (c.best) {
+        c.o.limit_offset = cleanable_limit(c.best);
+        c.o.clean_offset = c.best->clean_offset;
+        if (log_compact_begin(c.best->log, &c.o, &c.best->compaction, NULL) == 1) {
+            u->compacting = c.best;
+            u->compact = (struct loop_job){.lane = LANE_COMPACT, .run = compact_run, .done = compact_done};
+            loop_job(ps->shard->loop, &u->compact);
+            return;
+        }
+        c.best->compaction = NULL;
+    }
+    loop_timer_in(&ps->cleaner, ps->host->cleaner_backoff_us);
+}
+
+/* ---- */
+
+int upkeep_create(struct partitions *ps)
+{
+    struct upkeep *u = calloc(1, sizeof *u);
+    struct loop *l = ps->shard->loop;
+    if (!u)
+        return -E_NOMEM;
+    u->ps = ps;
+    loop_timer_init(&u->sweep, l, on_sweep, u);
+    loop_timer_init(&ps->retention, l, on_retention, u);
+    loop_timer_init(&ps->recovery, l, on_recovery, ps);
+    loop_timer_init(&ps->watermarks, l, on_watermarks, ps);
+    loop_timer_init(&ps->cleaner, l, on_cleaner, u);
+    struct metrics *m = ps->shard->metrics;
+    unsigned s = ps->shard->index;
+    u->retention_bytes = metrics_cell(m, s, M_sundog_broker_retention_bytes_total);
+    u->compactions = metrics_cell(m, s, M_sundog_broker_compactions_total);
+    u->compaction_bytes = metrics_cell(m, s, M_sundog_broker_compaction_bytes_total);
+    ps->upkeep = u;
+    return 0;
+}
+
+void upkeep_start(struct partitions *ps)
+{
+    const struct partition_host *h = ps->host;
+    loop_timer_in(&ps->retention, h->retention_interval_us < 30000000 ? h->retention_interval_us : 30000000);
+    loop_timer_in(&ps->recovery, h->recovery_interval_us);
+    loop_timer_in(&ps->watermarks, h->watermark_interval_us);
+    if (h->cleaner_backoff_us > 0)
+        loop_timer_in(&ps->cleaner, h->cleaner_backoff_us);
+}
+
+void upkeep_stop(struct partitions *ps)
+{
+    struct loop_timer *timers[] = {&ps->retention, &ps->recovery, &ps->watermarks, &ps->cleaner,
+                                   &ps->upkeep->sweep};
+    for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
+        loop_timer_stop(timers[i]);
+    for (int which = 0; which < LOG_CHECKPOINTS; which++)
+        checkpoint_collect(ps, (enum log_checkpoint)which);
+}
+
+bool upkeep_busy(const struct partitions *ps)
+{
+    return ps->upkeep->folders_busy || ps->upkeep->compacting;
+}
+
+void upkeep_destroy(struct partitions *ps)
+{
+    struct upkeep *u = ps->upkeep;
+    assert(!u->folders_busy && !u->compacting);
+    metrics_release(ps->shard->metrics, u->retention_bytes);
+    metrics_release(ps->shard->metrics, u->compactions);
+    metrics_release(ps->shard->metrics, u->compaction_bytes);
+    free(u);
+    ps->upkeep = NULL;
+}
