@@ -3,8 +3,8 @@
  * deadline, never before it.
  *
  * Use: wheel_add / wheel_remove as work parks and completes; one loop_timer armed at wheel_next; when it
- * fires, `while ((e = wheel_pop(w, now)))` handles what is due. Four levels of 256 slots: deadlines up to 49
- * days ahead. */
+ * fires, `while ((e = wheel_pop(w, now)))` handles what is due. Four levels of 256 slots reach 49 days; a later
+ * deadline is looked at again then. */
 #ifndef SUNDOG_BASE_CORE_WHEEL_H
 #define SUNDOG_BASE_CORE_WHEEL_H
 
@@ -20,14 +20,16 @@
 struct wheel_entry {
     struct list link;
     int64_t due_us;
+    uint16_t place; /* the wheel's own */
     bool armed;
 };
 
 struct wheel {
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
-    struct list due; /* expired, in order of their ticks */
-    int64_t tick;    /* everything before it has expired */
-    uint64_t count;  /* armed entries */
+    uint64_t used[WHEEL_LEVELS][WHEEL_SLOTS / 64]; /* slots with entries */
+    struct list due;                               /* expired, in order of their ticks */
+    int64_t tick;                                  /* everything before it has expired */
+    uint64_t count;                                /* armed entries */
 };
 
 void wheel_init(struct wheel *w, int64_t now_us);
