@@ -1,5 +1,6 @@
 #include "base/runtime/log.h"
 
+#include "base/core/utf8.h"
 #include "base/world/clock.h"
 
 #include <assert.h>
@@ -80,26 +81,6 @@ static void put(struct line *l, const char *text, size_t n)
 static void put_text(struct line *l, const char *text)
 {
     put(l, text, strlen(text));
-}
-
-/* Bytes of the UTF-8 character at `p`, 0 when it is none (overlong forms and surrogates are none). */
-static size_t utf8_length(const unsigned char *p, size_t left)
-{
-    if (p[0] < 0x80)
-        return 1;
-    size_t n = p[0] >= 0xF0 && p[0] < 0xF5   ? 4
-               : p[0] >= 0xE0 && p[0] < 0xF0 ? 3
-               : p[0] >= 0xC2 && p[0] < 0xE0 ? 2
-                                             : 0;
-    if (n == 0 || n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xC0) != 0x80)
-            return 0;
-    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) || (p[0] == 0xF0 && p[1] < 0x90) ||
-        (p[0] == 0xF4 && p[1] > 0x8F))
-        return 0;
-    return n;
 }
 
 /* Nothing that a terminal or a JSON reader would take for more than text. C1 controls (U+0080 to U+009F) too. */

@@ -54,7 +54,8 @@ struct metrics;
 struct metric_cell {
     _Atomic int64_t value;     /* counter, gauge; histogram: the sum */
     _Atomic uint64_t *buckets; /* histogram: METRIC_BUCKETS + 1 counts */
-    const int64_t *bounds;     /* histogram: upper bounds, METRIC_BUCKETS of them */
+    const int64_t *bounds;     /* histogram: METRIC_BUCKETS upper bounds, rising */
+    struct metric_series *series;
 };
 
 struct metrics *metrics_create(const struct metric_row *rows, size_t n, unsigned shards);
