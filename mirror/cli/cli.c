@@ -1,0 +1,110 @@
+#include "mirror/cli/cli.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int cli_fail(int code, const char *fmt, ...)
+{
+    assert(code > CLI_DONE && code <= CLI_TIMEOUT);
+    va_list args;
+    va_start(args, fmt);
+    fputs("sundog: ", stderr);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return code;
+}
+
+int cli_fail_err(const struct err *err, const char *fmt, ...)
+{
+    char what[ERR_TEXT_MAX];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(what, sizeof what, fmt, args);
+    va_end(args);
+    return cli_fail(err->code == -E_TIMEOUT ? CLI_TIMEOUT : CLI_FAILED, "%s: %s", what,
+                    err->text[0] ? err->text : err_str(err->code));
+}
+
+int cli_load(struct cli *cli)
+{
+    if (cli->loaded)
+        return 0;
+    if (!cli->file)
+        return cli_fail(CLI_USAGE, "this needs the mirror's file: add -c FILE");
+    struct err err = {0};
+    if (props_load(&cli->props, cli->disk, cli->file, &err))
+        return cli_fail(CLI_USAGE, "%s", err.text);
+    cli->loaded = true;
+    return 0;
+}
+
+const char *cli_own_key(struct cli *cli, const char *alias, const char *key)
+{
+    char name[512];
+    assert(cli->loaded);
+    if (alias) {
+        snprintf(name, sizeof name, "%s.%s", alias, key);
+        const char *value = props_get(&cli->props, name);
+        if (value)
+            return value;
+    }
+    return props_get(&cli->props, key);
+}
+
+int cli_cluster_bootstrap(struct cli *cli, const char *alias, const char **out)
+{
+    int code = cli_load(cli);
+    if (code)
+        return code;
+    char key[512];
+    snprintf(key, sizeof key, "%s.bootstrap.servers", alias);
+    *out = props_get(&cli->props, key);
+    if (!*out)
+        return cli_fail(CLI_USAGE, "%s has no cluster '%s' (key %s)", cli->file, alias, key);
+    return 0;
+}
+
+int cli_bootstrap(struct cli *cli, const char **out)
+{
+    if (cli->bootstrap) {
+        *out = cli->bootstrap;
+        return 0;
+    }
+    if (cli->cluster)
+        return cli_cluster_bootstrap(cli, cli->cluster, out);
+    return cli_fail(CLI_USAGE, "which cluster? Add --bootstrap HOST:PORT, or -c FILE --cluster ALIAS");
+}
+
+int cli_print_json(json_t *document)
+{
+    assert(document);
+    int bad = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) || putchar('\n') == EOF || fflush(stdout);
+    json_decref(document);
+    return bad ? cli_fail(CLI_FAILED, "cannot write to standard output") : CLI_DONE;
+}
+
+json_t *cli_json_slice(struct slice s)
+{
+    if (slice_is_null(s))
+        return json_null();
+    json_t *text = json_stringn((const char *)s.p, s.n);
+    if (text)
+        return text;
+    /* Not UTF-8: each byte as the code point of its number, so that nothing is lost. */
+    struct buf b;
+    buf_init(&b, s.n * 2 + 1);
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < 0x80) {
+            buf_put_u8(&b, s.p[i]);
+        } else {
+            buf_put_u8(&b, (uint8_t)(0xc0 | s.p[i] >> 6));
+            buf_put_u8(&b, (uint8_t)(0x80 | (s.p[i] & 0x3f)));
+        }
+    }
+    text = json_stringn((const char *)b.p, b.n);
+    buf_fini(&b);
+    return text ? text : json_null();
+}
