@@ -85,8 +85,9 @@ int64_t args_number(struct args *a, const char *name, int64_t min, int64_t max, 
     long long v = strtoll(text, &end, 10);
     if (errno || end == text || *end || v < min || v > max) {
         if (!a->error[0])
-            snprintf(a->error, sizeof a->error, "%s %.60s: a whole number from %" PRId64 " to %" PRId64 " is allowed",
-                     name, text, min, max);
+            snprintf(a->error, sizeof a->error,
+                     "%s %.60s: a whole number from %" PRId64 " to %" PRId64 " is allowed", name, text, min,
+                     max);
         return fallback;
     }
     return v;
@@ -110,6 +111,7 @@ const char *args_word(struct args *a, const char *what)
 bool args_done(struct args *a)
 {
     if (a->n > 0)
-        wrong(a, strncmp(a->words[0], "-", 1) == 0 ? "unknown option %.100s" : "unexpected '%.100s'", a->words[0]);
+        wrong(a, strncmp(a->words[0], "-", 1) == 0 ? "unknown option %.100s" : "unexpected '%.100s'",
+              a->words[0]);
     return !a->error[0];
 }

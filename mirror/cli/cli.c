@@ -81,7 +81,8 @@ int cli_bootstrap(struct cli *cli, const char **out)
 int cli_print_json(json_t *document)
 {
     assert(document);
-    int bad = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) || putchar('\n') == EOF || fflush(stdout);
+    int bad = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) || putchar('\n') == EOF ||
+              fflush(stdout);
     json_decref(document);
     return bad ? cli_fail(CLI_FAILED, "cannot write to standard output") : CLI_DONE;
 }

@@ -31,16 +31,17 @@ static int list(struct cli *cli, struct session *s)
         }
         const struct kp_list_groups_response *a = reply.body;
         for (int32_t i = 0; i < a->groups_n; i++)
-            json_array_append_new(rows, json_pack("{s:o, s:o, s:o}", "group", cli_json_slice(a->groups[i].group_id), "state",
-                                                  cli_json_slice(a->groups[i].group_state), "protocol_type",
-                                                  cli_json_slice(a->groups[i].protocol_type)));
+            json_array_append_new(rows,
+                                  json_pack("{s:o, s:o, s:o}", "group", cli_json_slice(a->groups[i].group_id),
+                                            "state", cli_json_slice(a->groups[i].group_state),
+                                            "protocol_type", cli_json_slice(a->groups[i].protocol_type)));
     }
     if (cli->json)
         return cli_print_json(json_pack("{s:o}", "groups", rows));
     size_t i;
     json_t *row;
-    json_array_foreach (rows, i, row)
-        printf("%s  %s\n", json_string_value(json_object_get(row, "group")), json_string_value(json_object_get(row, "state")));
+    json_array_foreach(rows, i, row) printf("%s  %s\n", json_string_value(json_object_get(row, "group")),
+                                            json_string_value(json_object_get(row, "state")));
     json_decref(rows);
     return CLI_DONE;
 }
@@ -75,7 +76,9 @@ int group_commits(struct session *s, const char *group, struct group_commits *ou
     if (rc)
         return rc;
     const struct kp_offset_fetch_response *a = reply.body;
-    int16_t code = reply.version < 8 ? a->error_code : a->groups_n == 1 ? a->groups[0].error_code : KE_UNKNOWN_SERVER_ERROR;
+    int16_t code = reply.version < 8  ? a->error_code
+                   : a->groups_n == 1 ? a->groups[0].error_code
+                                      : KE_UNKNOWN_SERVER_ERROR;
     if (code)
         return session_kafka_error(err, code, SLICE_NULL, "group %s", group);
     size_t n = 0;
@@ -94,22 +97,23 @@ int group_commits(struct session *s, const char *group, struct group_commits *ou
         for (int32_t t = 0; t < a->topics_n; t++)
             for (int32_t p = 0; p < a->topics[t].partitions_n; p++)
                 if (a->topics[t].partitions[p].committed_offset >= 0)
-                    out->list[out->n++] = (struct group_offset){a->topics[t].name, a->topics[t].partitions[p].partition_index,
-                                                                a->topics[t].partitions[p].committed_offset,
-                                                                a->topics[t].partitions[p].metadata};
+                    out->list[out->n++] = (struct group_offset){
+                        a->topics[t].name, a->topics[t].partitions[p].partition_index,
+                        a->topics[t].partitions[p].committed_offset, a->topics[t].partitions[p].metadata};
         return 0;
     }
     for (int32_t t = 0; t < a->groups[0].topics_n; t++)
         for (int32_t p = 0; p < a->groups[0].topics[t].partitions_n; p++)
             if (a->groups[0].topics[t].partitions[p].committed_offset >= 0)
-                out->list[out->n++] =
-                    (struct group_offset){a->groups[0].topics[t].name, a->groups[0].topics[t].partitions[p].partition_index,
-                                          a->groups[0].topics[t].partitions[p].committed_offset,
-                                          a->groups[0].topics[t].partitions[p].metadata};
+                out->list[out->n++] = (struct group_offset){
+                    a->groups[0].topics[t].name, a->groups[0].topics[t].partitions[p].partition_index,
+                    a->groups[0].topics[t].partitions[p].committed_offset,
+                    a->groups[0].topics[t].partitions[p].metadata};
     return 0;
 }
 
-int group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows, struct err *err)
+int group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows,
+                struct err *err)
 {
     struct slice names[] = {slice_str(group)};
     struct kp_describe_groups_request r;
@@ -129,8 +133,9 @@ int group_state(struct session *s, const char *group, struct slice *state, int32
     *state = a->groups[0].group_state;
     *members = a->groups[0].members_n;
     for (int32_t i = 0; rows && i < a->groups[0].members_n; i++)
-        json_array_append_new(rows, json_pack("{s:o, s:o, s:o}", "member_id", cli_json_slice(a->groups[0].members[i].member_id),
-                                              "client_id", cli_json_slice(a->groups[0].members[i].client_id), "host",
+        json_array_append_new(rows, json_pack("{s:o, s:o, s:o}", "member_id",
+                                              cli_json_slice(a->groups[0].members[i].member_id), "client_id",
+                                              cli_json_slice(a->groups[0].members[i].client_id), "host",
                                               cli_json_slice(a->groups[0].members[i].client_host)));
     return 0;
 }
@@ -152,22 +157,28 @@ static int describe(struct cli *cli, struct session *s, const char *name)
         struct err gone = {0};
         if (session_offset(s, c->topic, c->partition, -1, &end, &gone))
             end = -1; /* a topic that is not there any more has no lag */
-        json_array_append_new(rows, json_pack("{s:o, s:i, s:I, s:I, s:I, s:o}", "topic", cli_json_slice(c->topic), "partition",
-                                              c->partition, "committed_offset", (json_int_t)c->offset, "end_offset",
-                                              (json_int_t)end, "lag", (json_int_t)(end < 0 ? -1 : end - c->offset), "metadata",
-                                              cli_json_slice(c->metadata)));
+        json_array_append_new(
+            rows, json_pack("{s:o, s:i, s:I, s:I, s:I, s:o}", "topic", cli_json_slice(c->topic), "partition",
+                            c->partition, "committed_offset", (json_int_t)c->offset, "end_offset",
+                            (json_int_t)end, "lag", (json_int_t)(end < 0 ? -1 : end - c->offset), "metadata",
+                            cli_json_slice(c->metadata)));
     }
-    json_t *document = rc ? NULL : json_pack("{s:s, s:o, s:O, s:O}", "group", name, "state", cli_json_slice(state), "members", who, "partitions", rows);
+    json_t *document = rc ? NULL
+                          : json_pack("{s:s, s:o, s:O, s:O}", "group", name, "state", cli_json_slice(state),
+                                      "members", who, "partitions", rows);
     if (!rc && cli->json) {
         rc = cli_print_json(document);
     } else if (!rc) {
         printf("group %s  state %.*s  members %d\n", name, SLICE_FMT(state), members);
         size_t i;
         json_t *row;
-        json_array_foreach (rows, i, row)
-            printf("  %s-%" JSON_INTEGER_FORMAT "  committed %" JSON_INTEGER_FORMAT "  end %" JSON_INTEGER_FORMAT "  lag %" JSON_INTEGER_FORMAT "\n",
-                   json_string_value(json_object_get(row, "topic")), json_integer_value(json_object_get(row, "partition")),
-                   json_integer_value(json_object_get(row, "committed_offset")), json_integer_value(json_object_get(row, "end_offset")),
+        json_array_foreach(rows, i, row)
+            printf("  %s-%" JSON_INTEGER_FORMAT "  committed %" JSON_INTEGER_FORMAT
+                   "  end %" JSON_INTEGER_FORMAT "  lag %" JSON_INTEGER_FORMAT "\n",
+                   json_string_value(json_object_get(row, "topic")),
+                   json_integer_value(json_object_get(row, "partition")),
+                   json_integer_value(json_object_get(row, "committed_offset")),
+                   json_integer_value(json_object_get(row, "end_offset")),
                    json_integer_value(json_object_get(row, "lag")));
         json_decref(document);
     } else {

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-
 struct command {
     const char *words;
     cli_command *run;
@@ -22,11 +21,15 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void help(FILE *to)
 {
-    fputs("usage: sundog [-c FILE] [--cluster ALIAS | --bootstrap HOST:PORT] [--timeout SECONDS] [--json] COMMAND\n\n", to);
+    fputs("usage: sundog [-c FILE] [--cluster ALIAS | --bootstrap HOST:PORT] [--timeout SECONDS] [--json] "
+          "COMMAND\n\n",
+          to);
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(to, "  %s %s\n      %s\n", commands[i].words, commands[i].usage, commands[i].sentence);
-    fputs("\nA cluster is named by --bootstrap, or by --cluster and the mirror's file. --json prints JSON (mirror/cli/README.md has\n"
-          "its schema). Exit codes: 0 done, 1 failed, 2 usage, 3 refused by a safety check, 4 timed out.\n", to);
+    fputs("\nA cluster is named by --bootstrap, or by --cluster and the mirror's file. --json prints JSON "
+          "(mirror/cli/README.md has\n"
+          "its schema). Exit codes: 0 done, 1 failed, 2 usage, 3 refused by a safety check, 4 timed out.\n",
+          to);
 }
 
 /* Takes the command's words off the front of `a`; NULL when none matches. */
@@ -74,7 +77,9 @@ int main(int argc, char **argv)
     if (a.error[0])
         code = cli_fail(CLI_USAGE, "%s", a.error);
     else if (!c)
-        code = cli_fail(CLI_USAGE, a.n ? "no command '%s'; sundog --help lists them" : "a command is missing%s; sundog --help lists them",
+        code = cli_fail(CLI_USAGE,
+                        a.n ? "no command '%s'; sundog --help lists them"
+                            : "a command is missing%s; sundog --help lists them",
                         a.n ? a.words[0] : "");
     else
         code = c->run(&cli, &a);

@@ -16,7 +16,7 @@ struct session {
     struct net *net;
     struct client *client;
     int64_t deadline_us;
-    struct arena arena;
+    struct arena arena, keep;
     char *bootstrap;
 };
 
@@ -26,6 +26,7 @@ int session_open(const char *bootstrap, int64_t timeout_ms, struct session **out
     if (!s)
         return err_set(err, -E_NOMEM, "out of memory");
     arena_init(&s->arena, SESSION_ARENA_MAX);
+    arena_init(&s->keep, SESSION_ARENA_MAX);
     s->bootstrap = strdup(bootstrap);
     int rc = s->bootstrap ? job_pool_create(1, &s->jobs, err) : err_set(err, -E_NOMEM, "out of memory");
     struct loop_posix_options lo = {.jobs = s->jobs};
@@ -57,6 +58,7 @@ void session_close(struct session *s)
     if (s->jobs)
         job_pool_destroy(s->jobs);
     arena_fini(&s->arena);
+    arena_fini(&s->keep);
     free(s->bootstrap);
     free(s);
 }
@@ -76,6 +78,21 @@ struct arena *session_arena(struct session *s)
     return &s->arena;
 }
 
+struct arena *session_keep(struct session *s)
+{
+    return &s->keep;
+}
+
+void session_forget(struct session *s)
+{
+    arena_reset(&s->arena);
+}
+
+void session_extend(struct session *s, int64_t timeout_ms)
+{
+    s->deadline_us = loop_now_us(session_loop(s)) + timeout_ms * 1000;
+}
+
 int64_t session_left_ms(const struct session *s)
 {
     int64_t left = s->deadline_us - loop_now_us(loop_posix_loop(s->posix));
@@ -88,7 +105,8 @@ int session_wait(struct session *s, bool (*done)(void *arg), void *arg, struct e
     while (!done(arg)) {
         if (loop_now_us(session_loop(s)) >= s->deadline_us) {
             const struct err *last = client_last_error(s->client);
-            return err_set(err, -E_TIMEOUT, "no answer from %s%s%s", s->bootstrap, last->text[0] ? ": " : "", last->text);
+            return err_set(err, -E_TIMEOUT, "no answer from %s%s%s", s->bootstrap, last->text[0] ? ": " : "",
+                           last->text);
         }
         loop_posix_turn(s->posix, TURN_US);
     }
@@ -132,8 +150,9 @@ static void on_response(void *arg, const struct client_response *r)
     *w->out = (struct session_reply){r->version, body};
 }
 
-int session_call(struct session *s, const struct client_target *target, int16_t api_key, int16_t version_min,
-                 int16_t version_max, const void *body, struct session_reply *out, struct err *err)
+static int ask(struct session *s, const struct client_target *target, enum client_retry retry,
+               int16_t api_key, int16_t version_min, int16_t version_max, const void *body,
+               struct session_reply *out, struct err *err)
 {
     const struct kp_api *api = kp_api_find(api_key);
     assert(api);
@@ -143,7 +162,7 @@ int session_call(struct session *s, const struct client_target *target, int16_t 
     memcpy(call->body, body, api->request.body->size_bytes);
     struct waiting w = {.s = s, .out = out, .err = err, .message = &api->response};
     call->target = *target;
-    call->retry = CLIENT_RETRY_SAFE;
+    call->retry = retry;
     call->version_min = version_min;
     call->version_max = version_max;
     call->timeout_us = s->deadline_us - loop_now_us(session_loop(s));
@@ -161,6 +180,19 @@ int session_call(struct session *s, const struct client_target *target, int16_t 
     return w.status;
 }
 
+int session_call(struct session *s, const struct client_target *target, int16_t api_key, int16_t version_min,
+                 int16_t version_max, const void *body, struct session_reply *out, struct err *err)
+{
+    return ask(s, target, CLIENT_RETRY_SAFE, api_key, version_min, version_max, body, out, err);
+}
+
+int session_call_once(struct session *s, const struct client_target *target, int16_t api_key,
+                      int16_t version_min, int16_t version_max, const void *body, struct session_reply *out,
+                      struct err *err)
+{
+    return ask(s, target, CLIENT_RETRY_UNSENT, api_key, version_min, version_max, body, out, err);
+}
+
 int session_kafka_error(struct err *err, int16_t code, struct slice message, const char *fmt, ...)
 {
     char what[ERR_TEXT_MAX / 2];
@@ -169,9 +201,10 @@ int session_kafka_error(struct err *err, int16_t code, struct slice message, con
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
     int ours = code == KE_UNKNOWN_TOPIC_OR_PARTITION || code == KE_GROUP_ID_NOT_FOUND ? -E_NOTFOUND
-               : code == KE_REQUEST_TIMED_OUT                                        ? -E_TIMEOUT
+               : code == KE_REQUEST_TIMED_OUT                                         ? -E_TIMEOUT
                                                                                       : -E_INVALID;
-    return err_set(err, ours, "%s: %s%s%.*s", what, kafka_error_name(code), message.n ? ": " : "", SLICE_FMT(message));
+    return err_set(err, ours, "%s: %s%s%.*s", what, kafka_error_name(code), message.n ? ": " : "",
+                   SLICE_FMT(message));
 }
 
 static int compare_topics(const void *a, const void *b)
@@ -179,7 +212,8 @@ static int compare_topics(const void *a, const void *b)
     return slice_cmp(((const struct session_topic *)a)->name, ((const struct session_topic *)b)->name);
 }
 
-static int ask_metadata(struct session *s, const char *name, const struct kp_metadata_response **out, struct err *err)
+static int ask_metadata(struct session *s, const char *name, const struct kp_metadata_response **out,
+                        struct err *err)
 {
     struct kp_metadata_request r;
     struct kp_metadata_request_topics one;
@@ -259,9 +293,11 @@ int session_offset(struct session *s, struct slice topic, int32_t partition, int
         return rc;
     const struct kp_list_offsets_response *a = reply.body;
     if (a->topics_n != 1 || a->topics[0].partitions_n != 1)
-        return err_set(err, -E_CORRUPT, "the broker's ListOffsets answer is not about %.*s-%d", SLICE_FMT(topic), partition);
+        return err_set(err, -E_CORRUPT, "the broker's ListOffsets answer is not about %.*s-%d",
+                       SLICE_FMT(topic), partition);
     if (a->topics[0].partitions[0].error_code)
-        return session_kafka_error(err, a->topics[0].partitions[0].error_code, SLICE_NULL, "%.*s-%d", SLICE_FMT(topic), partition);
+        return session_kafka_error(err, a->topics[0].partitions[0].error_code, SLICE_NULL, "%.*s-%d",
+                                   SLICE_FMT(topic), partition);
     *out = a->topics[0].partitions[0].offset;
     return 0;
 }

@@ -22,12 +22,21 @@ struct session_reply {
 /* Sends `body` and waits. Safe requests (reading, and what may be done twice) are tried again until the deadline. */
 int session_call(struct session *s, const struct client_target *target, int16_t api_key, int16_t version_min,
                  int16_t version_max, const void *body, struct session_reply *out, struct err *err);
+/* The same, never sent a second time: for what may not be done twice. */
+int session_call_once(struct session *s, const struct client_target *target, int16_t api_key,
+                      int16_t version_min, int16_t version_max, const void *body, struct session_reply *out,
+                      struct err *err);
+/* Frees what replies took; every reply so far becomes invalid. */
+void session_forget(struct session *s);
+/* The deadline is `timeout_ms` from now. */
+void session_extend(struct session *s, int64_t timeout_ms);
 /* Turns the loop until `done` says so; -E_TIMEOUT at the deadline. */
 int session_wait(struct session *s, bool (*done)(void *arg), void *arg, struct err *err);
 /* Milliseconds left before the deadline, 0 when it has passed. */
 int64_t session_left_ms(const struct session *s);
-/* Memory for what a request points to; lives as long as the session. */
+/* Memory for what a request points to, until session_forget; and for what lives as long as the session. */
 struct arena *session_arena(struct session *s);
+struct arena *session_keep(struct session *s);
 
 static inline struct client_target session_any(void)
 {

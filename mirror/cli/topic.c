@@ -19,7 +19,8 @@ int cli_open(struct cli *cli, struct session **out)
     return session_open(bootstrap, cli->timeout_ms, out, &err) ? cli_fail_err(&err, "%s", bootstrap) : 0;
 }
 
-static int create(struct cli *cli, struct session *s, const char *name, struct kp_create_topics_request_topics *t)
+static int create(struct cli *cli, struct session *s, const char *name,
+                  struct kp_create_topics_request_topics *t)
 {
     struct kp_create_topics_request r;
     kp_init(&kp_create_topics_request_message, &r);
@@ -40,8 +41,9 @@ static int create(struct cli *cli, struct session *s, const char *name, struct k
         return cli_fail(CLI_FAILED, "%s", err.text);
     }
     if (cli->json)
-        return cli_print_json(json_pack("{s:s, s:i, s:i}", "topic", name, "partitions", a->topics[0].num_partitions,
-                                        "replication_factor", a->topics[0].replication_factor));
+        return cli_print_json(json_pack("{s:s, s:i, s:i}", "topic", name, "partitions",
+                                        a->topics[0].num_partitions, "replication_factor",
+                                        a->topics[0].replication_factor));
     printf("created topic %s\n", name);
     return CLI_DONE;
 }
@@ -85,8 +87,9 @@ static int list(struct cli *cli, struct session *s)
     json_t *rows = json_array();
     for (int32_t i = 0; i < n; i++) {
         if (cli->json)
-            json_array_append_new(rows, json_pack("{s:o, s:i, s:b}", "topic", cli_json_slice(topics[i].name), "partitions",
-                                                  topics[i].partitions_n, "internal", topics[i].internal));
+            json_array_append_new(rows, json_pack("{s:o, s:i, s:b}", "topic", cli_json_slice(topics[i].name),
+                                                  "partitions", topics[i].partitions_n, "internal",
+                                                  topics[i].internal));
         else
             printf("%.*s\n", SLICE_FMT(topics[i].name));
     }
@@ -112,7 +115,8 @@ int cli_topic_list(struct cli *cli, struct args *args)
 /* The topic's own settings, not the defaults. */
 static int settings(struct session *s, struct slice topic, json_t *to, struct err *err)
 {
-    struct kp_describe_configs_request_resources resource = {.resource_type = 2, .resource_name = topic, .configuration_keys_n = -1};
+    struct kp_describe_configs_request_resources resource = {
+        .resource_type = 2, .resource_name = topic, .configuration_keys_n = -1};
     struct kp_describe_configs_request r;
     kp_init(&kp_describe_configs_request_message, &r);
     r.resources = &resource;
@@ -152,8 +156,9 @@ static int describe(struct cli *cli, struct session *s, const char *name)
         json_t *isr = json_array();
         for (int32_t k = 0; k < p->isr_nodes_n; k++)
             json_array_append_new(isr, json_integer(p->isr_nodes[k]));
-        json_array_append_new(rows, json_pack("{s:i, s:i, s:i, s:o, s:I, s:I}", "partition", p->partition_index, "leader",
-                                              p->leader_id, "leader_epoch", p->leader_epoch, "isr", isr, "log_start_offset",
+        json_array_append_new(rows, json_pack("{s:i, s:i, s:i, s:o, s:I, s:I}", "partition",
+                                              p->partition_index, "leader", p->leader_id, "leader_epoch",
+                                              p->leader_epoch, "isr", isr, "log_start_offset",
                                               (json_int_t)start, "end_offset", (json_int_t)end));
     }
     if (rc) {
@@ -162,21 +167,23 @@ static int describe(struct cli *cli, struct session *s, const char *name)
         return cli_fail_err(&err, "topic %s", name);
     }
     char id[UUID_TEXT_SIZE];
-    json_t *document = json_pack("{s:s, s:s, s:o, s:o}", "topic", name, "topic_id", uuid_text(&t.id, id), "config", config,
-                                 "partitions", rows);
+    json_t *document = json_pack("{s:s, s:s, s:o, s:o}", "topic", name, "topic_id", uuid_text(&t.id, id),
+                                 "config", config, "partitions", rows);
     if (cli->json)
         return cli_print_json(document);
     printf("topic %s  id %s  partitions %d\n", name, id, t.partitions_n);
     const char *key;
     json_t *value;
-    json_object_foreach (config, key, value)
+    json_object_foreach(config, key, value)
         printf("  %s=%s\n", key, json_string_value(value) ? json_string_value(value) : "");
     size_t i;
-    json_array_foreach (rows, i, value)
-        printf("  partition %" JSON_INTEGER_FORMAT "  leader %" JSON_INTEGER_FORMAT "  log start %" JSON_INTEGER_FORMAT
-               "  end %" JSON_INTEGER_FORMAT "\n",
-               json_integer_value(json_object_get(value, "partition")), json_integer_value(json_object_get(value, "leader")),
-               json_integer_value(json_object_get(value, "log_start_offset")), json_integer_value(json_object_get(value, "end_offset")));
+    json_array_foreach(rows, i, value)
+        printf("  partition %" JSON_INTEGER_FORMAT "  leader %" JSON_INTEGER_FORMAT
+               "  log start %" JSON_INTEGER_FORMAT "  end %" JSON_INTEGER_FORMAT "\n",
+               json_integer_value(json_object_get(value, "partition")),
+               json_integer_value(json_object_get(value, "leader")),
+               json_integer_value(json_object_get(value, "log_start_offset")),
+               json_integer_value(json_object_get(value, "end_offset")));
     json_decref(document);
     return CLI_DONE;
 }
@@ -195,7 +202,7 @@ int cli_topic_describe(struct cli *cli, struct args *args)
     return code;
 }
 
-static int delete(struct cli *cli, struct session *s, const char *name)
+static int delete (struct cli *cli, struct session *s, const char *name)
 {
     struct slice names[] = {slice_str(name)};
     struct kp_delete_topics_request r;
@@ -210,7 +217,8 @@ static int delete(struct cli *cli, struct session *s, const char *name)
         return cli_fail_err(&err, "topic %s", name);
     const struct kp_delete_topics_response *a = reply.body;
     if (a->responses_n != 1 || a->responses[0].error_code) {
-        session_kafka_error(&err, a->responses_n ? a->responses[0].error_code : KE_UNKNOWN_SERVER_ERROR, SLICE_NULL, "topic %s", name);
+        session_kafka_error(&err, a->responses_n ? a->responses[0].error_code : KE_UNKNOWN_SERVER_ERROR,
+                            SLICE_NULL, "topic %s", name);
         return cli_fail(CLI_FAILED, "%s", err.text);
     }
     if (cli->json)
