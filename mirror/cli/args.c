@@ -24,10 +24,11 @@ static void take(struct args *a, int at, int n)
     a->n -= n;
 }
 
-static void wrong(struct args *a, const char *fmt, const char *word)
+/* "before word after", unless something was wrong already. */
+static void wrong(struct args *a, const char *before, const char *word, const char *after)
 {
     if (!a->error[0])
-        snprintf(a->error, sizeof a->error, fmt, word);
+        snprintf(a->error, sizeof a->error, "%s%.100s%s", before, word, after);
 }
 
 bool args_flag(struct args *a, const char *name)
@@ -57,7 +58,7 @@ const char *args_option_next(struct args *a, const char *name)
         }
         if (i + 1 == a->n) {
             take(a, i, 1);
-            wrong(a, "%s needs a value", name);
+            wrong(a, "", name, " needs a value");
             return NULL;
         }
         const char *value = a->words[i + 1];
@@ -96,12 +97,12 @@ int64_t args_number(struct args *a, const char *name, int64_t min, int64_t max, 
 const char *args_word(struct args *a, const char *what)
 {
     if (a->n == 0) {
-        wrong(a, "%s is missing", what);
+        wrong(a, "", what, " is missing");
         return NULL;
     }
     const char *word = a->words[0];
     if (strncmp(word, "--", 2) == 0) {
-        wrong(a, "unknown option %.100s", word);
+        wrong(a, "unknown option ", word, "");
         return NULL;
     }
     take(a, 0, 1);
@@ -111,7 +112,6 @@ const char *args_word(struct args *a, const char *what)
 bool args_done(struct args *a)
 {
     if (a->n > 0)
-        wrong(a, strncmp(a->words[0], "-", 1) == 0 ? "unknown option %.100s" : "unexpected '%.100s'",
-              a->words[0]);
+        wrong(a, a->words[0][0] == '-' ? "unknown option " : "unexpected word ", a->words[0], "");
     return !a->error[0];
 }

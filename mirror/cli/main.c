@@ -76,11 +76,10 @@ int main(int argc, char **argv)
     int code;
     if (a.error[0])
         code = cli_fail(CLI_USAGE, "%s", a.error);
+    else if (!c && a.n)
+        code = cli_fail(CLI_USAGE, "no command '%s'; sundog --help lists them", a.words[0]);
     else if (!c)
-        code = cli_fail(CLI_USAGE,
-                        a.n ? "no command '%s'; sundog --help lists them"
-                            : "a command is missing%s; sundog --help lists them",
-                        a.n ? a.words[0] : "");
+        code = cli_fail(CLI_USAGE, "a command is missing; sundog --help lists them");
     else
         code = c->run(&cli, &a);
     if (code == CLI_USAGE && c)
