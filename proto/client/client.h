@@ -81,11 +81,12 @@ struct client_target {
 };
 
 enum client_retry {
-    CLIENT_RETRY_UNSENT, /* waits for a connection and for metadata until the deadline; never sent twice */
-    CLIENT_RETRY_SAFE,   /* also sent again when the connection broke, or when any error in the answer is
+    /* Waits for a connection and for metadata until the deadline; never sent twice. A Produce that stands behind
+     * another on a connection that breaks fails with it, unsent: order is the caller's to restore. */
+    CLIENT_RETRY_UNSENT,
+    CLIENT_RETRY_SAFE, /* also sent again when the connection broke, or when any error in the answer is
                             retriable,   until the deadline: for what may be done twice. The last answer is handed
                             over. */
-    CLIENT_RETRY_NEVER,  /* fails at once where the way is not open: no connection, leader not known */
 };
 
 /* What a call came to. Valid until the callback returns; `frame` may be kept longer (client_frame_ref). */

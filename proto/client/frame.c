@@ -1,0 +1,105 @@
+/* Response memory: counted while anybody holds it, recycled where it is large (fresh megabytes cost a page fault every
+ * four kilobytes). */
+#include "proto/client/client_internal.h"
+
+#include <stdlib.h>
+
+/* Large frames are made a little larger, so that the next one fits. */
+#define FRAME_ROUND ((size_t)256 * 1024)
+
+struct client_frames *client_frames_create(size_t limit_bytes, void (*freed)(void *arg), void *arg)
+{
+    struct client_frames *f = calloc(1, sizeof *f);
+    if (f)
+        *f = (struct client_frames){.limit_bytes = limit_bytes, .freed = freed, .arg = arg};
+    return f;
+}
+
+static void drop_kept(struct client_frames *f)
+{
+    while (f->kept_n)
+        free(f->kept[--f->kept_n]);
+}
+
+void client_frames_destroy(struct client_frames *f)
+{
+    if (!f)
+        return;
+    drop_kept(f);
+    f->orphaned = true;
+    f->freed = NULL;
+    if (f->live == 0)
+        free(f);
+}
+
+bool client_frames_room(const struct client_frames *f, size_t size)
+{
+    return size <= CLIENT_FRAME_SMALL || f->used_bytes == 0 || f->used_bytes + size <= f->limit_bytes;
+}
+
+/* A kept frame that fits without wasting most of itself. */
+static struct client_frame *take_kept(struct client_frames *f, size_t size)
+{
+    for (unsigned i = 0; i < f->kept_n; i++) {
+        struct client_frame *frame = f->kept[i];
+        if (frame->capacity >= size && frame->capacity / 4 <= size) {
+            f->kept[i] = f->kept[--f->kept_n];
+            return frame;
+        }
+    }
+    return NULL;
+}
+
+struct client_frame *client_frame_new(struct client_frames *f, size_t size)
+{
+    assert(!f->orphaned);
+    struct client_frame *frame = size > CLIENT_FRAME_SMALL ? take_kept(f, size) : NULL;
+    if (!frame) {
+        size_t capacity =
+            size > CLIENT_FRAME_SMALL ? (size + FRAME_ROUND - 1) / FRAME_ROUND * FRAME_ROUND : size;
+        frame = malloc(sizeof *frame + capacity);
+        if (!frame)
+            return NULL;
+        frame->capacity = capacity;
+    }
+    frame->frames = f;
+    frame->refs = 1;
+    frame->size = size;
+    f->used_bytes += size;
+    f->live++;
+    return frame;
+}
+
+struct client_frame *client_frame_ref(struct client_frame *f)
+{
+    assert(f->refs > 0);
+    f->refs++;
+    return f;
+}
+
+size_t client_frame_bytes(const struct client_frame *f)
+{
+    return f->size;
+}
+
+void client_frame_unref(struct client_frame *frame)
+{
+    if (!frame)
+        return;
+    assert(frame->refs > 0);
+    if (--frame->refs)
+        return;
+    struct client_frames *f = frame->frames;
+    assert(f->live > 0 && f->used_bytes >= frame->size);
+    f->used_bytes -= frame->size;
+    f->live--;
+    bool large = frame->capacity > CLIENT_FRAME_SMALL && frame->capacity <= CLIENT_FRAME_KEPT_MAX;
+    if (!f->orphaned && large && f->kept_n < CLIENT_FRAMES_KEPT)
+        f->kept[f->kept_n++] = frame;
+    else
+        free(frame);
+    if (f->orphaned && f->live == 0)
+        free(f);
+    else if (f->freed)
+        f->freed(f->arg);
+}
