@@ -23,6 +23,7 @@ struct image;
 struct metrics;
 struct net_server;
 struct partitions;
+struct producer_ids;
 
 /* Lanes of the job pool (loop_job), which has JOB_LANES threads: what would keep others waiting has its own. */
 enum job_lane {
@@ -50,11 +51,12 @@ struct shard {
     struct shard_memory memory;
 
     const struct image *image; /* the newest one published to this shard (broker/metadata); NULL at first */
-    struct partitions *partitions; /* broker/partition */
-    struct groups *groups;         /* broker/group */
-    struct api_pool *requests;     /* broker/api */
-    struct net_server *server;     /* broker/net */
-    struct metrics *metrics;       /* of the whole broker; cells are acquired by shard index */
+    struct partitions *partitions;     /* broker/partition */
+    struct groups *groups;             /* broker/group */
+    struct api_pool *requests;         /* broker/api */
+    struct producer_ids *producer_ids; /* broker/api */
+    struct net_server *server;         /* broker/net */
+    struct metrics *metrics;           /* of the whole broker; cells are acquired by shard index */
 };
 
 /* A call to another shard. Embed it in what you own; it and what it points to are the callee's from

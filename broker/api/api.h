@@ -120,6 +120,10 @@ struct api_pool *api_pool_create(struct shard *shard);
 void api_pool_destroy(struct api_pool *pool);
 /* A zeroed request with shard, home, arena and time set; NULL: out of memory. */
 struct api_request *api_take(struct shard *shard);
+/* May so many topics be made on first use now? Takes them from what is allowed (API_CREATE_…). */
+#define API_CREATE_BURST      500
+#define API_CREATE_PER_SECOND 50
+bool api_may_create(struct shard *shard, int32_t topics);
 /* Runs the releases and gives the request back; by the transport, on the home shard. */
 void api_finish(struct api_request *req);
 

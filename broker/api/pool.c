@@ -9,6 +9,8 @@
 struct api_pool {
     struct list free;
     size_t free_n, out_n;
+    /* Topics made on first use: a bucket that fills with time. */
+    int64_t create_tokens_us, create_at_us;
 };
 
 struct api_pool *api_pool_create(struct shard *shard)
@@ -74,4 +76,19 @@ void api_finish(struct api_request *req)
     *req = (struct api_request){.arena = arena};
     list_push_front(&pool->free, &req->link);
     pool->free_n++;
+}
+
+bool api_may_create(struct shard *shard, int32_t topics)
+{
+    struct api_pool *pool = shard->requests;
+    const int64_t cost = 1000000 / API_CREATE_PER_SECOND, full = cost * API_CREATE_BURST;
+    int64_t now = loop_now_us(shard->loop);
+    pool->create_tokens_us = pool->create_at_us ? pool->create_tokens_us + now - pool->create_at_us : full;
+    if (pool->create_tokens_us > full)
+        pool->create_tokens_us = full;
+    pool->create_at_us = now;
+    if (pool->create_tokens_us < cost * topics)
+        return false;
+    pool->create_tokens_us -= cost * topics;
+    return true;
 }

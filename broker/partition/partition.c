@@ -111,6 +111,22 @@ int partition_read(struct partition *p, int64_t offset, int64_t end, size_t max_
     return rc;
 }
 
+int16_t partition_delete_records(struct partition *p, int64_t offset)
+{
+    assert(partition_online(p));
+    if (!p->config.cleanup_delete)
+        return KE_POLICY_VIOLATION;
+    if (offset == -1)
+        offset = p->high_watermark;
+    if (offset < 0 || offset > p->high_watermark)
+        return KE_OFFSET_OUT_OF_RANGE;
+    int rc = log_set_start(p->log, offset);
+    if (rc)
+        return kafka_error_of(rc);
+    partition_changed(p); /* who waits below the new start must be told */
+    return KE_NONE;
+}
+
 void partition_changed(struct partition *p)
 {
     p->changed = true;

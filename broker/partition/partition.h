@@ -67,6 +67,9 @@ struct partition_append {
  * returns when the partition refuses it (not leader, fenced, invalid). */
 void partition_append(struct partition *p, struct partition_append *a);
 
+/* DeleteRecords: the start moves up to `offset`, -1 is the high watermark. KE_…. */
+int16_t partition_delete_records(struct partition *p, int64_t offset);
+
 /* ---- reading ---- */
 
 enum partition_isolation {
