@@ -38,6 +38,14 @@ static uint64_t number(struct kp_random *r)
     }
 }
 
+static struct slice string(struct kp_random *r)
+{
+    struct slice s = kp_random_bytes(r, r->string_max);
+    for (size_t i = 0; r->text && i < s.n; i++)
+        ((uint8_t *)(uintptr_t)s.p)[i] = (uint8_t)(' ' + s.p[i] % 95);
+    return s;
+}
+
 static void fill_value(struct kp_random *r, enum kp_kind kind, bool nullable, void *to)
 {
     uint64_t v = number(r);
@@ -55,7 +63,7 @@ static void fill_value(struct kp_random *r, enum kp_kind kind, bool nullable, vo
         if (kp_random_below(r, 4))
             memcpy(to, &(uint64_t[2]){kp_random_next(r), kp_random_next(r)}, sizeof(struct uuid));
         break;
-    case KP_STR:
+    case KP_STR: *(struct slice *)to = null ? SLICE_NULL : string(r); break;
     case KP_BYTES: *(struct slice *)to = null ? SLICE_NULL : kp_random_bytes(r, r->string_max); break;
     case KP_RECORDS:
         ((struct kp_records *)to)->bytes = null ? SLICE_NULL : kp_random_bytes(r, 3 * r->string_max);

@@ -10,6 +10,7 @@ struct kp_random {
     struct arena *arena;
     int32_t list_max;  /* elements */
     size_t string_max; /* bytes */
+    bool text;         /* strings are printable (Java's must be UTF-8) */
 };
 
 uint64_t kp_random_next(struct kp_random *r);

@@ -1,5 +1,6 @@
 /* One frame of every API, version and direction and of every persisted record, as Kafka wrote it once. */
 #include "tests/support/kp_random.h"
+#include "tests/wire/batch_file.h"
 #include "tests/wire/frame_file.h"
 
 #include <criterion/criterion.h>
@@ -67,5 +68,21 @@ Test(golden, frames_of_kafka_cut_at_every_byte_are_refused)
         free(body);
     }
     arena_fini(&arena);
+    free((void *)(uintptr_t)file.p);
+}
+
+Test(golden, batches_of_kafka_have_the_records_that_kafka_lists)
+{
+    struct slice file = file_read("tests/data/kafka/batches.bin"), rest = file;
+    struct batch_entry e;
+    int rc, seen = 0;
+    cr_assert(!slice_is_null(file));
+    while ((rc = batch_entry_next(&rest, &e)) == 1) {
+        char why[600];
+        cr_assert_eq(batch_entry_check(&e, why, sizeof why), 0, "batch %d: %s", seen, why);
+        seen++;
+    }
+    cr_assert_eq(rc, 0);
+    cr_assert(seen > 80, "only %d batches", seen);
     free((void *)(uintptr_t)file.p);
 }
