@@ -5,6 +5,7 @@
 
 #include "base/core/err.h"
 #include "base/core/hash.h"
+#include "mirror/offsets/run_merge.h"
 
 struct pair {
     int32_t p, q;
@@ -136,17 +137,14 @@ struct map *map_memory_map(struct map_memory *m)
     return &m->map;
 }
 
-int map_memory_run(struct map_memory *m, int32_t p, const struct map_run *run)
+static void take_out(struct row *r, size_t at)
 {
-    assert(run->count > 0 && run->src_start >= 0 && run->dst_start >= 0);
-    struct row *r = row_make(m, p, run->q);
-    if (!r)
-        return -E_NOMEM;
-    size_t at = upper(r, run->src_start, false);
-    if (at > 0 && r->runs[at - 1].src_start == run->src_start) {
-        r->runs[at - 1] = *run;
-        return 0;
-    }
+    memmove(r->runs + at, r->runs + at + 1, (r->n - at - 1) * sizeof *r->runs);
+    r->n--;
+}
+
+static int put_in(struct row *r, const struct map_run *run)
+{
     if (r->n == r->cap) {
         size_t cap = r->cap ? r->cap * 2 : 8;
         struct map_run *grown = realloc(r->runs, cap * sizeof *grown);
@@ -155,10 +153,34 @@ int map_memory_run(struct map_memory *m, int32_t p, const struct map_run *run)
         r->runs = grown;
         r->cap = cap;
     }
+    size_t at = upper(r, run->src_start, false);
     memmove(r->runs + at + 1, r->runs + at, (r->n - at) * sizeof *r->runs);
     r->runs[at] = *run;
     r->n++;
     return 0;
+}
+
+int map_memory_run(struct map_memory *m, int32_t p, const struct map_run *run)
+{
+    assert(run->count > 0 && run->src_start >= 0 && run->dst_start >= 0);
+    struct row *r = row_make(m, p, run->q);
+    if (!r)
+        return -E_NOMEM;
+    struct map_run fresh = *run;
+    size_t at = upper(r, fresh.src_start, false);
+    if (at > 0 && run_joins(&r->runs[at - 1], &fresh)) {
+        fresh = run_union(&r->runs[at - 1], &fresh);
+        take_out(r, --at);
+    } else if (at > 0) {
+        run_cut_front(&fresh, &r->runs[at - 1]);
+    }
+    while (fresh.count && at < r->n && run_joins(&fresh, &r->runs[at])) {
+        fresh = run_union(&fresh, &r->runs[at]);
+        take_out(r, at);
+    }
+    if (fresh.count && at < r->n)
+        run_cut_back(&fresh, &r->runs[at]);
+    return fresh.count ? put_in(r, &fresh) : 0;
 }
 
 void map_memory_forget(struct map_memory *m, int32_t p, int64_t src_start)

@@ -10,7 +10,7 @@ struct map_memory *map_memory_create(void);
 void map_memory_destroy(struct map_memory *m);
 struct map *map_memory_map(struct map_memory *m);
 
-/* A run with the same (p, q, src_start) replaces the old one. -E_NOMEM. */
+/* Merged with the runs it touches; where it contradicts one that is there, that one stands. -E_NOMEM. */
 int map_memory_run(struct map_memory *m, int32_t p, const struct map_run *r);
 /* A tombstone: whatever q it fed. */
 void map_memory_forget(struct map_memory *m, int32_t p, int64_t src_start);

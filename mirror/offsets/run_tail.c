@@ -78,20 +78,29 @@ static int close_run(struct run_tail *t, const struct map_run *r)
     return 0;
 }
 
-/* Takes off the front of `r` what the last run has already; the two must agree about it. */
+static void cut_front(struct map_run *r, int64_t n)
+{
+    assert(n >= 0 && n <= r->count);
+    r->src_start += n;
+    r->dst_start += n;
+    r->count -= n;
+}
+
+/* Takes off the front of `r` what is known: everything before the last run was recorded in its time (runs of a lane
+ * come in order, also from a reconciliation that begins at an older position); about the last run the two must agree. */
 static int cut_known(const struct map_run *last, struct map_run *r)
 {
-    int64_t known = last->src_start + last->count - r->src_start;
-    if (last->count == 0 || known <= 0)
+    if (last->count == 0)
         return 0;
-    bool inside = r->src_start >= last->src_start;
-    bool agrees = inside && r->dst_start - last->dst_start == r->src_start - last->src_start;
-    if (!agrees)
+    int64_t before = last->src_start - r->src_start;
+    if (before > 0)
+        cut_front(r, before < r->count ? before : r->count);
+    int64_t inside = last->src_start + last->count - r->src_start;
+    if (r->count == 0 || inside <= 0)
+        return 0;
+    if (r->dst_start - last->dst_start != r->src_start - last->src_start)
         return -E_INVALID;
-    known = known < r->count ? known : r->count;
-    r->src_start += known;
-    r->dst_start += known;
-    r->count -= known;
+    cut_front(r, inside < r->count ? inside : r->count);
     return 0;
 }
 

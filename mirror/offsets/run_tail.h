@@ -23,7 +23,7 @@ void run_tail_fini(struct run_tail *t);
 /* A lane and its last run as the store has it (NULL: none yet). -E_NOMEM. */
 int run_tail_lane(struct run_tail *t, int32_t q, const struct map_run *last);
 /* Only what the target has acknowledged. Runs of a lane come in order; what is known already (a repeated
- * acknowledgement) changes nothing. -E_NOMEM; -E_INVALID: goes back or overlaps with another target offset. */
+ * acknowledgement, a reconciliation) changes nothing. -E_NOMEM; -E_INVALID: contradicts the last run. */
 int run_tail_add(struct run_tail *t, const struct map_run *r);
 bool run_tail_full(const struct run_tail *t);
 bool run_tail_changed(const struct run_tail *t);

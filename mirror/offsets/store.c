@@ -322,15 +322,15 @@ static int apply(struct store *s, MDB_txn *txn, struct slice changes)
 {
     while (changes.n) {
         assert(changes.n >= CHANGE_HEAD);
-        unsigned table = changes.p[0] & 0x7fu;
-        bool gone = changes.p[0] & CHANGE_DELETE;
+        unsigned table = changes.p[0] & CHANGE_TABLE, how = changes.p[0] & (CHANGE_DELETE | CHANGE_MERGE);
         MDB_val key = {be16_get(changes.p + 1), (void *)(uintptr_t)(changes.p + CHANGE_HEAD)};
         MDB_val value = {be32_get(changes.p + 3), (void *)(uintptr_t)(changes.p + CHANGE_HEAD + key.mv_size)};
         size_t n = CHANGE_HEAD + key.mv_size + value.mv_size;
         assert(table < TABLES_N && n <= changes.n);
-        int rc =
-            gone ? mdb_del(txn, s->dbi[table], &key, NULL) : mdb_put(txn, s->dbi[table], &key, &value, 0);
-        if (rc && !(gone && rc == MDB_NOTFOUND))
+        int rc = how == CHANGE_DELETE  ? mdb_del(txn, s->dbi[table], &key, NULL)
+                 : how == CHANGE_MERGE ? store_run_merge(s, txn, &key, &value)
+                                       : mdb_put(txn, s->dbi[table], &key, &value, 0);
+        if (rc && !(how == CHANGE_DELETE && rc == MDB_NOTFOUND))
             return rc;
         changes = slice_of(changes.p + n, changes.n - n);
     }

@@ -57,6 +57,8 @@ void store_put_topic(struct store_batch *b, const struct stored_topic *t);
 void store_put_position(struct store_batch *b, uint32_t topic, const struct map_position *p);
 /* A run whose (p, q, src_start) is there replaces it: it has grown. */
 void store_put_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r);
+/* A run as it was read from the progress topic, perhaps another daemon's: merged with those it touches. */
+void store_merge_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r);
 void store_delete_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r);
 void store_put_producer_id(struct store_batch *b, uint32_t flow, int32_t p, const struct map_producer_id *id);
 void store_put_group(struct store_batch *b, uint32_t topic, const struct group_entry *g);

@@ -66,7 +66,7 @@ static void change(struct store_batch *b, unsigned table, const struct store_key
 }
 
 /* Puts what stands in b->message; `rc` is what encoding it came to. */
-static void put(struct store_batch *b, enum store_table table, const struct store_key *k, int rc)
+static void put(struct store_batch *b, unsigned table, const struct store_key *k, int rc)
 {
     struct slice message = buf_slice(&b->message);
     if (rc && !b->error)
@@ -127,6 +127,13 @@ void store_put_run(struct store_batch *b, uint32_t topic, int32_t p, const struc
     put(b, TABLE_runs, &k, stored_run_encode(r->dst_start, r->count, &b->message));
     key_run(&k, topic, r->q, p, r->dst_start);
     put(b, TABLE_reverse, &k, stored_run_encode(r->src_start, r->count, &b->message));
+}
+
+void store_merge_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r)
+{
+    struct store_key k;
+    key_run(&k, topic, p, r->q, r->src_start);
+    put(b, TABLE_runs | CHANGE_MERGE, &k, stored_run_encode(r->dst_start, r->count, &b->message));
 }
 
 void store_delete_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r)

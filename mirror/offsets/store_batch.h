@@ -4,8 +4,11 @@
 
 #include "mirror/offsets/store.h"
 
-/* One change: table (or'ed with CHANGE_DELETE), key length u16, value length u32; then key and value. */
+/* One change: table (or'ed with how), key length u16, value length u32; then key and value. A merge has the key of a
+ * run and its value. */
 #define CHANGE_DELETE 0x80
+#define CHANGE_MERGE  0x40
+#define CHANGE_TABLE  0x3f
 #define CHANGE_HEAD   7
 
 struct slice store_batch_changes(const struct store_batch *b);

@@ -81,4 +81,10 @@ int store_code(int lmdb_code);
 int store_txn_begin(struct store *s, unsigned flags, MDB_txn **out, struct err *err);
 void store_txn_unlock(struct store *s);
 
+/* Row of `runs` (or of `reverse`) ⇄ run. */
+#define RUN_KEY_BYTES 20
+int store_run_of(bool forward, struct slice key, struct slice message, struct arena *a, struct map_run *out);
+/* store_merge.c: puts a run in, merged; an LMDB code. */
+int store_run_merge(struct store *s, MDB_txn *txn, const MDB_val *key, const MDB_val *value);
+
 #endif

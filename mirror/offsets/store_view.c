@@ -334,10 +334,7 @@ int store_events_each(struct store_view *v, uint64_t from, event_fn *each, void 
 
 /* ---- runs ---- */
 
-#define RUN_KEY_BYTES 20
-
-/* A row of `runs` (forward) or `reverse` as a run. */
-static int run_of(bool forward, struct slice key, struct slice message, struct arena *a, struct map_run *out)
+int store_run_of(bool forward, struct slice key, struct slice message, struct arena *a, struct map_run *out)
 {
     int64_t other, count;
     int rc = key.n == RUN_KEY_BYTES ? stored_run_decode(message, a, &other, &count) : -E_CORRUPT;
@@ -354,10 +351,10 @@ static int seek(struct store_view *v, bool forward, uint32_t topic, int32_t firs
                 int64_t start, bool after, struct map_run *out)
 {
     struct store_key k;
-    if (start < 0 || (after && start == INT64_MAX))
-        start = after ? -1 : start;
-    if (start < 0 && !after)
+    if (after ? start == INT64_MAX : start < 0)
         return 0;
+    if (start < 0)
+        start = -1;
     key_run(&k, topic, first, second, after ? start + 1 : start);
     MDB_cursor *c;
     int rc = mdb_cursor_open(v->txn, v->store->dbi[forward ? TABLE_runs : TABLE_reverse], &c);
@@ -368,14 +365,16 @@ static int seek(struct store_view *v, bool forward, uint32_t topic, int32_t firs
     bool exact = !rc && key.mv_size == k.n && memcmp(key.mv_data, k.p, k.n) == 0;
     if (!after && !exact && (!rc || rc == MDB_NOTFOUND))
         rc = mdb_cursor_get(c, &key, &value, rc ? MDB_LAST : MDB_PREV);
-    int result = rc == MDB_NOTFOUND ? 0 : rc ? store_code(rc) : 1;
     struct slice message, at = slice_of(key.mv_data, key.mv_size);
+    int result = rc == MDB_NOTFOUND ? 0 : rc ? store_code(rc) : 1;
     if (result == 1 && (at.n != RUN_KEY_BYTES || memcmp(at.p, k.p, 12) != 0))
         result = 0;
-    if (result == 1 && !(rc = value_open(at, slice_of(value.mv_data, value.mv_size), &message)))
-        rc = run_of(forward, at, message, &v->arena, out);
+    if (result == 1)
+        result = found(value_open(at, slice_of(value.mv_data, value.mv_size), &message));
+    if (result == 1)
+        result = found(store_run_of(forward, at, message, &v->arena, out));
     mdb_cursor_close(c);
-    return rc < 0 ? rc : result;
+    return result;
 }
 
 int store_last_run(struct store_view *v, uint32_t topic, int32_t p, int32_t q, struct map_run *out)
@@ -386,7 +385,7 @@ int store_last_run(struct store_view *v, uint32_t topic, int32_t p, int32_t q, s
 static int each_run(struct walk *w, struct slice key, struct slice message)
 {
     struct map_run r;
-    int rc = run_of(true, key, message, &w->arena, &r);
+    int rc = store_run_of(true, key, message, &w->arena, &r);
     return rc ? rc : w->fn.run(w->arg, (int32_t)be32_get(key.p + 4), &r);
 }
 

@@ -181,7 +181,7 @@ Test(store, its_map_answers_as_the_one_in_memory)
                 struct map_run r = {q, src, dst, 1 + (int64_t)rng_below(&rng, 9)};
                 store_put_run(b, topic, p, &r);
                 cr_assert_eq(map_memory_run(m, p, &r), 0);
-                src += r.count + (int64_t)rng_below(&rng, 5), dst += r.count + (int64_t)rng_below(&rng, 5);
+                src += r.count + 1 + (int64_t)rng_below(&rng, 5), dst += r.count + (int64_t)rng_below(&rng, 5);
             }
         }
     commit(s, b);
@@ -223,6 +223,61 @@ static void reader_of_a_growing_store(const char *path, int go, int ready)
     store_view_close(v);
     store_close(r);
     _exit(bad ? 2 : 0);
+}
+
+/* Two daemons cut the same records into different runs; a reader of both makes one map of them. */
+Test(store, runs_of_two_writers_merge_into_one_map)
+{
+    struct dir d = dir_make();
+    struct store *s = opened(&d, STORE_DAEMON, 0);
+    struct store_batch *b = store_batch_create(s);
+    struct rng rng;
+    rng_init(&rng, 5);
+    for (uint32_t round = 0; round < 60; round++) {
+        /* The truth: some runs; then pieces of them in any order and overlap, each perhaps twice. */
+        struct map_run truth[8];
+        int64_t src = 0, dst = 0;
+        int n = 1 + (int)rng_below(&rng, 8);
+        for (int i = 0; i < n; i++) {
+            src += (int64_t)rng_below(&rng, 3), dst += 1 + (int64_t)rng_below(&rng, 3);
+            truth[i] = (struct map_run){0, src, dst, 1 + (int64_t)rng_below(&rng, 20)};
+            src += truth[i].count, dst += truth[i].count;
+        }
+        struct map_memory *m = map_memory_create();
+        uint32_t topic = store_new_topic(s);
+        for (int i = 0; i < 40 + n; i++) {
+            struct map_run *t = &truth[i < n ? i : (int)rng_below(&rng, (uint64_t)n)];
+            int64_t from = i < n ? 0 : (int64_t)rng_below(&rng, (uint64_t)t->count);
+            struct map_run piece = {0, t->src_start + from, t->dst_start + from, 1 + (int64_t)rng_below(&rng, (uint64_t)(t->count - from))};
+            if (i < n)
+                piece.count = t->count;
+            store_merge_run(b, topic, 0, &piece);
+            cr_assert_eq(map_memory_run(m, 0, &piece), 0);
+            if (rng_chance(&rng, 300000))
+                commit(s, b);
+        }
+        commit(s, b);
+        struct store_view *v = viewed(s);
+        struct store_map sm;
+        struct map *maps[] = {store_map_init(&sm, v, topic), map_memory_map(m)};
+        for (int which = 0; which < 2; which++) {
+            struct map_run r, back;
+            int64_t at = -1;
+            for (int i = 0; i < n; i++) {
+                cr_assert_eq(map_src_after(maps[which], 0, 0, at, &r), 1, "map %d, run %d of %d", which, i, n);
+                cr_assert(r.src_start == truth[i].src_start && r.dst_start == truth[i].dst_start && r.count == truth[i].count,
+                          "map %d: run %d is %ld %ld %ld", which, i, r.src_start, r.dst_start, r.count);
+                cr_assert(map_dst_at_or_before(maps[which], 0, 0, r.dst_start, &back) == 1 && back.src_start == r.src_start);
+                at = r.src_start;
+            }
+            cr_assert_eq(map_src_after(maps[which], 0, 0, at, &r), 0, "map %d has %ld %ld %ld besides", which, r.src_start, r.dst_start, r.count);
+        }
+        store_view_close(v);
+        map_memory_destroy(m);
+    }
+    store_batch_destroy(b);
+    store_close(s);
+    dir_remove(&d);
 }
 
 Test(store, it_grows_while_a_reader_looks_on)

@@ -399,6 +399,8 @@ Test(run_tail, acknowledgements_extend_or_open_runs_and_repeats_change_nothing)
     cr_assert_eq(run_tail_add(&t, &(struct map_run){0, 30, 12, 1}), 0);
     cr_assert_eq(run_tail_add(&t, &(struct map_run){0, 30, 13, 1}), -E_INVALID);
     cr_assert_eq(run_tail_add(&t, &(struct map_run){0, 31, 12, 1}), -E_INVALID);
+    cr_assert_eq(run_tail_add(&t, &(struct map_run){0, 20, 10, 2}), 0, "older than the last run: recorded in its time");
+    cr_assert_eq(run_tail_add(&t, &(struct map_run){0, 8, 0, 14}), 0);
     struct map_memory *m = map_memory_create();
     struct model fake = {.map = m};
     int32_t p = 0;
