@@ -64,8 +64,8 @@ struct log_recovery {
     int64_t batches_lost; /* valid batches in the cut part, behind unsynced sectors that a power cut lost: say
                              it */
     int64_t cut_position; /* where, in cut_file; -1 when nothing was cut */
-    char cut_file[LOG_PATH_MAX];
-    unsigned producers; /* ids known after replay */
+    char cut_file[48];    /* its name in the log's folder */
+    unsigned producers;   /* ids known after replay */
 };
 
 /* Opens, recovering when not clean: each CRC from the recovery point on is checked; a torn or zero-filled

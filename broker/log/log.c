@@ -1,0 +1,347 @@
+#include "broker/log/log_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- paths and the list of segments ---- */
+
+const char *log_path(const struct log *l, int64_t base, const char *suffix, const char *suffix2,
+                     char out[LOG_PATH_MAX])
+{
+    int n = snprintf(out, LOG_PATH_MAX, "%s/%020lld%s%s", l->dir, (long long)base, suffix, suffix2);
+    assert(n > 0 && n < LOG_PATH_MAX); /* log_open has checked the folder's length */
+    return out;
+}
+
+const char *log_path_named(const struct log *l, const char *name, char out[LOG_PATH_MAX])
+{
+    int n = snprintf(out, LOG_PATH_MAX, "%s/%s", l->dir, name);
+    assert(n > 0 && n < LOG_PATH_MAX);
+    return out;
+}
+
+unsigned log_segment_at(const struct log *l, int64_t offset)
+{
+    unsigned low = 0, high = l->segments_n;
+    assert(high > 0);
+    while (high - low > 1) {
+        unsigned middle = low + (high - low) / 2;
+        if (l->segments[middle]->base_offset <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int log_segments_insert(struct log *l, unsigned at, struct segment *s)
+{
+    assert(at <= l->segments_n);
+    if (l->segments_n == l->segments_room) {
+        unsigned room = l->segments_room ? l->segments_room * 2 : 2;
+        struct segment **v = realloc(l->segments, room * sizeof(struct segment *));
+        if (!v)
+            return -E_NOMEM;
+        l->segments = v;
+        l->segments_room = room;
+    }
+    memmove(l->segments + at + 1, l->segments + at, (l->segments_n - at) * sizeof(struct segment *));
+    l->segments[at] = s;
+    l->segments_n++;
+    assert(at == 0 || l->segments[at - 1]->base_offset < s->base_offset);
+    return 0;
+}
+
+void log_segments_remove(struct log *l, unsigned at, unsigned n)
+{
+    assert(at + n <= l->segments_n);
+    for (unsigned i = at; i < at + n; i++)
+        segment_destroy(l->segments[i]);
+    memmove(l->segments + at, l->segments + at + n, (l->segments_n - at - n) * sizeof(struct segment *));
+    l->segments_n -= n;
+}
+
+void log_hints_clear(struct log *l)
+{
+    for (unsigned i = 0; i < LOG_HINTS; i++)
+        l->appends[i].offset = l->reads[i].offset = -1;
+}
+
+/* ---- fencing ---- */
+
+void log_fence(struct log *l, int code, const char *why)
+{
+    assert(l->magic == LOG_MAGIC && code < 0);
+    if (l->fenced)
+        return; /* the first reason counts */
+    l->fenced = code;
+    l->fence_text = malloc(strlen(why) + 1);
+    if (l->fence_text)
+        memcpy(l->fence_text, why, strlen(why) + 1);
+}
+
+bool log_fenced(const struct log *l)
+{
+    return l->fenced != 0;
+}
+
+const char *log_fence_text(const struct log *l)
+{
+    return l->fence_text ? l->fence_text : l->fenced ? err_str(l->fenced) : "";
+}
+
+int log_broken(struct log *l, int code, struct err *err)
+{
+    assert(code < 0);
+    log_fence(l, code, err && err->code == code ? err->text : err_str(code));
+    return code;
+}
+
+/* ---- open and close ---- */
+
+#define DELETED_NAME_MAX     255
+#define DELETED_SUFFIX_BYTES 40 /* .<32>-delete */
+
+#define OWN_FILES            16 /* open at once while a log is opened or closed */
+
+static struct log *allocate(struct disk *disk, const char *dir, const struct log_config *config)
+{
+    struct log *l = calloc(1, sizeof *l);
+    char *copy = malloc(strlen(dir) + 1);
+    if (!l || !copy) {
+        free(l);
+        free(copy);
+        return NULL;
+    }
+    memcpy(copy, dir, strlen(dir) + 1);
+    l->magic = LOG_MAGIC;
+    l->disk = disk;
+    l->dir = copy;
+    l->config = *config;
+    l->snapshot_newest = l->snapshot_before = -1;
+    l->recovery.cut_position = -1;
+    producers_init(&l->producers);
+    list_init(&l->snapshots);
+    list_init(&l->deleted);
+    log_hints_clear(l);
+    return l;
+}
+
+void log_free(struct log *l)
+{
+    assert(l->magic == LOG_MAGIC && !l->flush && !l->compaction);
+    log_segments_remove(l, 0, l->segments_n);
+    free(l->segments);
+    epochs_fini(&l->epochs);
+    producers_fini(&l->producers);
+    log_snapshots_drop(l);
+    log_deleted_drop(l);
+    free(l->fence_text);
+    free(l->dir);
+    l->magic = 0;
+    free(l);
+}
+
+/* All handles to another set: of the shard (opened), or of one call (being opened or closed). */
+static void move_files(struct log *l, struct log_files *to)
+{
+    for (unsigned i = 0; i < l->segments_n; i++) {
+        struct segment *s = l->segments[i];
+        log_handle_move(&s->data, to);
+        log_handle_move(&s->offsets.handle, to);
+        log_handle_move(&s->times.handle, to);
+    }
+    l->files = to;
+}
+
+int log_open(struct disk *disk, const char *dir, const struct log_config *config,
+             const struct log_open_options *options, struct log **out, struct err *err)
+{
+    assert(options->files && options->recovery_point >= 0 && options->start_offset >= 0);
+    assert(config->segment_bytes > 0 && config->index_interval_bytes >= 0 &&
+           config->segment_index_bytes >= 12);
+    if (strlen(dir) + 64 > LOG_PATH_MAX)
+        return err_set(err, -E_LIMIT, "the path %s is too long", dir);
+    struct log_files own;
+    struct log *l = allocate(disk, dir, config);
+    if (!l || log_files_init(&own, disk, OWN_FILES)) {
+        free(l ? l->dir : NULL);
+        free(l);
+        return err_set(err, -E_NOMEM, "no memory for the log %s", dir);
+    }
+    l->files = &own;
+    int rc = log_recover(l, options, err);
+    if (rc)
+        log_free(l);
+    else
+        move_files(l, options->files);
+    log_files_fini(&own);
+    if (rc)
+        return rc;
+    assert(l->start <= l->end && l->durable <= l->end && l->recovery_point <= l->durable);
+    *out = l;
+    return 0;
+}
+
+/* Index tails, the snapshot at the end, the epochs; then everything to disk by a checkpoint flush. */
+static int finish(struct log *l, struct err *err)
+{
+    for (unsigned i = 0; i < l->segments_n; i++) {
+        int rc = segment_spill(l, l->segments[i], true, err);
+        if (rc)
+            return rc;
+    }
+    struct log_flush *f;
+    int rc = log_flush_begin(l, LOG_FLUSH_CHECKPOINT, &f);
+    if (rc < 0)
+        return err_set(err, rc, "cannot flush %s", l->dir);
+    if (rc > 0) {
+        log_flush_run(f);
+        rc = log_flush_done(l, f, err);
+    }
+    return rc;
+}
+
+int log_close(struct log *l, struct err *err)
+{
+    assert(l->magic == LOG_MAGIC && !l->flush && !l->compaction);
+    struct log_files own;
+    int rc = log_files_init(&own, l->disk, OWN_FILES);
+    if (rc) {
+        log_free(l);
+        return err_set(err, rc, "no memory to close a log");
+    }
+    move_files(l, &own);
+    if (l->fenced)
+        rc = err_set(err, -E_FENCED, "%s was fenced: %s", l->dir, log_fence_text(l));
+    else
+        rc = finish(l, err);
+    log_free(l);
+    log_files_fini(&own);
+    return rc;
+}
+
+void log_abandon(struct log *l)
+{
+    log_free(l);
+}
+
+/* "<dir>/<topic>-<n>" to "<dir>/<topic>-<n>.<32 hex digits>-delete", as long as a name may be. */
+static void deleted_path(const struct log *l, const uint64_t random[2], char out[LOG_PATH_MAX])
+{
+    const char *slash = strrchr(l->dir, '/'), *name = slash ? slash + 1 : l->dir;
+    int keep = DELETED_NAME_MAX - DELETED_SUFFIX_BYTES;
+    int n = snprintf(out, LOG_PATH_MAX, "%.*s%.*s.%016llx%016llx-delete", (int)(name - l->dir), l->dir, keep,
+                     name, (unsigned long long)random[0], (unsigned long long)random[1]);
+    assert(n > 0 && n < LOG_PATH_MAX);
+}
+
+int log_delete(struct log *l, uint64_t random[2], struct err *err)
+{
+    assert(l->magic == LOG_MAGIC && !l->flush && !l->compaction);
+    char to[LOG_PATH_MAX];
+    deleted_path(l, random, to);
+    int rc = disk_rename(l->disk, l->dir, to);
+    if (rc)
+        err_set(err, rc, "cannot rename %s to %s", l->dir, to);
+    log_free(l);
+    return rc;
+}
+
+void log_configure(struct log *l, const struct log_config *config)
+{
+    assert(l->magic == LOG_MAGIC && config->segment_bytes > 0 && config->segment_index_bytes >= 12);
+    l->config = *config;
+}
+
+const struct log_config *log_config_of(const struct log *l)
+{
+    return &l->config;
+}
+
+const char *log_dir_path(const struct log *l)
+{
+    return l->dir;
+}
+
+const struct log_recovery *log_recovery(const struct log *l)
+{
+    return &l->recovery;
+}
+
+/* ---- offsets ---- */
+
+int64_t log_start_offset(const struct log *l)
+{
+    return l->start;
+}
+
+int64_t log_end_offset(const struct log *l)
+{
+    return l->end;
+}
+
+int64_t log_durable_offset(const struct log *l)
+{
+    return l->durable;
+}
+
+int64_t log_recovery_point(const struct log *l)
+{
+    return l->recovery_point;
+}
+
+int64_t log_first_unstable_offset(const struct log *l)
+{
+    return producers_first_unstable(&l->producers);
+}
+
+int64_t log_size_bytes(struct log *l)
+{
+    int64_t sum = 0;
+    for (unsigned i = 0; i < l->segments_n; i++) {
+        int64_t n = segment_size(l, l->segments[i], NULL);
+        if (n < 0)
+            return n;
+        sum += n;
+    }
+    return sum;
+}
+
+unsigned log_segments(const struct log *l)
+{
+    return l->segments_n;
+}
+
+/* ---- epochs and producers ---- */
+
+int log_epoch_assign(struct log *l, int32_t epoch, int64_t start_offset)
+{
+    assert(start_offset <= l->end);
+    return epochs_assign(&l->epochs, epoch, start_offset);
+}
+
+int32_t log_epoch_latest(const struct log *l)
+{
+    return epochs_latest(&l->epochs);
+}
+
+int32_t log_epoch_at(const struct log *l, int64_t offset)
+{
+    return epochs_at(&l->epochs, offset);
+}
+
+struct log_epoch_end log_epoch_end(const struct log *l, int32_t epoch)
+{
+    return epochs_end(&l->epochs, epoch, l->end);
+}
+
+void log_each_producer(const struct log *l, void (*each)(void *arg, const struct log_producer *p), void *arg)
+{
+    producers_each(&l->producers, each, arg);
+}
+
+unsigned log_expire_producers(struct log *l, int64_t wall_ms)
+{
+    return producers_expire(&l->producers, wall_ms - l->config.producer_id_expiration_ms);
+}

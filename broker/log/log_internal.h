@@ -1,0 +1,170 @@
+/* What the files of this folder share. Nothing here is for others.
+ *
+ *   struct log ── segments[] sorted by base offset; the last one is active: appended to, its .log pinned open
+ *              ── epochs, producers (follow each append)
+ *              ── hints: positions of recent append ends and read ends, so that a consumer needs no index
+ *
+ * Invariants (log_check): segments_n ≥ 1; bases rise; start ≤ durable ≤ end or durable < start after DeleteRecords;
+ * recovery_point ≤ durable; the active segment's next_offset == end. */
+#ifndef SUNDOG_BROKER_LOG_LOG_INTERNAL_H
+#define SUNDOG_BROKER_LOG_LOG_INTERNAL_H
+
+#include "base/core/list.h"
+#include "broker/log/epochs.h"
+#include "broker/log/files.h"
+#include "broker/log/index.h"
+#include "broker/log/producers.h"
+#include "broker/log/walk.h"
+
+#include <assert.h>
+
+#define LOG_MAGIC        UINT32_C(0x5d06106a)
+#define LOG_HINTS        16
+#define SEGMENT_MAGIC    UINT32_C(0x5d065e61)
+
+#define SUFFIX_LOG       ".log"
+#define SUFFIX_INDEX     ".index"
+#define SUFFIX_TIMEINDEX ".timeindex"
+#define SUFFIX_SNAPSHOT  ".snapshot"
+#define SUFFIX_DELETED   ".deleted"
+#define SUFFIX_CLEANED   ".cleaned"
+#define SUFFIX_SWAP      ".swap"
+#define EPOCHS_FILE      "leader-epoch-checkpoint"
+
+struct segment {
+    uint32_t magic;
+    int64_t base_offset;
+    int64_t next_offset; /* behind its last record; a closed one that was not read: the next segment's base */
+    int64_t size_bytes;  /* -1: not looked at yet */
+    struct log_handle data;
+    struct log_index offsets, times;
+    int64_t max_timestamp, max_timestamp_offset; /* -1: none; of closed ones when times_known */
+    int64_t first_timestamp; /* of its first batch, for segment.ms; -1 none, -2 not read */
+    int64_t created_ms;
+    int64_t since_index; /* bytes since the last index entry */
+    bool times_known;
+    bool dirty;       /* .log bytes that no flush has taken yet */
+    bool index_dirty; /* index bytes that no checkpoint flush has taken yet */
+    bool swapping;    /* a compaction is about to replace it */
+};
+
+struct log_hint {
+    int64_t offset, base_offset, position; /* a batch begins (or the segment ends) there; offset -1: unused */
+};
+
+/* A producer snapshot that waits for a flush to write it. */
+struct snapshot_wanted {
+    struct list link;
+    int64_t offset;
+    struct buf bytes;
+};
+
+struct deleted_file {
+    struct list link;
+    int64_t due_ms;
+    char name[64];
+};
+
+struct log {
+    uint32_t magic;
+    struct disk *disk;
+    struct log_files *files;
+    char *dir;
+    struct log_config config;
+
+    struct segment **segments;
+    unsigned segments_n, segments_room;
+    int64_t start, end, durable, recovery_point;
+    struct epochs epochs;
+    struct producers producers;
+    struct log_hint appends[LOG_HINTS], reads[LOG_HINTS];
+    unsigned appends_at, reads_at;
+
+    struct log_flush *flush; /* under way */
+    bool names_dirty;        /* files were made or renamed since the folder was synced */
+    bool folder_new;         /* and the folder itself */
+    bool old_index_dirty;    /* the index of a closed segment was made again */
+    struct list snapshots;   /* struct snapshot_wanted */
+    int64_t snapshot_newest; /* the newest one written, -1 */
+    int64_t snapshot_before; /* the one before it that belongs to no segment, to be removed; -1 */
+    int64_t unflushed_records, unflushed_since_ms;
+
+    struct log_compaction *compaction; /* under way */
+    struct list deleted;               /* struct deleted_file */
+    int fenced;                        /* 0 or -E_… */
+    char *fence_text;
+    struct log_recovery recovery;
+};
+
+static inline struct segment *log_active(const struct log *l)
+{
+    assert(l->magic == LOG_MAGIC && l->segments_n > 0);
+    return l->segments[l->segments_n - 1];
+}
+
+/* ---- log.c ---- */
+
+/* "<dir>/<20 digits of base><suffix><suffix2>". */
+const char *log_path(const struct log *l, int64_t base, const char *suffix, const char *suffix2,
+                     char out[LOG_PATH_MAX]);
+const char *log_path_named(const struct log *l, const char *name, char out[LOG_PATH_MAX]);
+/* The last segment with base ≤ offset; 0 when there is none. */
+unsigned log_segment_at(const struct log *l, int64_t offset);
+int log_segments_insert(struct log *l, unsigned at, struct segment *s);
+void log_segments_remove(struct log *l, unsigned at, unsigned n);
+/* Where it begins or ends for good: -E_IO and the like fence; returns code. */
+int log_broken(struct log *l, int code, struct err *err);
+void log_hints_clear(struct log *l);
+void log_free(struct log *l);
+
+/* ---- segment.c ---- */
+
+struct segment *segment_create(struct log *l, int64_t base_offset);
+void segment_destroy(struct segment *s); /* closes its files; NULL is fine */
+/* Makes its files, empty; the .log is pinned. */
+int segment_make(struct log *l, struct segment *s, int64_t wall_ms, struct err *err);
+int segment_file(struct log *l, struct segment *s, struct log_file **out, struct err *err);
+/* Looks at the file when it is not known. */
+int64_t segment_size(struct log *l, struct segment *s, struct err *err);
+/* Both indexes usable: loaded, or made again from the log when missing or wrong. */
+int segment_indexes(struct log *l, struct segment *s, struct err *err);
+int segment_index_rebuild(struct log *l, struct segment *s, struct err *err);
+/* max_timestamp(_offset) are set. */
+int segment_times(struct log *l, struct segment *s, struct err *err);
+/* A batch was appended at `position`: indexes, times. -E_NOMEM. */
+int segment_note(struct log *l, struct segment *s, const struct batch_header *h, int64_t position);
+/* Writes index tails; `closing`: with the last time entry, as a closed segment has it. */
+int segment_spill(struct log *l, struct segment *s, bool closing, struct err *err);
+/* The first batch whose last offset is ≥ offset: 1 with header and position; 0: none (position: the end). */
+int segment_locate(struct log *l, struct segment *s, int64_t offset, struct batch_header *h,
+                   int64_t *position, struct err *err);
+int segment_header_at(struct log *l, struct segment *s, int64_t position, struct batch_header *h,
+                      struct err *err);
+/* For -E_CORRUPT and the like at a position of its .log. */
+int segment_bad(const struct log *l, const struct segment *s, int64_t position, int code, const char *what,
+                struct err *err);
+
+/* ---- producer state (state.c) ---- */
+
+/* A snapshot at `offset` (of the present state) waits for the next flush. */
+int log_snapshot_want(struct log *l, int64_t offset);
+void log_snapshots_drop(struct log *l);
+/* From the newest snapshot at or below `upto`, and the headers from there to `upto`. Snapshots above are removed. */
+int log_producers_load(struct log *l, int64_t upto, int64_t wall_ms, const int64_t *snapshots, unsigned n,
+                       struct err *err);
+int log_epochs_save(struct log *l, struct err *err);
+/* From the headers of the whole log. */
+int log_epochs_rebuild(struct log *l, struct err *err);
+
+/* ---- recover.c ---- */
+
+struct folder;
+int log_recover(struct log *l, const struct log_open_options *o, struct err *err);
+
+/* ---- retain.c ---- */
+
+/* The files of a segment that has left the list are renamed to *.deleted, to be unlinked by log_sweep. */
+int log_files_retire(struct log *l, int64_t base, int64_t wall_ms, struct err *err);
+void log_deleted_drop(struct log *l);
+
+#endif

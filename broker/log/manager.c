@@ -1,0 +1,527 @@
+#include "broker/log/manager.h"
+
+#include "base/core/hash.h"
+#include "broker/log/text.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LOCK_FILE     ".lock"
+#define CLEAN_FILE    ".kafka_cleanshutdown"
+#define METADATA_FILE "partition.metadata"
+#define SMALL_FILE    4096
+
+struct known {
+    UT_hash_handle hh;
+    char name[LOG_TOPIC_MAX + 16]; /* "<topic>-<partition>" */
+    struct log_found found;
+};
+
+struct dir {
+    char *path;
+    struct disk_file *lock;
+    bool online, was_clean;
+    int64_t broker_epoch;
+    unsigned logs;
+    char why[ERR_TEXT_MAX];
+};
+
+struct log_dirs {
+    struct disk *disk;
+    struct dir dirs[LOG_DIRS_MAX];
+    unsigned n;
+    struct log_found *found;
+    size_t found_n;
+};
+
+/* While a dir is read. */
+struct reading {
+    struct log_dirs *d;
+    unsigned dir;
+    struct known *known; /* of all dirs, by name */
+    int rc;
+    struct err *err;
+};
+
+/* ---- names ---- */
+
+int log_folder_parse(const char *name, char topic[LOG_TOPIC_MAX + 1], int32_t *partition)
+{
+    const char *dash = strrchr(name, '-');
+    if (!dash || dash == name || dash - name > LOG_TOPIC_MAX || dash[1] == 0 || strlen(dash + 1) > 10)
+        return -E_INVALID;
+    int64_t v = 0;
+    for (const char *p = dash + 1; *p; p++) {
+        if (*p < '0' || *p > '9')
+            return -E_INVALID;
+        v = v * 10 + (*p - '0');
+    }
+    if (v > INT32_MAX || (dash[1] == '0' && dash[2] != 0))
+        return -E_INVALID;
+    for (const char *p = name; p < dash; p++)
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '.' ||
+              *p == '_' || *p == '-'))
+            return -E_INVALID;
+    memcpy(topic, name, (size_t)(dash - name));
+    topic[dash - name] = 0;
+    *partition = (int32_t)v;
+    return 0;
+}
+
+static bool is_delete(const char *name)
+{
+    static const char suffix[] = "-delete";
+    size_t n = strlen(name), m = sizeof suffix - 1;
+    return n > m + 33 && memcmp(name + n - m, suffix, m) == 0 && name[n - m - 33] == '.';
+}
+
+static int join(char out[LOG_PATH_MAX], const char *dir, const char *name)
+{
+    int n = snprintf(out, LOG_PATH_MAX, "%s/%s", dir, name);
+    return n > 0 && n < LOG_PATH_MAX ? 0 : -E_LIMIT;
+}
+
+/* ---- partition.metadata: "version: 0\ntopic_id: <22 characters>\n" ---- */
+
+static int metadata_read(struct disk *disk, const char *log_dir, struct uuid *out)
+{
+    char path[LOG_PATH_MAX];
+    struct slice text, line;
+    *out = (struct uuid){0};
+    int rc = join(path, log_dir, METADATA_FILE);
+    if (!rc)
+        rc = disk_read_all(disk, path, SMALL_FILE, &text, NULL);
+    if (rc)
+        return rc == -E_NOTFOUND ? 0 : rc;
+    struct slice left = text;
+    const struct slice version = SLICE_LIT("version: 0"), id = SLICE_LIT("topic_id: ");
+    rc = -E_CORRUPT;
+    if (text_word(&left, '\n', &line) && slice_eq(line, version) && text_word(&left, '\n', &line) &&
+        line.n > id.n && memcmp(line.p, id.p, id.n) == 0)
+        rc = uuid_parse(slice_of(line.p + id.n, line.n - id.n), out);
+    free((void *)(uintptr_t)text.p);
+    return rc;
+}
+
+static int metadata_write(struct disk *disk, const char *log_dir, const struct uuid *id, struct err *err)
+{
+    char path[LOG_PATH_MAX], text[64], uuid[UUID_TEXT_SIZE];
+    int n = snprintf(text, sizeof text, "version: 0\ntopic_id: %s\n", uuid_text(id, uuid));
+    assert(n > 0 && (size_t)n < sizeof text);
+    int rc = join(path, log_dir, METADATA_FILE);
+    return rc ? rc : disk_replace(disk, path, slice_of(text, (size_t)n), err);
+}
+
+/* ---- the clean-shutdown marker: {"version":0,"brokerEpoch":N} ---- */
+
+static int64_t marker_epoch(struct slice text)
+{
+    static const char key[] = "\"brokerEpoch\":";
+    const uint8_t *at = memmem(text.p, text.n, key, sizeof key - 1), *end = text.p + text.n;
+    int64_t v = 0;
+    bool negative = false;
+    if (!at)
+        return -1;
+    for (at += sizeof key - 1; at < end && *at == ' '; at++)
+        ;
+    if (at < end && *at == '-') {
+        negative = true;
+        at++;
+    }
+    for (; at < end && *at >= '0' && *at <= '9'; at++)
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *at - '0', &v))
+            return -1;
+    return negative ? -1 : v;
+}
+
+/* Reads and removes it, on disk: a crash from now on is unclean. */
+static int marker_take(struct disk *disk, struct dir *dir, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    struct slice text;
+    dir->broker_epoch = -1;
+    int rc = join(path, dir->path, CLEAN_FILE);
+    if (!rc)
+        rc = disk_read_all(disk, path, SMALL_FILE, &text, err);
+    if (rc)
+        return rc == -E_NOTFOUND ? 0 : rc;
+    dir->was_clean = true;
+    dir->broker_epoch = marker_epoch(text);
+    free((void *)(uintptr_t)text.p);
+    rc = disk_unlink(disk, path);
+    if (!rc)
+        rc = disk_sync_dir(disk, dir->path);
+    return rc ? err_set(err, rc, "cannot remove %s", path) : 0;
+}
+
+static void marker_write(struct disk *disk, const struct dir *dir, int64_t broker_epoch)
+{
+    char path[LOG_PATH_MAX], text[64];
+    int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":%lld}", (long long)broker_epoch);
+    if (join(path, dir->path, CLEAN_FILE) == 0)
+        (void)disk_replace(disk, path, slice_of(text, (size_t)n),
+                           NULL); /* without it the next start checks more */
+}
+
+/* ---- what is in a dir ---- */
+
+static void found_name(const char *topic, int32_t partition, char out[LOG_TOPIC_MAX + 16])
+{
+    snprintf(out, LOG_TOPIC_MAX + 16, "%s-%d", topic, partition);
+}
+
+static void each_folder(void *arg, const char *name)
+{
+    struct reading *r = arg;
+    struct dir *dir = &r->d->dirs[r->dir];
+    char topic[LOG_TOPIC_MAX + 1], path[LOG_PATH_MAX];
+    int32_t partition;
+    struct known *k;
+    if (r->rc || log_folder_parse(name, topic, &partition) || join(path, dir->path, name) ||
+        disk_kind(r->d->disk, path) != DISK_IS_DIR)
+        return;
+    HASH_FIND_STR(r->known, name, k);
+    if (k) {
+        r->rc = err_set(r->err, -E_EXISTS, "%s is in %s and in %s: remove one of them", name,
+                        r->d->dirs[k->found.dir].path, dir->path);
+        return;
+    }
+    k = calloc(1, sizeof *k);
+    if (k) {
+        found_name(topic, partition, k->name);
+        k->found = (struct log_found){.dir = r->dir, .partition = partition};
+        memcpy(k->found.topic, topic, sizeof topic);
+        HASH_ADD_STR(r->known, name, k);
+    }
+    if (!k || !HASH_ADDED(k)) {
+        free(k);
+        r->rc = err_set(r->err, -E_NOMEM, "no memory to list %s", dir->path);
+        return;
+    }
+    if (metadata_read(r->d->disk, path, &k->found.topic_id))
+        r->rc =
+            err_set(r->err, -E_CORRUPT, "%s/" METADATA_FILE " cannot be read: restore or remove it", path);
+    dir->logs++;
+}
+
+struct row_target {
+    struct reading *r;
+    enum log_checkpoint which;
+};
+
+static void each_row(void *arg, const struct log_checkpoint_row *row)
+{
+    struct row_target *t = arg;
+    char name[LOG_TOPIC_MAX + 16];
+    struct known *k;
+    found_name(row->topic, row->partition, name);
+    HASH_FIND_STR(t->r->known, name, k);
+    if (!k || k->found.dir != t->r->dir || row->offset < 0)
+        return;
+    if (t->which == LOG_CHECKPOINT_RECOVERY)
+        k->found.recovery_point = row->offset;
+    else if (t->which == LOG_CHECKPOINT_START)
+        k->found.start_offset = row->offset;
+    else
+        k->found.high_watermark = row->offset;
+}
+
+static int dir_read(struct reading *r)
+{
+    struct log_dirs *d = r->d;
+    struct dir *dir = &d->dirs[r->dir];
+    int rc = marker_take(d->disk, dir, r->err);
+    if (!rc && (rc = disk_list(d->disk, dir->path, each_folder, r)))
+        err_set(r->err, rc, "cannot list %s", dir->path);
+    if (!rc)
+        rc = r->rc;
+    for (int which = LOG_CHECKPOINT_RECOVERY; !rc && which <= LOG_CHECKPOINT_REPLICATION; which++) {
+        struct row_target t = {r, (enum log_checkpoint)which};
+        rc = log_checkpoint_read(d->disk, dir->path, t.which, each_row, &t, r->err);
+    }
+    if (!rc)
+        log_dirs_sweep(d->disk, dir->path);
+    return rc;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct log_found *x = a, *y = b;
+    int c = strcmp(x->topic, y->topic);
+    return c ? c : (x->partition > y->partition) - (x->partition < y->partition);
+}
+
+static int found_keep(struct log_dirs *d, struct known *known, struct err *err)
+{
+    size_t n = HASH_COUNT(known);
+    d->found = calloc(n + 1, sizeof *d->found);
+    if (!d->found)
+        return err_set(err, -E_NOMEM, "no memory for %zu logs", n);
+    for (struct known *k = known; k; k = k->hh.next)
+        if (d->dirs[k->found.dir].online)
+            d->found[d->found_n++] = k->found;
+    assert(d->found_n <= n);
+    qsort(d->found, d->found_n, sizeof *d->found, by_name);
+    return 0;
+}
+
+/* ---- opening and closing ---- */
+
+static int dir_lock(struct log_dirs *d, unsigned i, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    struct dir *dir = &d->dirs[i];
+    int rc = disk_make_dirs(d->disk, dir->path, err);
+    if (!rc && (rc = join(path, dir->path, LOCK_FILE)))
+        return err_set(err, rc, "the path %s is too long", dir->path);
+    if (!rc && (rc = disk_lock(d->disk, path, &dir->lock)))
+        err_set(err, rc, rc == -E_BUSY ? "%s is held: another process uses the folder" : "cannot lock %s",
+                path);
+    return rc;
+}
+
+static void known_free(struct known *known)
+{
+    struct known *k, *next;
+    HASH_ITER (hh, known, k, next) {
+        HASH_DEL(known, k);
+        free(k);
+    }
+}
+
+static void dirs_free(struct log_dirs *d)
+{
+    for (unsigned i = 0; i < d->n; i++) {
+        disk_close(d->dirs[i].lock);
+        free(d->dirs[i].path);
+    }
+    free(d->found);
+    free(d);
+}
+
+static int dirs_open(struct log_dirs *d, struct err *err)
+{
+    struct reading r = {.d = d, .err = err};
+    int rc = 0;
+    unsigned online = 0;
+    for (unsigned i = 0; i < d->n; i++) /* all locks before anything is changed */
+        if ((rc = dir_lock(d, i, err)) == -E_BUSY)
+            return rc;
+        else if (rc)
+            log_dir_fail(d, i, err ? err->text : err_str(rc));
+    for (unsigned i = 0; i < d->n; i++) {
+        if (!d->dirs[i].online)
+            continue;
+        r.dir = i;
+        r.rc = 0;
+        rc = dir_read(&r);
+        if (rc == -E_EXISTS || rc == -E_NOMEM)
+            break;
+        if (rc)
+            log_dir_fail(d, i, err ? err->text : err_str(rc));
+        online += d->dirs[i].online;
+    }
+    if (rc != -E_EXISTS && rc != -E_NOMEM)
+        rc = online > 0 ? found_keep(d, r.known, err) : rc ? rc : -E_IO;
+    known_free(r.known);
+    return rc;
+}
+
+int log_dirs_open(struct disk *disk, const char *const *paths, unsigned n, struct log_dirs **out,
+                  struct err *err)
+{
+    if (n == 0 || n > LOG_DIRS_MAX)
+        return err_set(err, -E_CONFIG, "log.dirs names %u folders; 1 to %d may be", n, LOG_DIRS_MAX);
+    struct err own = {0};
+    struct log_dirs *d = calloc(1, sizeof *d);
+    if (!d)
+        return err_set(err, -E_NOMEM, "no memory for the log dirs");
+    d->disk = disk;
+    int rc = 0;
+    for (; d->n < n && !rc; d->n++) {
+        struct dir *dir = &d->dirs[d->n];
+        dir->online = true;
+        dir->broker_epoch = -1;
+        dir->path = malloc(strlen(paths[d->n]) + 1);
+        if (!dir->path)
+            rc = err_set(&own, -E_NOMEM, "no memory for the log dirs");
+        else
+            memcpy(dir->path, paths[d->n], strlen(paths[d->n]) + 1);
+    }
+    if (!rc)
+        rc = dirs_open(d, &own);
+    if (rc) {
+        dirs_free(d);
+        return err_set(err, rc, "%s", own.text);
+    }
+    *out = d;
+    return 0;
+}
+
+void log_dirs_close(struct log_dirs *d, const bool *clean, int64_t broker_epoch)
+{
+    for (unsigned i = 0; i < d->n; i++)
+        if (d->dirs[i].online && clean && clean[i])
+            marker_write(d->disk, &d->dirs[i], broker_epoch);
+    dirs_free(d);
+}
+
+unsigned log_dirs_count(const struct log_dirs *d)
+{
+    return d->n;
+}
+
+const char *log_dir_of(const struct log_dirs *d, unsigned dir)
+{
+    assert(dir < d->n);
+    return d->dirs[dir].path;
+}
+
+bool log_dir_online(const struct log_dirs *d, unsigned dir)
+{
+    assert(dir < d->n);
+    return d->dirs[dir].online;
+}
+
+const char *log_dir_error(const struct log_dirs *d, unsigned dir)
+{
+    assert(dir < d->n);
+    return d->dirs[dir].why;
+}
+
+bool log_dir_was_clean(const struct log_dirs *d, unsigned dir)
+{
+    assert(dir < d->n);
+    return d->dirs[dir].was_clean;
+}
+
+int64_t log_dir_broker_epoch(const struct log_dirs *d, unsigned dir)
+{
+    assert(dir < d->n);
+    return d->dirs[dir].broker_epoch;
+}
+
+void log_dir_fail(struct log_dirs *d, unsigned dir, const char *why)
+{
+    assert(dir < d->n);
+    struct dir *it = &d->dirs[dir];
+    if (!it->online)
+        return;
+    it->online = false;
+    snprintf(it->why, sizeof it->why, "%s", why);
+}
+
+/* ---- logs ---- */
+
+const struct log_found *log_dirs_found(const struct log_dirs *d, size_t *n)
+{
+    *n = d->found_n;
+    return d->found;
+}
+
+static int log_dir_join(const struct log_dirs *d, unsigned dir, const char *topic, int32_t partition,
+                        char out[LOG_PATH_MAX], struct err *err)
+{
+    char name[LOG_TOPIC_MAX + 16];
+    found_name(topic, partition, name);
+    return join(out, d->dirs[dir].path, name) ? err_set(err, -E_LIMIT, "the path of %s is too long", name)
+                                              : 0;
+}
+
+int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struct log_config *config,
+                  struct log_files *files, int64_t wall_ms, struct log **out, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    assert(found->dir < d->n);
+    int rc = log_dir_join(d, found->dir, found->topic, found->partition, path, err);
+    struct log_open_options o = {
+        .files = files,
+        .wall_ms = wall_ms,
+        .clean = d->dirs[found->dir].was_clean,
+        .recovery_point = found->recovery_point,
+        .start_offset = found->start_offset,
+    };
+    return rc ? rc : log_open(d->disk, path, config, &o, out, err);
+}
+
+static int emptiest(const struct log_dirs *d, unsigned *out)
+{
+    unsigned best = d->n;
+    for (unsigned i = 0; i < d->n; i++)
+        if (d->dirs[i].online && (best == d->n || d->dirs[i].logs < d->dirs[best].logs))
+            best = i;
+    *out = best;
+    return best < d->n ? 0 : -E_IO;
+}
+
+int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, const struct uuid *topic_id,
+                    const struct log_config *config, struct log_files *files, int64_t wall_ms, unsigned *dir,
+                    struct log **out, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    if (emptiest(d, dir))
+        return err_set(err, -E_IO, "every log dir is offline");
+    for (unsigned i = 0; i < d->n; i++) {
+        int rc = log_dir_join(d, i, topic, partition, path, err);
+        if (rc)
+            return rc;
+        if (d->dirs[i].online && disk_kind(d->disk, path) != DISK_NONE)
+            return err_set(err, -E_EXISTS, "%s is there already", path);
+    }
+    int rc = log_dir_join(d, *dir, topic, partition, path, err);
+    if (rc)
+        return rc;
+    if ((rc = disk_mkdir(d->disk, path)))
+        return err_set(err, rc, "cannot make %s", path);
+    if (!uuid_is_zero(topic_id))
+        rc = metadata_write(d->disk, path, topic_id, err);
+    if (!rc && (rc = disk_sync_dir(d->disk, d->dirs[*dir].path)))
+        err_set(err, rc, "cannot sync %s", d->dirs[*dir].path);
+    struct log_open_options o = {.files = files, .wall_ms = wall_ms, .create = true};
+    if (!rc)
+        rc = log_open(d->disk, path, config, &o, out, err);
+    if (!rc)
+        d->dirs[*dir].logs++;
+    return rc;
+}
+
+int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t random[2], struct err *err)
+{
+    assert(dir < d->n);
+    int rc = log_delete(l, random, err);
+    if (d->dirs[dir].logs > 0)
+        d->dirs[dir].logs--;
+    if (!rc && (rc = disk_sync_dir(d->disk, d->dirs[dir].path)))
+        err_set(err, rc, "cannot sync %s", d->dirs[dir].path);
+    return rc;
+}
+
+struct sweeping {
+    struct disk *disk;
+    const char *dir;
+    struct buf names; /* each with its NUL */
+};
+
+static void each_deleted(void *arg, const char *name)
+{
+    struct sweeping *s = arg;
+    if (is_delete(name))
+        buf_put(&s->names, name, strlen(name) + 1);
+}
+
+void log_dirs_sweep(struct disk *disk, const char *dir_path)
+{
+    struct sweeping s = {.disk = disk, .dir = dir_path};
+    buf_init(&s.names, (size_t)64 * 1024 * 1024);
+    if (disk_list(disk, dir_path, each_deleted, &s) == 0) {
+        for (size_t at = 0; at < s.names.n;) {
+            const char *name = (const char *)s.names.p + at;
+            char path[LOG_PATH_MAX];
+            if (join(path, dir_path, name) == 0)
+                (void)disk_remove_tree(disk, path); /* what stays is tried again later */
+            at += strlen(name) + 1;
+        }
+    }
+    buf_fini(&s.names);
+}

@@ -1,0 +1,431 @@
+/* Opening a log: what is on disk becomes segments, producers and epochs again.
+ *
+ *   1. the folder: junk goes, an interrupted swap is finished
+ *   2. a clean log dir: the active segment is read from its last index entry on, the rest is trusted
+ *   3. else: from the recovery point on every batch is checked; what is torn is cut, what is corrupt stops us
+ *   4. epochs and producers: from their files, brought up to the end by the batches' headers */
+#include "broker/log/folder.h"
+#include "broker/log/damage.h"
+
+#include "base/core/mutant.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define REMEDY                                                                                               \
+    "the partition stays offline; look with `sundog dump log`, restore the file, or cut it there yourself"
+
+/* ---- the end of a log that was closed well ---- */
+
+/* 0: read. 1: not as a clean shutdown leaves it. */
+static int clean_end(struct log *l, struct segment *s, struct err *err)
+{
+    struct log_file *f;
+    int64_t size = segment_size(l, s, err);
+    if (size < 0)
+        return (int)size;
+    s->next_offset = INT64_MAX; /* not known yet: any offset fits */
+    int rc = segment_indexes(l, s, NULL);
+    s->next_offset = s->base_offset;
+    if (rc)
+        return 1;
+    int64_t from = 0;
+    if (index_entries(&s->offsets) > 0) {
+        from = s->offsets.last.value;
+        s->next_offset = s->offsets.last.key;
+    }
+    if (index_entries(&s->times) > 0) {
+        s->max_timestamp = s->times.last.key;
+        s->max_timestamp_offset = s->times.last.value;
+    }
+    if ((rc = segment_file(l, s, &f, err)))
+        return rc;
+    struct walk w;
+    int32_t epoch = -1;
+    walk_init(&w, log_file_disk(f), from, size, WALK_WINDOW_HEADERS);
+    while ((rc = walk_next(&w)) > 0) {
+        if (w.h.base_offset < s->base_offset || batch_last_offset(&w.h) < s->next_offset) {
+            rc = -E_CORRUPT;
+            break;
+        }
+        s->next_offset = batch_last_offset(&w.h) + 1;
+        epoch = w.h.leader_epoch;
+        if (w.h.records_n > 0 && w.h.max_timestamp > s->max_timestamp) {
+            s->max_timestamp = w.h.max_timestamp;
+            s->max_timestamp_offset = batch_last_offset(&w.h);
+        }
+    }
+    walk_fini(&w);
+    s->since_index = size - from;
+    s->times_known = true;
+    if (rc == 0 && epoch > epochs_latest(&l->epochs))
+        rc = log_epochs_rebuild(l, err); /* the file is older than the log, or damaged */
+    return rc == -E_IO || rc == -E_NOMEM ? rc : rc < 0;
+}
+
+/* ---- the scan behind the recovery point ---- */
+
+struct scan {
+    struct log *l;
+    struct segment *s;
+    int64_t expected; /* next offset */
+    int64_t point;    /* recovery point */
+    int32_t epoch;    /* of the batch before */
+    int64_t cut_at;   /* position, -1: the segment is whole */
+    bool ends_early;  /* the file is too short for the batch there */
+    enum damage damage;
+    struct damage_found found;
+};
+
+static int scan_from(struct scan *c, int64_t *from, struct err *err)
+{
+    struct log *l = c->l;
+    struct segment *s = c->s;
+    char path[LOG_PATH_MAX], path2[LOG_PATH_MAX];
+    struct index_entry e = {0, 0};
+    struct batch_header h;
+    uint32_t n = 0, times = 0;
+    int64_t next = s->next_offset;
+    *from = 0;
+    s->next_offset = INT64_MAX;
+    /* Up to the recovery point the index is on disk too: the entry before it is where the scan may begin. */
+    bool fine = c->point > s->base_offset && segment_indexes(l, s, NULL) == 0 &&
+                index_floor(&s->offsets, l->disk, log_path(l, s->base_offset, SUFFIX_INDEX, "", path),
+                            c->point - 1, false, &n, &e, NULL) == 0 &&
+                n > 0;
+    s->next_offset = next;
+    if (fine && segment_header_at(l, s, e.value, &h, NULL) == 0 && batch_last_offset(&h) == e.key &&
+        index_floor(&s->times, l->disk, log_path(l, s->base_offset, SUFFIX_TIMEINDEX, "", path2), e.key - 1,
+                    true, &times, &(struct index_entry){0}, NULL) == 0) {
+        int rc = index_cut(&s->offsets, l->disk, path, n, NULL);
+        if (!rc)
+            rc = index_cut(&s->times, l->disk, path2, times, NULL);
+        if (!rc)
+            rc = index_check(&s->offsets, l->disk, path, e.key + 1, e.value + 1, NULL);
+        if (!rc)
+            rc = index_check(&s->times, l->disk, path2, e.key + 1, INT64_MAX, NULL);
+        if (rc == 0) {
+            *from = e.value;
+            c->expected = h.base_offset;
+            s->max_timestamp = times ? s->times.last.key : -1;
+            s->max_timestamp_offset = times ? s->times.last.value : -1;
+            return 0;
+        }
+    }
+    int rc = index_reset(&s->offsets, l->disk, log_path(l, s->base_offset, SUFFIX_INDEX, "", path), err);
+    if (!rc)
+        rc = index_reset(&s->times, l->disk, log_path(l, s->base_offset, SUFFIX_TIMEINDEX, "", path), err);
+    l->recovery.indexes_rebuilt++;
+    return rc;
+}
+
+/* A batch that is where and what it should be: 1, else 0; or an error of the outside. */
+static int scan_batch(struct scan *c, struct walk *w)
+{
+    const struct batch_header *h = &w->h;
+    bool gaps = c->l->config.cleanup_compact || c->expected < c->point || w->position == 0;
+    if (h->base_offset < c->expected || (!gaps && h->base_offset != c->expected))
+        return 0;
+    if (batch_last_offset(h) - c->s->base_offset > INT32_MAX || h->leader_epoch < c->epoch)
+        return 0;
+    int rc = MUTANT("crc_ignored_on_recovery") ? 1 : walk_crc_ok(w);
+    if (rc != 1)
+        return rc;
+    if ((rc = segment_note(c->l, c->s, h, w->position)) ||
+        (rc = epochs_assign(&c->l->epochs, h->leader_epoch, h->base_offset)))
+        return rc;
+    c->expected = batch_last_offset(h) + 1;
+    c->epoch = h->leader_epoch;
+    return 1;
+}
+
+static int scan_damage(struct scan *c, struct disk_file *file, int64_t at, struct err *err)
+{
+    struct damage_site site = {
+        .file = file,
+        .at = at,
+        .size = c->s->size_bytes,
+        .expected_offset = c->expected,
+        .leader_epoch = c->epoch,
+        .gaps = c->l->config.cleanup_compact,
+    };
+    if (c->expected < c->point)
+        return segment_bad(c->l, c->s, at, -E_CORRUPT, "bad batch below the recovery point: " REMEDY, err);
+    int rc = damage_judge(&site, &c->found);
+    if (rc < 0)
+        return segment_bad(c->l, c->s, at, rc, "cannot read what follows a bad batch", err);
+    c->damage = (enum damage)rc;
+    c->cut_at = at;
+    if (c->damage != DAMAGE_LOST)
+        c->found.batches = 0; /* a torn batch's payload, or not to be lost */
+    if (c->damage != DAMAGE_CORRUPT)
+        return 0;
+    char what[160];
+    snprintf(what, sizeof what, "bad batch before valid ones (from %lld on): " REMEDY,
+             (long long)c->found.next_valid);
+    return segment_bad(c->l, c->s, at, -E_CORRUPT, what, err);
+}
+
+static int scan_segment(struct scan *c, struct err *err)
+{
+    struct log *l = c->l;
+    struct segment *s = c->s;
+    struct log_file *f;
+    int64_t from = 0, size = segment_size(l, s, err);
+    c->cut_at = -1;
+    c->expected = s->base_offset;
+    if (size < 0)
+        return (int)size;
+    int rc = scan_from(c, &from, err);
+    if (!rc)
+        rc = segment_file(l, s, &f, err);
+    if (rc)
+        return rc;
+    f = log_file_take(f);
+    struct walk w;
+    epochs_cut_end(&l->epochs, c->expected);
+    c->epoch = epochs_latest(&l->epochs);
+    s->since_index = 0;
+    s->next_offset = c->expected;
+    walk_init(&w, log_file_disk(f), from, size, WALK_WINDOW_SCAN);
+    while ((rc = walk_next(&w)) > 0 && (rc = scan_batch(c, &w)) > 0)
+        ;
+    c->ends_early = rc == -E_TRUNCATED;
+    if (rc == -E_IO || rc == -E_NOMEM)
+        segment_bad(l, s, w.position, rc, "cannot be read", err);
+    else if (rc != 0 || w.position != size) /* no header, cut off, or scan_batch said no */
+        rc = scan_damage(c, log_file_disk(f), w.position, err);
+    l->recovery.segments_scanned++;
+    l->recovery.bytes_scanned += w.position - from;
+    s->times_known = true;
+    s->dirty = s->index_dirty = true;
+    walk_fini(&w);
+    log_file_drop(f);
+    return rc;
+}
+
+/* Segments behind a cut: what they hold was appended later, so it was not flushed either. */
+static int later_batches(struct log *l, unsigned from, int64_t expected, int64_t *batches, struct err *err)
+{
+    *batches = 0;
+    for (unsigned i = from; i < l->segments_n; i++) {
+        struct log_file *f;
+        int64_t size = segment_size(l, l->segments[i], err);
+        int rc = size < 0 ? (int)size : segment_file(l, l->segments[i], &f, err);
+        if (rc)
+            return rc;
+        struct walk w;
+        walk_init(&w, log_file_disk(f), 0, size, WALK_WINDOW_SCAN);
+        while (walk_next(&w) == 1 && w.h.base_offset >= expected && walk_crc_ok(&w) == 1)
+            ++*batches;
+        walk_fini(&w);
+    }
+    return 0;
+}
+
+/* Makes segment `at` the last one, ending at position `cut` (-1: as it is); on disk on return. */
+static int cut_log(struct log *l, unsigned at, int64_t cut, struct err *err)
+{
+    struct segment *s = l->segments[at];
+    char path[LOG_PATH_MAX];
+    struct log_file *f;
+    int rc = segment_file(l, s, &f, err);
+    if (rc)
+        return rc;
+    l->recovery.cut_position = cut < 0 ? s->size_bytes : cut;
+    snprintf(l->recovery.cut_file, sizeof l->recovery.cut_file, "%020lld.log", (long long)s->base_offset);
+    if (cut >= 0) {
+        l->recovery.bytes_cut += s->size_bytes - cut;
+        rc = disk_truncate(log_file_disk(f), cut);
+        if (!rc)
+            rc = disk_fdatasync(log_file_disk(f)); /* what is written there next must not mix with what was */
+        if (rc)
+            return err_set(err, rc, "cannot cut %s", log_path(l, s->base_offset, SUFFIX_LOG, "", path));
+        s->size_bytes = cut;
+    }
+    bool removed = at + 1 < l->segments_n;
+    for (unsigned i = l->segments_n; i-- > at + 1;) { /* the last one first: never a hole */
+        static const char *const suffixes[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDEX, SUFFIX_SNAPSHOT};
+        int64_t base = l->segments[i]->base_offset;
+        l->recovery.bytes_cut += l->segments[i]->size_bytes > 0 ? l->segments[i]->size_bytes : 0;
+        log_segments_remove(l, i, 1);
+        for (unsigned k = 0; k < 4; k++)
+            (void)disk_unlink(l->disk, log_path(l, base, suffixes[k], "", path));
+    }
+    if (removed && (rc = disk_sync_dir(l->disk, l->dir)))
+        return err_set(err, rc, "cannot sync %s", l->dir);
+    return 0;
+}
+
+/* Segment `at` is damaged at c->cut_at, or (-1) ends before the next one begins. */
+static int scan_end_here(struct scan *c, unsigned at, struct err *err)
+{
+    struct log *l = c->l;
+    struct log_file *f;
+    int64_t later;
+    int rc = later_batches(l, at + 1, c->expected, &later, err);
+    if (rc)
+        return rc;
+    if (c->cut_at >= 0 && c->damage == DAMAGE_TORN && later > 0 && !c->ends_early) {
+        if ((rc = segment_file(l, c->s, &f, err)))
+            return rc;
+        struct damage_site site = {log_file_disk(f), c->cut_at, c->s->size_bytes,
+                                   c->expected,      c->epoch,  true};
+        rc = damage_sector_lost(&site, c->s->size_bytes);
+        if (rc < 0)
+            return segment_bad(l, c->s, c->cut_at, rc, "cannot be read", err);
+        if (rc == 0 && !MUTANT("corrupt_middle_as_tail"))
+            return segment_bad(l, c->s, c->cut_at, -E_CORRUPT,
+                               "bad batch, and valid ones in the next segment: " REMEDY, err);
+    }
+    l->recovery.batches_lost += later + c->found.batches;
+    return cut_log(l, at, c->cut_at, err);
+}
+
+static int scan_log(struct log *l, int64_t point, struct err *err)
+{
+    struct scan c = {.l = l, .point = point, .epoch = -1};
+    for (unsigned i = log_segment_at(l, point); i < l->segments_n; i++) {
+        c.s = l->segments[i];
+        int64_t next_base = i + 1 < l->segments_n ? l->segments[i + 1]->base_offset : INT64_MAX;
+        int rc = scan_segment(&c, err);
+        if (rc)
+            return rc;
+        c.s->next_offset = c.expected;
+        if (c.expected > next_base && next_base != INT64_MAX)
+            return segment_bad(l, c.s, c.s->size_bytes, -E_CORRUPT,
+                               "it holds offsets of the next segment too: " REMEDY, err);
+        bool hole = next_base != INT64_MAX && c.expected < next_base && !l->config.cleanup_compact &&
+                    c.expected >= point;
+        if (c.cut_at >= 0 || hole)
+            return scan_end_here(&c, i, err);
+        if (i + 1 < l->segments_n && (rc = segment_spill(l, c.s, true, err)))
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- opening ---- */
+
+static int segments_enter(struct log *l, const struct folder *f, struct err *err)
+{
+    for (unsigned i = 0; i < f->logs.n; i++) {
+        struct segment *s = segment_create(l, f->logs.v[i]);
+        if (!s || log_segments_insert(l, i, s)) {
+            segment_destroy(s);
+            return err_set(err, -E_NOMEM, "no memory for the segments of %s", l->dir);
+        }
+        if (i > 0)
+            l->segments[i - 1]->next_offset = f->logs.v[i];
+    }
+    l->recovery.segments = l->segments_n;
+    return 0;
+}
+
+static int epochs_load(struct log *l, bool *rebuild, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    struct slice text;
+    int rc =
+        disk_read_all(l->disk, log_path_named(l, EPOCHS_FILE, path), (size_t)EPOCHS_MAX * 32, &text, err);
+    *rebuild = rc == -E_NOTFOUND;
+    if (rc)
+        return rc == -E_NOTFOUND ? 0 : rc;
+    rc = epochs_read(&l->epochs, text, NULL);
+    free((void *)(uintptr_t)text.p);
+    *rebuild = rc == -E_CORRUPT || rc == -E_VERSION;
+    return *rebuild ? 0 : rc ? err_set(err, rc, "cannot read %s", path) : 0;
+}
+
+static int first_segment(struct log *l, const struct log_open_options *o, struct err *err)
+{
+    int64_t base = o->start_offset > o->create_offset ? o->start_offset : o->create_offset;
+    struct segment *s = segment_create(l, base);
+    if (!s || log_segments_insert(l, 0, s)) {
+        segment_destroy(s);
+        return err_set(err, -E_NOMEM, "no memory for a segment of %s", l->dir);
+    }
+    return segment_make(l, s, o->wall_ms, err);
+}
+
+static int open_active(struct log *l, const struct log_open_options *o, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    struct log_file *f;
+    struct segment *s = log_active(l);
+    int rc = segment_file(l, s, &f, err);
+    if (rc)
+        return rc;
+    if (!s->data.pinned)
+        log_handle_pin(&s->data);
+    s->created_ms = disk_mtime_ms(l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path));
+    if (s->created_ms <= 0 || s->created_ms > o->wall_ms)
+        s->created_ms = o->wall_ms;
+    return segment_indexes(l, s, err);
+}
+
+/* Segments, epochs and the end; 1 in *clean when nothing had to be checked. */
+static int read_segments(struct log *l, const struct log_open_options *o, bool *clean, struct err *err)
+{
+    bool rebuild = false;
+    int rc = epochs_load(l, &rebuild, err);
+    if (rc)
+        return rc;
+    if (rebuild && o->clean && (rc = log_epochs_rebuild(l, err)))
+        return rc;
+    *clean = o->clean;
+    if (o->clean) {
+        rc = clean_end(l, log_active(l), err);
+        if (rc < 0)
+            return rc;
+        *clean = rc == 0;
+    }
+    if (!*clean) {
+        log_active(l)->offsets.loaded = log_active(l)->times.loaded = false;
+        rc = scan_log(l, o->recovery_point, err);
+        if (!rc && rebuild && o->recovery_point > l->segments[0]->base_offset)
+            rc = log_epochs_rebuild(l, err); /* else the scan has seen all of it */
+    }
+    l->end = log_active(l)->next_offset;
+    return rc;
+}
+
+int log_recover(struct log *l, const struct log_open_options *o, struct err *err)
+{
+    struct folder f;
+    bool clean = false;
+    if (disk_kind(l->disk, l->dir) == DISK_NONE) {
+        if (!o->create)
+            return err_set(err, -E_NOTFOUND, "no log in %s", l->dir);
+        int rc = disk_mkdir(l->disk, l->dir);
+        if (rc && rc != -E_EXISTS)
+            return err_set(err, rc, "cannot make %s", l->dir);
+        l->folder_new = l->names_dirty = true;
+    }
+    int rc = folder_read(&f, l, err);
+    if (rc)
+        return rc;
+    if (!(rc = folder_tidy(&f, l, err)) && !(rc = segments_enter(l, &f, err)))
+        rc = l->segments_n ? read_segments(l, o, &clean, err) : first_segment(l, o, err);
+    if (rc)
+        goto done;
+    if (f.logs.n == 0)
+        l->end = log_active(l)->base_offset;
+    l->start = o->start_offset > l->segments[0]->base_offset ? o->start_offset : l->segments[0]->base_offset;
+    if (l->end < o->recovery_point) {
+        rc = err_set(err, -E_CORRUPT,
+                     "%s ends at offset %lld, but all below %lld had been written to disk: " REMEDY, l->dir,
+                     (long long)l->end, (long long)o->recovery_point);
+        goto done;
+    }
+    epochs_cut_end(&l->epochs, l->end + 1);
+    epochs_cut_start(&l->epochs, l->start);
+    l->durable = l->recovery_point = clean || f.logs.n == 0 ? l->end : o->recovery_point;
+    if (!(rc = open_active(l, o, err)))
+        rc = log_producers_load(l, l->end, o->wall_ms, f.snapshots.v, f.snapshots.n, err);
+    if (!rc && l->start > l->end)
+        rc = log_truncate_fully(l, l->start, o->wall_ms, err);
+done:
+    folder_fini(&f);
+    return rc;
+}

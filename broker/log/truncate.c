@@ -1,0 +1,158 @@
+/* What goes at the end of a log (a follower reconciles with its leader), and all of it (a snapshot takes its place). On
+ * disk on return: later appends must not mix with what was there. */
+#include "broker/log/folder.h"
+
+#include <stdlib.h>
+
+static const char *const SUFFIXES[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDEX, SUFFIX_SNAPSHOT};
+
+static int may_truncate(const struct log *l, struct err *err)
+{
+    assert(l->magic == LOG_MAGIC);
+    if (l->fenced)
+        return err_set(err, -E_FENCED, "%s is fenced: %s", l->dir, log_fence_text(l));
+    if (l->flush || l->compaction)
+        return err_set(err, -E_BUSY, "%s is being %s", l->dir, l->flush ? "flushed" : "compacted");
+    return 0;
+}
+
+/* Segments from `at` on leave the list and the disk, the last one first: never a hole. */
+static int remove_from(struct log *l, unsigned at, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    for (unsigned i = l->segments_n; i-- > at;) {
+        int64_t base = l->segments[i]->base_offset;
+        log_segments_remove(l, i, 1);
+        for (unsigned k = 0; k < 4; k++) {
+            int rc = disk_unlink(l->disk, log_path(l, base, SUFFIXES[k], "", path));
+            if (rc && rc != -E_NOTFOUND)
+                return err_set(err, rc, "cannot remove %s", path);
+        }
+    }
+    int rc = disk_sync_dir(l->disk, l->dir);
+    return rc ? err_set(err, rc, "cannot sync %s", l->dir) : 0;
+}
+
+/* Cuts one segment's files so that `offset` is its end; no batch that reaches over it stays. */
+static int cut_segment(struct log *l, struct segment *s, int64_t offset, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    struct batch_header h;
+    struct log_file *f;
+    int64_t position;
+    uint32_t n, times;
+    struct index_entry e = {0, 0};
+    int64_t size = segment_size(l, s, err);
+    int rc = size < 0 ? (int)size : segment_locate(l, s, offset, &h, &position, err);
+    if (rc < 0 || (rc = segment_file(l, s, &f, err)))
+        return rc;
+    if (!s->data.pinned)
+        log_handle_pin(&s->data);
+    if ((rc = disk_truncate(log_file_disk(f), position)) || (rc = disk_fdatasync(log_file_disk(f))))
+        return segment_bad(l, s, position, rc, "cannot truncate", err);
+    s->size_bytes = position;
+    log_path(l, s->base_offset, SUFFIX_INDEX, "", path);
+    if ((rc = index_floor(&s->offsets, l->disk, path, offset - 1, false, &n, &e, err)) ||
+        (rc = index_cut(&s->offsets, l->disk, path, n, err)))
+        return rc;
+    s->since_index = position - (n > 0 ? e.value : 0);
+    log_path(l, s->base_offset, SUFFIX_TIMEINDEX, "", path);
+    if ((rc = index_floor(&s->times, l->disk, path, offset - 1, true, &times, &e, err)) ||
+        (rc = index_cut(&s->times, l->disk, path, times, err)))
+        return rc;
+    s->max_timestamp = times > 0 ? e.key : -1;
+    s->max_timestamp_offset = times > 0 ? e.value : -1;
+    s->dirty = s->index_dirty = true;
+    return 0;
+}
+
+/* Its end and largest timestamp, from the last index entries on. */
+static int reread_end(struct log *l, struct segment *s, struct err *err)
+{
+    int64_t from = index_entries(&s->offsets) > 0 ? s->offsets.last.value : 0;
+    struct walk w;
+    int rc;
+    s->next_offset = s->base_offset;
+    walk_init(&w, log_file_disk(s->data.file), from, s->size_bytes, WALK_WINDOW_HEADERS);
+    while ((rc = walk_next(&w)) > 0) {
+        s->next_offset = batch_last_offset(&w.h) + 1;
+        if (w.h.records_n > 0 && w.h.max_timestamp > s->max_timestamp) {
+            s->max_timestamp = w.h.max_timestamp;
+            s->max_timestamp_offset = batch_last_offset(&w.h);
+        }
+    }
+    walk_fini(&w);
+    s->times_known = true;
+    return rc ? segment_bad(l, s, w.position, walk_code(rc), "no batch where one should begin", err) : 0;
+}
+
+static int reload_producers(struct log *l, int64_t wall_ms, struct err *err)
+{
+    struct folder f;
+    log_snapshots_drop(l); /* of the part that is gone, perhaps */
+    int rc = folder_read(&f, l, err);
+    if (!rc)
+        rc = log_producers_load(l, l->end, wall_ms, f.snapshots.v, f.snapshots.n, err);
+    folder_fini(&f);
+    return rc;
+}
+
+static int truncate_to(struct log *l, int64_t offset, int64_t wall_ms, struct err *err)
+{
+    unsigned at = log_segment_at(l, offset);
+    /* A segment that begins there goes too, so that the one before is active again; but the first one stays. */
+    if (at > 0 && l->segments[at]->base_offset == offset)
+        at--;
+    int rc = remove_from(l, at + 1, err);
+    struct segment *s = log_active(l);
+    if (!rc)
+        rc = cut_segment(l, s, offset, err);
+    if (!rc)
+        rc = reread_end(l, s, err);
+    if (rc)
+        return rc;
+    s->created_ms = wall_ms; /* of segment.ms, for batches without a time */
+    l->end = s->next_offset;
+    if (l->end < l->start)
+        l->start = l->end;
+    l->durable = l->durable < l->end ? l->durable : l->end;
+    l->recovery_point = l->recovery_point < l->end ? l->recovery_point : l->end;
+    log_hints_clear(l);
+    epochs_cut_end(&l->epochs, l->end);
+    return reload_producers(l, wall_ms, err);
+}
+
+int log_truncate(struct log *l, int64_t offset, int64_t wall_ms, struct err *err)
+{
+    int rc = may_truncate(l, err);
+    if (rc || offset >= l->end)
+        return rc;
+    if (offset <= l->segments[0]->base_offset)
+        return log_truncate_fully(l, offset, wall_ms, err);
+    rc = truncate_to(l, offset, wall_ms, err);
+    return rc ? log_broken(l, rc, err) : 0;
+}
+
+int log_truncate_fully(struct log *l, int64_t offset, int64_t wall_ms, struct err *err)
+{
+    int rc = may_truncate(l, err);
+    assert(offset >= 0);
+    if (rc)
+        return rc;
+    rc = remove_from(l, 0, err);
+    struct segment *s = rc ? NULL : segment_create(l, offset);
+    if (!rc && (!s || log_segments_insert(l, 0, s))) {
+        segment_destroy(s);
+        rc = err_set(err, -E_NOMEM, "no memory for a segment of %s", l->dir);
+    }
+    if (!rc)
+        rc = segment_make(l, s, wall_ms, err);
+    if (!rc)
+        rc = disk_sync_dir(l->disk, l->dir);
+    if (rc)
+        return log_broken(l, rc, err);
+    l->start = l->end = l->durable = l->recovery_point = offset;
+    log_hints_clear(l);
+    epochs_clear(&l->epochs);
+    return reload_producers(l, wall_ms, err);
+}
