@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define CONSUME_PARTITIONS_MAX 10000
-#define CONSUME_FETCH_BYTES    (1 << 20)
 
 struct reading {
     int64_t next, end;
@@ -24,7 +23,6 @@ struct consuming {
     struct reading *at;
     int64_t left; /* records still wanted, -1: no limit */
     bool follow, keys;
-    struct buf scratch;
 };
 
 static void print_record(struct consuming *c, int32_t partition, const struct record *r)
@@ -50,90 +48,39 @@ static void print_record(struct consuming *c, int32_t partition, const struct re
     json_decref(row);
 }
 
-/* Prints the records of one batch from the position on; the position moves behind it. */
-static int print_batch(struct consuming *c, int32_t partition, struct slice bytes,
-                       const struct batch_header *h, struct err *err)
+struct printing {
+    struct consuming *c;
+    int32_t partition;
+    int64_t from;
+};
+
+static int print_batch(void *arg, const struct batch_header *h, struct slice payload, struct err *err)
 {
-    struct reading *at = &c->at[partition];
-    if (batch_is(h, BATCH_CONTROL)) {
-        at->next = batch_last_offset(h) + 1;
-        return 0;
-    }
-    struct codec_limits limits = codec_limits_for(INT32_MAX / 4);
-    struct slice payload;
-    buf_clear(&c->scratch);
-    int rc = batch_payload(h, bytes, &limits, &c->scratch, &payload, err);
+    struct printing *p = arg;
     struct record_walk walk;
-    if (!rc)
-        record_walk_init(&walk, h, payload);
     struct record r;
     int more = 0;
-    while (!rc && c->left != 0 && (more = record_next(&walk, &r)) == 1) {
-        if (r.offset < at->next)
+    record_walk_init(&walk, h, payload);
+    while (p->c->left != 0 && (more = record_next(&walk, &r)) == 1) {
+        if (r.offset < p->from)
             continue;
-        print_record(c, partition, &r);
-        at->next = r.offset + 1;
-        if (c->left > 0)
-            c->left--;
+        print_record(p->c, p->partition, &r);
+        if (p->c->left > 0)
+            p->c->left--;
     }
-    if (!rc && more < 0)
-        rc = err_set(err, more, "partition %d: a malformed record in the batch at offset %" PRId64, partition,
-                     h->base_offset);
-    if (!rc && c->left != 0)
-        at->next = batch_last_offset(h) + 1;
-    return rc;
-}
-
-static int print_answer(struct consuming *c, const struct kp_fetch_response *a, struct err *err)
-{
-    for (int32_t t = 0; t < a->responses_n; t++) {
-        for (int32_t i = 0; i < a->responses[t].partitions_n; i++) {
-            const struct kp_fetch_response_partitions *p = &a->responses[t].partitions[i];
-            if (p->error_code)
-                return session_kafka_error(err, p->error_code, SLICE_NULL, "partition %d",
-                                           p->partition_index);
-            struct slice rest = p->records.bytes;
-            struct batch_header h;
-            while (c->left != 0 && rest.n >= BATCH_HEADER_BYTES && p->partition_index < c->partitions &&
-                   batch_header_read(rest, &h, NULL) == 0 && batch_size(&h) <= rest.n) {
-                struct slice bytes = slice_of(rest.p, batch_size(&h));
-                int rc = batch_read(bytes, &h, err);
-                rc = rc ? rc : print_batch(c, p->partition_index, bytes, &h, err);
-                if (rc)
-                    return rc;
-                rest = slice_of(rest.p + bytes.n, rest.n - bytes.n);
-            }
-        }
-    }
+    if (more < 0)
+        return err_set(err, more, "partition %d: a malformed record in the batch at offset %" PRId64,
+                       p->partition, h->base_offset);
     return 0;
 }
 
 /* One Fetch of one partition. */
 static int fetch(struct consuming *c, int32_t partition, struct err *err)
 {
-    struct kp_fetch_request_partitions p;
-    memset(&p, 0, sizeof p);
-    p.partition = partition;
-    p.current_leader_epoch = p.last_fetched_epoch = -1;
-    p.fetch_offset = c->at[partition].next;
-    p.log_start_offset = -1;
-    p.partition_max_bytes = CONSUME_FETCH_BYTES;
-    struct kp_fetch_request_topics t = {.topic = c->topic, .partitions = &p, .partitions_n = 1};
-    struct kp_fetch_request r;
-    kp_init(&kp_fetch_request_message, &r);
-    r.replica_id = -1;
-    r.max_wait_ms = c->follow && c->partitions == 1 ? 500 : 50;
-    r.min_bytes = 1;
-    r.max_bytes = CONSUME_FETCH_BYTES;
-    r.isolation_level = 1;
-    r.session_epoch = -1;
-    r.topics = &t;
-    r.topics_n = 1;
-    struct session_reply reply;
-    struct client_target leader = session_leader(c->topic, partition);
-    int rc = session_call(c->s, &leader, kp_key_fetch, 4, 12, &r, &reply, err);
-    if (!rc)
-        rc = print_answer(c, reply.body, err);
+    struct reading *at = &c->at[partition];
+    struct printing p = {c, partition, at->next};
+    int32_t wait_ms = c->follow && c->partitions == 1 ? 500 : 50;
+    int rc = session_fetch(c->s, c->topic, partition, &at->next, wait_ms, print_batch, &p, err);
     session_forget(c->s);
     return rc;
 }
@@ -186,9 +133,7 @@ static int consume(struct consuming *c, const char *topic, const struct from *fr
         if (!rc && from->beginning)
             rc = session_offset(c->s, c->topic, i, -2, &at->next, &err);
     }
-    buf_init(&c->scratch, INT32_MAX);
     rc = rc ? rc : run(c, &err);
-    buf_fini(&c->scratch);
     free(c->at);
     return rc ? cli_fail_err(&err, "topic %s", topic) : CLI_DONE;
 }

@@ -70,6 +70,17 @@ int session_topics(struct session *s, struct session_topic **out, int32_t *n, st
 /* ListOffsets of one partition: `timestamp` -1 latest, -2 earliest. */
 int session_offset(struct session *s, struct slice topic, int32_t partition, int64_t timestamp, int64_t *out,
                    struct err *err);
+struct batch_header;
+/* One Fetch: every whole batch that came, decompressed, but for control batches. `next` moves behind the last one (behind
+ * control batches too); what `each` returns, when not 0, ends the walk and is returned. */
+int session_fetch(struct session *s, struct slice topic, int32_t partition, int64_t *next,
+                  int32_t max_wait_ms,
+                  int (*each)(void *arg, const struct batch_header *h, struct slice payload, struct err *err),
+                  void *arg, struct err *err);
+/* The whole partition from its log start to the end it has now, read_committed. */
+int session_read(struct session *s, struct slice topic, int32_t partition,
+                 int (*each)(void *arg, const struct batch_header *h, struct slice payload, struct err *err),
+                 void *arg, struct err *err);
 /* "NAME: text" for a Kafka error code, with the broker's message where there is one. */
 int session_kafka_error(struct err *err, int16_t code, struct slice message, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -1,0 +1,53 @@
+/* The checkpoint stores that the mirror's file names, read while the daemon runs or is down. */
+#ifndef SUNDOG_MIRROR_CLI_STORES_H
+#define SUNDOG_MIRROR_CLI_STORES_H
+
+#include "mirror/cli/cli.h"
+#include "mirror/offsets/store.h"
+#include "mirror/offsets/translate.h"
+
+#define CLI_ALIASES_MAX 64
+
+/* The aliases of `clusters`; borrowed from `text`, which is cut up. */
+struct cli_aliases {
+    char text[8192];
+    const char *alias[CLI_ALIASES_MAX];
+    int n;
+};
+int cli_aliases(struct cli *cli, struct cli_aliases *out);
+
+/* The view of one store; close with cli_store_close. */
+struct cli_store {
+    struct store *store;
+    struct store_view *view;
+};
+int cli_store_open_path(struct cli *cli, const char *path, struct cli_store *out);
+/* By the file: <alias>.sundog.store.dir, or sundog.store.dir. */
+int cli_store_open(struct cli *cli, const char *alias, struct cli_store *out);
+void cli_store_close(struct cli_store *s);
+
+/* What translation needs of one topic: its rule and its partition count, from its positions. */
+struct cli_topic_map {
+    struct stored_topic topic;
+    struct store_map map;
+    struct route_rule rule;
+    int32_t partitions; /* of the source topic, as far as it has been mirrored */
+    int rc;
+};
+/* 1, 0 when nothing of the topic has been mirrored, -E_…. */
+int cli_topic_map(struct store_view *v, const struct stored_topic *topic, struct cli_topic_map *out);
+/* The aliases of a flow's name "east->west"; false when it is none. */
+bool cli_flow_aliases(struct slice name, struct slice *source, struct slice *target);
+
+/* A group's commits at the source for one topic, as the mirror has followed them. */
+#define CLI_COMMITS_MAX 100000
+struct cli_followed {
+    struct group_commit *list; /* free() */
+    size_t n;
+    struct group_entry *entries; /* one a target partition; free(); its slices live as long as the view */
+    size_t entries_n;
+};
+int cli_followed(struct store_view *v, uint32_t topic, const char *group, struct cli_followed *out);
+void cli_followed_fini(struct cli_followed *f);
+
+#endif
