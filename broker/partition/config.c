@@ -139,7 +139,7 @@ void partition_configure(struct partition *p, const struct image *image)
     p->config = s.log;
     p->min_insync_replicas = s.min_insync_replicas;
     p->rules =
-        (struct batch_rules){.depth = p->set->host->check_depth,
+        (struct batch_rules){.depth = (enum batch_depth)p->set->host->check_depth,
                              .size_max = (size_t)(s.log.max_message_bytes > 0 ? s.log.max_message_bytes : 0),
                              .needs_keys = s.log.cleanup_compact,
                              .create_time = s.log.message_timestamp_type == LOG_CREATE_TIME,
