@@ -31,7 +31,7 @@ uint8_t *buf_room(struct buf *b, size_t n)
         b->failed = true;
         return NULL;
     }
-    if (b->cap - b->n < n) {
+    if (!b->p || b->cap - b->n < n) { /* room for nothing is room too: NULL means failure only */
         size_t cap = b->cap ? b->cap : 64;
         while (cap - b->n < n)
             cap *= 2;

@@ -88,3 +88,14 @@ Test(core, an_error_gathers_context_on_the_way_up)
     cr_assert_eq(err_wrap(&e, "segment %s", "42.log"), -E_NOSPACE);
     cr_assert_str_eq(e.text, "segment 42.log: write of 7 bytes");
 }
+
+Test(core, room_for_nothing_is_not_a_failure)
+{
+    struct buf b;
+    buf_init(&b, 0);
+    cr_assert_not_null(buf_room(&b, 0));
+    cr_assert(!b.failed);
+    cr_assert_null(buf_room(&b, 1));
+    cr_assert(b.failed);
+    buf_fini(&b);
+}
