@@ -359,8 +359,8 @@ int kp_encode(const struct kp_message *m, int16_t version, const void *body, str
     if (size.bytes > INT32_MAX)
         return -E_LIMIT;
     uint8_t *room = buf_room(out, (size_t)size.bytes);
-    if (!room) /* an empty buffer has no memory: nor has a body without members need of it */
-        return size.bytes == 0 && !out->failed ? 0 : -E_LIMIT;
+    if (!room)
+        return -E_LIMIT;
     struct writer w = {.p = room, .end = room + size.bytes, .version = version, .flexible = size.flexible};
     write_struct(&w, m->body, body);
     assert(w.p == w.end);

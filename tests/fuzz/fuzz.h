@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
 #define FUZZ_MEMORY_MAX ((size_t)64 << 20)
 
 /* What decodes also encodes, and what has been encoded once comes back unchanged; it prints too. */

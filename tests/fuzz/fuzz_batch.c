@@ -3,6 +3,7 @@
 #include "proto/kafka/batch_validate.h"
 
 #include "base/core/bytes.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,8 @@ static void walk(struct slice batch, const struct batch_header *h)
 static void patch(uint8_t *batch, size_t n)
 {
     struct batch_header h;
-    struct batch_patch p = {.producer_id = 1, .producer_epoch = 2, .base_sequence = 3, .attributes_set = 0x10};
+    struct batch_patch p = {
+        .producer_id = 1, .producer_epoch = 2, .base_sequence = 3, .attributes_set = 0x10};
     batch_producer_set(batch, n, &p);
     batch_log_append_time_set(batch, n, 5);
     if (be32_get(batch + BATCH_CRC_AT) != batch_crc(slice_of(batch, n)))
@@ -46,9 +48,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (n < 1)
         return 0;
-    struct batch_rules rules = {.depth = (enum batch_depth)(data[0] % 3), .size_max = 1 << 20,
-                                .needs_keys = data[0] & 4, .create_time = data[0] & 8, .before_max_ms = INT64_MAX,
-                                .after_max_ms = 3600000, .now_ms = 1700000000000, .produce_version = 9,
+    struct batch_rules rules = {.depth = (enum batch_depth)(data[0] % 3),
+                                .size_max = 1 << 20,
+                                .needs_keys = data[0] & 4,
+                                .create_time = data[0] & 8,
+                                .before_max_ms = INT64_MAX,
+                                .after_max_ms = 3600000,
+                                .now_ms = 1700000000000,
+                                .produce_version = 9,
                                 .internal = data[0] & 16};
     struct batch_verdict v;
     struct buf text;

@@ -1,6 +1,8 @@
 /* Compressed data: codec, then the data. At once and piece by piece must agree. */
 #include "proto/kafka/codec.h"
 
+#include "tests/fuzz/fuzz.h"
+
 #include <stdlib.h>
 
 #define ROOM ((size_t)4 << 20)
