@@ -34,16 +34,6 @@ static_assert(sizeof(struct batch_header) % alignof(struct iovec) == 0, "iovecs 
 
 /* ---- rolling ---- */
 
-/* Kafka's basis of segment.ms: the time of the first batch, or of creation when it has none. */
-static int64_t first_timestamp(struct log *l, struct segment *s)
-{
-    struct batch_header h;
-    if (s->first_timestamp == -2 && s->size_bytes > 0)
-        s->first_timestamp =
-            segment_header_at(l, s, 0, &h, NULL) == 0 && h.max_timestamp >= 0 ? h.max_timestamp : -1;
-    return s->first_timestamp;
-}
-
 /* Spreads rolls: the same segment always gets the same jitter. */
 static int64_t jitter(const struct log *l, const struct segment *s)
 {
@@ -66,7 +56,8 @@ static bool must_roll(struct log *l, const struct run *r, const struct batch_hea
     if (bytes + (int64_t)batch_size(h) > l->config.segment_bytes ||
         batch_last_offset(h) - s->base_offset > INT32_MAX)
         return true;
-    int64_t first = r->n > 0 && s->size_bytes == 0 ? r->heads[0].max_timestamp : first_timestamp(l, s);
+    int64_t first =
+        r->n > 0 && s->size_bytes == 0 ? r->heads[0].max_timestamp : segment_first_timestamp(l, s);
     int64_t age = first >= 0 ? h->max_timestamp - first : wall_ms - s->created_ms;
     int64_t segment_ms = l->config.segment_ms;
     if (l->config.cleanup_compact && l->config.max_compaction_lag_ms < segment_ms)

@@ -129,6 +129,8 @@ int64_t segment_size(struct log *l, struct segment *s, struct err *err);
 /* Both indexes usable: loaded, or made again from the log when missing or wrong. */
 int segment_indexes(struct log *l, struct segment *s, struct err *err);
 int segment_index_rebuild(struct log *l, struct segment *s, struct err *err);
+/* Kafka's basis of segment.ms: the time of the first batch; -1 when it has none. */
+int64_t segment_first_timestamp(struct log *l, struct segment *s);
 /* max_timestamp(_offset) are set. */
 int segment_times(struct log *l, struct segment *s, struct err *err);
 /* A batch was appended at `position`: indexes, times. -E_NOMEM. */

@@ -194,6 +194,15 @@ int segment_indexes(struct log *l, struct segment *s, struct err *err)
     return rc;
 }
 
+int64_t segment_first_timestamp(struct log *l, struct segment *s)
+{
+    struct batch_header h;
+    if (s->first_timestamp == -2 && segment_size(l, s, NULL) > 0)
+        s->first_timestamp =
+            segment_header_at(l, s, 0, &h, NULL) == 0 && h.max_timestamp >= 0 ? h.max_timestamp : -1;
+    return s->first_timestamp;
+}
+
 int segment_times(struct log *l, struct segment *s, struct err *err)
 {
     if (s->times_known)
