@@ -87,7 +87,8 @@ struct sim_node_options {
 struct sim_node *sim_node_add(struct sim *s, const struct sim_node_options *o);
 struct loop *sim_node_loop(struct sim_node *n);
 struct net *sim_node_net(struct sim_node *n);
-struct disk *sim_node_disk(struct sim_node *n); /* tests may look into it while the node is down */
+/* Tests may look into it too, without cost or fault; files they have open are gone after a kill or power cut. */
+struct disk *sim_node_disk(struct sim_node *n);
 struct sim *sim_node_sim(struct sim_node *n);
 const char *sim_node_name(const struct sim_node *n);
 const char *sim_node_address(const struct sim_node *n);
@@ -157,6 +158,9 @@ enum sim_disk_op {
     SIM_DISK_SYNC_DIR,
     SIM_DISK_RENAME,
     SIM_DISK_OPEN,
+    SIM_DISK_TRUNCATE,
+    SIM_DISK_UNLINK, /* and rmdir */
+    SIM_DISK_MKDIR,
     SIM_DISK_OPS
 };
 /* The nth call from now (1: the next) of this kind fails with `code`, and `times` of them in all (0: for
@@ -166,6 +170,10 @@ enum sim_disk_op {
 void sim_disk_fail(struct sim_node *n, enum sim_disk_op op, uint64_t nth, uint64_t times, int code,
                    const char *path_part);
 void sim_disk_heal(struct sim_node *n);
+/* The process dies (the machine, with `power`) at the nth call of this kind from now, just before it or just after it,
+ * as the seed says: also in the middle of a turn, where sim_kill cannot fall. What the program still does in that turn
+ * has no effect. `nth` 0: not any more. */
+void sim_crash_at(struct sim_node *n, enum sim_disk_op op, uint64_t nth, bool power);
 /* Calls of this kind so far: to count a run, then fail each of them in turn. */
 uint64_t sim_disk_calls(const struct sim_node *n, enum sim_disk_op op);
 /* Writes beyond `bytes` in all files fail with -E_NOSPACE, after writing what fits. */
