@@ -76,12 +76,16 @@ int batch_read(struct slice in, struct batch_header *out, struct err *err)
     return 0;
 }
 
-static bool get_varint32(const uint8_t **p, const uint8_t *end, int32_t *out)
+/* One and two bytes are what records mostly have; the rest goes to varint.h. */
+static inline bool get_varint32(const uint8_t **p, const uint8_t *end, int32_t *out)
 {
     const uint8_t *at = *p;
-    if (at < end && *at < 0x80) {
-        *out = (int32_t)((*at >> 1) ^ (0u - (*at & 1u)));
-        *p = at + 1;
+    uint32_t v;
+    if (end - at >= 2 && !(at[0] & at[1] & 0x80)) {
+        bool two = at[0] & 0x80;
+        v = (at[0] & 0x7fu) | (two ? (uint32_t)at[1] << 7 : 0);
+        *out = (int32_t)((v >> 1) ^ (0u - (v & 1)));
+        *p = at + 1 + two;
         return true;
     }
     size_t n = varint32_get(at, end, out);
@@ -89,15 +93,22 @@ static bool get_varint32(const uint8_t **p, const uint8_t *end, int32_t *out)
     return n > 0;
 }
 
-static bool get_varint64(const uint8_t **p, const uint8_t *end, int64_t *out)
+static inline bool get_varint64(const uint8_t **p, const uint8_t *end, int64_t *out)
 {
-    size_t n = varint64_get(*p, end, out);
-    *p += n;
+    const uint8_t *at = *p;
+    int32_t narrow;
+    if (end - at >= 2 && !(at[0] & at[1] & 0x80)) {
+        bool got = get_varint32(p, end, &narrow);
+        *out = narrow;
+        return got;
+    }
+    size_t n = varint64_get(at, end, out);
+    *p = at + n;
     return n > 0;
 }
 
 /* Length and bytes; -1 is null. */
-static bool get_bytes(const uint8_t **p, const uint8_t *end, struct slice *out)
+static inline bool get_bytes(const uint8_t **p, const uint8_t *end, struct slice *out)
 {
     int32_t n;
     if (!get_varint32(p, end, &n) || n < -1 || n > end - *p)
@@ -108,7 +119,7 @@ static bool get_bytes(const uint8_t **p, const uint8_t *end, struct slice *out)
 }
 
 /* One record that fills p..end: attributes (none is in use), timestamp delta, offset delta, key, value, headers. */
-static bool read_body(const uint8_t *p, const uint8_t *end, struct record *out)
+static inline bool read_body(const uint8_t *p, const uint8_t *end, struct record *out)
 {
     if (p == end)
         return false;

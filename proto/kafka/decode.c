@@ -17,13 +17,13 @@ struct reader {
     bool flexible;
 };
 
-static size_t left(const struct reader *r)
+static inline size_t left(const struct reader *r)
 {
     assert(r->p <= r->end);
     return (size_t)(r->end - r->p);
 }
 
-static int read_uvarint(struct reader *r, uint32_t *out)
+static inline int read_uvarint(struct reader *r, uint32_t *out)
 {
     if (r->p < r->end && *r->p < 0x80) {
         *out = *r->p++;
@@ -37,7 +37,7 @@ static int read_uvarint(struct reader *r, uint32_t *out)
 }
 
 /* A length or count; -1 for null. `wide`: four bytes in the plain form, else two. */
-static int read_length(struct reader *r, bool wide, int64_t *out)
+static inline int read_length(struct reader *r, bool wide, int64_t *out)
 {
     if (r->flexible) {
         uint32_t v;
@@ -53,7 +53,7 @@ static int read_length(struct reader *r, bool wide, int64_t *out)
     return *out < -1 ? -E_INVALID : 0;
 }
 
-static int read_slice(struct reader *r, bool wide, bool nullable, struct slice *out)
+static inline int read_slice(struct reader *r, bool wide, bool nullable, struct slice *out)
 {
     int64_t n;
     int rc = read_length(r, wide, &n);
@@ -72,40 +72,36 @@ static int read_slice(struct reader *r, bool wide, bool nullable, struct slice *
     return 0;
 }
 
-/* Numbers and UUIDs; false when the bytes end. */
-static bool read_fixed(struct reader *r, enum kp_kind kind, void *to)
+/* Numbers and UUIDs. */
+static inline int read_fixed(struct reader *r, enum kp_kind kind, void *to)
 {
-    size_t n = kp_kind_size_min(kind, true);
-    if (left(r) < n)
-        return false;
+    size_t n = kp_wire_sizes[kind];
     const uint8_t *p = r->p;
-    switch (kind) {
-    case KP_I8: *(int8_t *)to = (int8_t)*p; break;
-    case KP_BOOL: *(bool *)to = *p != 0; break;
-    case KP_I16:
-    case KP_U16: *(uint16_t *)to = be16_get(p); break;
-    case KP_I32:
-    case KP_U32: *(uint32_t *)to = be32_get(p); break;
-    case KP_I64:
-    case KP_F64: {
+    assert(n > 0);
+    if (left(r) < n)
+        return -E_TRUNCATED;
+    r->p += n;
+    switch (n) {
+    case 1: *(uint8_t *)to = kind == KP_BOOL ? *p != 0 : *p; break;
+    case 2: *(uint16_t *)to = be16_get(p); break;
+    case 4: *(uint32_t *)to = be32_get(p); break;
+    case 8: {
         uint64_t v = be64_get(p);
         memcpy(to, &v, sizeof v);
         break;
     }
-    case KP_UUID: memcpy(to, p, sizeof(struct uuid)); break;
-    default: assert(false && "a value of fixed size");
+    default: memcpy(to, p, sizeof(struct uuid));
     }
-    r->p += n;
-    return true;
+    return 0;
 }
 
-static int read_value(struct reader *r, enum kp_kind kind, bool nullable, void *to)
+static inline int read_value(struct reader *r, enum kp_kind kind, bool nullable, void *to)
 {
     switch (kind) {
     case KP_STR: return read_slice(r, false, nullable, to);
     case KP_BYTES: return read_slice(r, true, nullable, to);
     case KP_RECORDS: return read_slice(r, true, nullable, &((struct kp_records *)to)->bytes);
-    default: return read_fixed(r, kind, to) ? 0 : -E_TRUNCATED;
+    default: return read_fixed(r, kind, to);
     }
 }
 
@@ -133,7 +129,7 @@ static int read_count(struct reader *r, const struct kp_field *f, void *body, ui
         each = 1;
     if ((uint64_t)n > left(r) / each)
         return -E_TRUNCATED;
-    size_t size = f->kind == KP_LIST ? kp_kind_size(f->element) : f->child->size_bytes;
+    size_t size = f->kind == KP_LIST ? kp_memory_sizes[f->element] : f->child->size_bytes;
     *elements = n ? arena_array(r->arena, (size_t)n, size) : NULL;
     if (n && !*elements)
         return -E_LIMIT;
@@ -148,7 +144,7 @@ static int read_list(struct reader *r, const struct kp_field *f, void *body)
     uint8_t *to = NULL;
     int32_t count;
     int rc = read_count(r, f, body, &to, &count);
-    size_t size = kp_kind_size(f->element);
+    size_t size = kp_memory_sizes[f->element];
     for (int32_t i = 0; i < count && !rc; i++, to += size)
         rc = read_value(r, f->element, false, to);
     return rc;
@@ -181,7 +177,7 @@ static int read_nest_nullable(struct reader *r, const struct kp_field *f, void *
     return read_struct(r, f->child, child);
 }
 
-static int read_field(struct reader *r, const struct kp_field *f, void *body)
+static inline int read_field(struct reader *r, const struct kp_field *f, void *body)
 {
     switch (f->kind) {
     case KP_LIST: return read_list(r, f, body);

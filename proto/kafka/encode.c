@@ -21,12 +21,12 @@ static void refuse(struct measure *m)
         m->failed = -E_INVALID;
 }
 
-static void measure_length(struct measure *m, bool wide, int64_t n)
+static inline void measure_length(struct measure *m, bool wide, int64_t n)
 {
     m->bytes += m->flexible ? (int64_t)uvarint_size((uint64_t)(n + 1)) : wide ? 4 : 2;
 }
 
-static void measure_slice(struct measure *m, struct slice s, bool wide)
+static inline void measure_slice(struct measure *m, struct slice s, bool wide)
 {
     if (s.n > (wide ? (size_t)INT32_MAX : (size_t)KP_STR_MAX))
         refuse(m);
@@ -55,7 +55,7 @@ static void measure_records(struct measure *m, const struct kp_records *r)
         m->pieces += (r->segments_n ? (size_t)r->segments_n : 1) + 1; /* and what follows */
 }
 
-static void measure_value(struct measure *m, enum kp_kind kind, bool nullable, const void *at)
+static inline void measure_value(struct measure *m, enum kp_kind kind, bool nullable, const void *at)
 {
     switch (kind) {
     case KP_STR:
@@ -68,7 +68,7 @@ static void measure_value(struct measure *m, enum kp_kind kind, bool nullable, c
         break;
     }
     case KP_RECORDS: measure_records(m, at); break;
-    default: m->bytes += (int64_t)kp_kind_size_min(kind, true);
+    default: m->bytes += kp_wire_sizes[kind];
     }
 }
 
@@ -96,11 +96,11 @@ static void measure_many(struct measure *m, const struct kp_field *f, const void
         for (int32_t i = 0; i < n; i++, at += sizeof(struct slice))
             measure_value(m, f->element, false, at);
     } else if (n > 0) {
-        m->bytes += (int64_t)n * (int64_t)kp_kind_size_min(f->element, true);
+        m->bytes += (int64_t)n * kp_wire_sizes[f->element];
     }
 }
 
-static void measure_field(struct measure *m, const struct kp_field *f, const void *body)
+static inline void measure_field(struct measure *m, const struct kp_field *f, const void *body)
 {
     switch (f->kind) {
     case KP_LIST:
@@ -119,32 +119,76 @@ static void measure_field(struct measure *m, const struct kp_field *f, const voi
     }
 }
 
-static bool is_tagged(const struct kp_field *f, const void *body, int16_t version)
+static bool field_is_default(const struct kp_field *f, const void *body);
+
+static bool struct_is_default(const struct kp_struct *s, const void *body)
 {
-    return f->tag != KP_NO_TAG && kp_on_wire(f, version) && !kp_field_is_default(f, body);
+    for (const struct kp_field *f = s->fields, *end = f + s->fields_n; f < end; f++)
+        if (!field_is_default(f, body))
+            return false;
+    return true;
 }
 
-static void measure_tags(struct measure *m, const struct kp_struct *s, const void *body)
+static inline bool number_is_default(const struct kp_field *f, const void *at)
 {
-    uint32_t count = 0;
-    for (const struct kp_field *f = s->fields, *end = f + s->fields_n; f < end; f++) {
-        if (!is_tagged(f, body, m->version))
-            continue;
-        int64_t before = m->bytes;
-        measure_field(m, f, body);
-        m->bytes += (int64_t)(uvarint_size((uint64_t)f->tag) + uvarint_size((uint64_t)(m->bytes - before)));
-        count++;
+    switch (kp_wire_sizes[f->kind]) {
+    case 1: return *(const uint8_t *)at == (uint8_t)f->dflt;
+    case 2: return *(const uint16_t *)at == (uint16_t)f->dflt;
+    case 4: return *(const uint32_t *)at == (uint32_t)f->dflt;
+    default: return *(const uint64_t *)at == (uint64_t)f->dflt;
     }
-    m->bytes += (int64_t)uvarint_size(count);
+}
+
+static bool field_is_default(const struct kp_field *f, const void *body)
+{
+    const void *at = kp_member_const(body, f);
+    switch (f->kind) {
+    case KP_UUID: return uuid_is_zero(at);
+    case KP_STR:
+    case KP_BYTES: {
+        const struct slice *s = at;
+        if (f->dflt == KP_NIL)
+            return slice_is_null(*s);
+        /* A null where none may be goes out as empty. */
+        return s->n == 0 && (s->p || f->nullable_since == KP_NON_NULL);
+    }
+    case KP_RECORDS: return records_null(at);
+    case KP_LIST:
+    case KP_ARRAY: return kp_count_const(body, f) == (f->dflt == KP_NIL ? -1 : 0);
+    case KP_NEST: return struct_is_default(f->child, at);
+    case KP_NEST_NULLABLE: return kp_pointer(body, f) == NULL;
+    case KP_F64: {
+        double v = *(const double *)at, d = (double)f->dflt;
+        return memcmp(&v, &d, sizeof v) == 0;
+    }
+    default: return number_is_default(f, at);
+    }
+}
+
+/* Tagged members that have their default value are not sent. */
+static inline bool is_tagged(const struct kp_field *f, const void *body, int16_t version)
+{
+    return f->tag != KP_NO_TAG && kp_on_wire(f, version) && !field_is_default(f, body);
 }
 
 static void measure_struct(struct measure *m, const struct kp_struct *s, const void *body)
 {
-    for (const struct kp_field *f = s->fields, *end = f + s->fields_n; f < end; f++)
-        if (f->tag == KP_NO_TAG && kp_on_wire(f, m->version))
+    uint32_t tagged = 0;
+    for (const struct kp_field *f = s->fields, *end = f + s->fields_n; f < end; f++) {
+        if (f->tag == KP_NO_TAG) {
+            if (kp_on_wire(f, m->version))
+                measure_field(m, f, body);
+        } else if (is_tagged(f, body, m->version)) {
+            int64_t before = m->bytes;
             measure_field(m, f, body);
+            m->bytes +=
+                (int64_t)(uvarint_size((uint64_t)f->tag) + uvarint_size((uint64_t)(m->bytes - before)));
+            tagged++;
+        }
+    }
+    assert(m->flexible || tagged == 0);
     if (m->flexible)
-        measure_tags(m, s, body);
+        m->bytes += (int64_t)uvarint_size(tagged);
 }
 
 static struct measure measure(const struct kp_message *message, int16_t version, const void *body)
@@ -168,7 +212,7 @@ struct writer {
 
 static void write_struct(struct writer *w, const struct kp_struct *s, const void *body);
 
-static void write_bytes(struct writer *w, const void *p, size_t n)
+static inline void write_bytes(struct writer *w, const void *p, size_t n)
 {
     assert((size_t)(w->end - w->p) >= n);
     if (n)
@@ -176,7 +220,7 @@ static void write_bytes(struct writer *w, const void *p, size_t n)
     w->p += n;
 }
 
-static void write_length(struct writer *w, bool wide, int64_t n)
+static inline void write_length(struct writer *w, bool wide, int64_t n)
 {
     assert(w->end - w->p >= (w->flexible ? 1 : wide ? 4 : 2));
     if (w->flexible) {
@@ -222,31 +266,26 @@ static void write_records(struct writer *w, const struct kp_records *r, bool nul
             add_piece(w, (struct kp_piece){.segment = r->segments[i]});
 }
 
-static void write_fixed(struct writer *w, enum kp_kind kind, const void *at)
+static inline void write_fixed(struct writer *w, enum kp_kind kind, const void *at)
 {
-    size_t n = kp_kind_size_min(kind, true);
-    assert((size_t)(w->end - w->p) >= n);
-    switch (kind) {
-    case KP_I8: *w->p = (uint8_t) * (const int8_t *)at; break;
-    case KP_BOOL: *w->p = *(const bool *)at; break;
-    case KP_I16:
-    case KP_U16: be16_put(w->p, *(const uint16_t *)at); break;
-    case KP_I32:
-    case KP_U32: be32_put(w->p, *(const uint32_t *)at); break;
-    case KP_I64:
-    case KP_F64: {
+    size_t n = kp_wire_sizes[kind];
+    assert(n > 0 && (size_t)(w->end - w->p) >= n);
+    switch (n) {
+    case 1: *w->p = *(const uint8_t *)at; break;
+    case 2: be16_put(w->p, *(const uint16_t *)at); break;
+    case 4: be32_put(w->p, *(const uint32_t *)at); break;
+    case 8: {
         uint64_t v;
         memcpy(&v, at, sizeof v);
         be64_put(w->p, v);
         break;
     }
-    case KP_UUID: memcpy(w->p, at, n); break;
-    default: assert(false && "a value of fixed size");
+    default: memcpy(w->p, at, sizeof(struct uuid));
     }
     w->p += n;
 }
 
-static void write_value(struct writer *w, enum kp_kind kind, bool nullable, const void *at)
+static inline void write_value(struct writer *w, enum kp_kind kind, bool nullable, const void *at)
 {
     switch (kind) {
     case KP_STR:
@@ -271,12 +310,12 @@ static void write_many(struct writer *w, const struct kp_field *f, const void *b
             write_struct(w, f->child, at);
         return;
     }
-    size_t size = kp_kind_size(f->element);
+    size_t size = kp_memory_sizes[f->element];
     for (int32_t i = 0; i < n; i++, at += size)
         write_value(w, f->element, false, at);
 }
 
-static void write_field(struct writer *w, const struct kp_field *f, const void *body)
+static inline void write_field(struct writer *w, const struct kp_field *f, const void *body)
 {
     switch (f->kind) {
     case KP_LIST:
@@ -293,35 +332,35 @@ static void write_field(struct writer *w, const struct kp_field *f, const void *
     }
 }
 
-/* The tagged members that differ from their default, by rising tag. Rows of one structure have their tags in
- * rising order (a unit test holds them to it), so one walk does. */
-static void write_tags(struct writer *w, const struct kp_struct *s, const void *body)
+/* The tagged members that differ from their default, by rising tag: the rows of one structure have their tags in
+ * rising order (a test holds them to it), so their order in `present`, a bit for each row, does. */
+static void write_tags(struct writer *w, const struct kp_struct *s, const void *body, uint64_t present)
 {
-    uint32_t count = 0;
-    const struct kp_field *end = s->fields + s->fields_n;
-    for (const struct kp_field *f = s->fields; f < end; f++)
-        count += is_tagged(f, body, w->version);
-    w->p += uvarint_put(w->p, count);
-    for (const struct kp_field *f = s->fields; f < end && count; f++) {
-        if (!is_tagged(f, body, w->version))
-            continue;
+    w->p += uvarint_put(w->p, (uint64_t)__builtin_popcountll(present));
+    for (; present; present &= present - 1) {
+        const struct kp_field *f = &s->fields[__builtin_ctzll(present)];
         struct measure m = {.version = w->version, .flexible = true};
         measure_field(&m, f, body);
         w->p += uvarint_put(w->p, (uint64_t)f->tag);
         w->p += uvarint_put(w->p, (uint64_t)m.bytes);
         write_field(w, f, body);
-        count--;
     }
     assert(w->p <= w->end);
 }
 
 static void write_struct(struct writer *w, const struct kp_struct *s, const void *body)
 {
-    for (const struct kp_field *f = s->fields, *end = f + s->fields_n; f < end; f++)
-        if (f->tag == KP_NO_TAG && kp_on_wire(f, w->version))
+    uint64_t present = 0;
+    assert(s->fields_n <= 64);
+    for (size_t i = 0; i < s->fields_n; i++) {
+        const struct kp_field *f = &s->fields[i];
+        if (f->tag != KP_NO_TAG)
+            present |= (uint64_t)is_tagged(f, body, w->version) << i;
+        else if (kp_on_wire(f, w->version))
             write_field(w, f, body);
+    }
     if (w->flexible)
-        write_tags(w, s, body);
+        write_tags(w, s, body, present);
 }
 
 int64_t kp_size(const struct kp_message *m, int16_t version, const void *body)

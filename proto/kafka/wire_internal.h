@@ -64,16 +64,29 @@ static inline void kp_pointer_set(void *body, const struct kp_field *f, void *p)
     memcpy(kp_member(body, f), &p, sizeof p);
 }
 
-/* The size of a value of this kind in memory; not for lists and structures. */
-size_t kp_kind_size(enum kp_kind kind);
+#define KP_KINDS (KP_NEST_NULLABLE + 1)
+
+/* What a value of this kind takes in memory; 0 for lists and structures. */
+static const uint8_t kp_memory_sizes[KP_KINDS] = {
+    [KP_I8] = sizeof(int8_t),          [KP_I16] = sizeof(int16_t),
+    [KP_U16] = sizeof(uint16_t),       [KP_I32] = sizeof(int32_t),
+    [KP_U32] = sizeof(uint32_t),       [KP_I64] = sizeof(int64_t),
+    [KP_F64] = sizeof(double),         [KP_BOOL] = sizeof(bool),
+    [KP_UUID] = sizeof(struct uuid),   [KP_STR] = sizeof(struct slice),
+    [KP_BYTES] = sizeof(struct slice), [KP_RECORDS] = sizeof(struct kp_records),
+};
+/* What it takes on the wire; 0 where that is not fixed. */
+static const uint8_t kp_wire_sizes[KP_KINDS] = {
+    [KP_I8] = 1,  [KP_BOOL] = 1, [KP_I16] = 2, [KP_U16] = 2,   [KP_I32] = 4,
+    [KP_U32] = 4, [KP_I64] = 8,  [KP_F64] = 8, [KP_UUID] = 16,
+};
+
 /* The fewest bytes a value, a structure can take on the wire. */
 size_t kp_kind_size_min(enum kp_kind kind, bool flexible);
 size_t kp_struct_size_min(const struct kp_struct *s, int16_t version, bool flexible);
 /* Gives a zeroed structure, or one member, its default values. */
 void kp_struct_default(const struct kp_struct *s, void *body);
 void kp_field_default(const struct kp_field *f, void *body);
-/* Has this member its default value? Tagged members that have are not sent. */
-bool kp_field_is_default(const struct kp_field *f, const void *body);
 
 /* Quoted and escaped, or null; long ones are cut. */
 void kp_print_bytes(struct slice s, struct buf *out);
