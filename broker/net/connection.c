@@ -207,7 +207,8 @@ void connection_close(struct connection *c, const char *why)
     if (!c->socket)
         return;
     if (why) {
-        log_info("broker.net", "connection closed peer=%s why=\"%s\"", c->host, why);
+        if (!c->said)
+            log_info("broker.net", "connection closed peer=%s why=\"%s\"", c->host, why);
         server_count_close(s, why);
     }
     net_close(c->socket);

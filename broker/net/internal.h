@@ -37,6 +37,7 @@ struct connection {
     size_t frame_hint;        /* size of recent frames */
     int64_t frame_started_us; /* the open frame's first byte; 0: none is open */
     bool read_ended;          /* nothing more is read: the peer's end, or below */
+    bool said;                /* why it will be closed is in the log */
     bool frames_ended;        /* nothing more is looked at: a refused frame, or shutdown */
 
     /* Requests in order of arrival: answered ones in front are being sent. */
@@ -64,6 +65,7 @@ struct net_server {
     struct net_buffers buffers;
     struct net_buffer *spare; /* where connections without an open frame read into */
     struct list connections, closed, work, starved;
+    struct connection *favoured; /* may go over the budget, by one frame: see receive.c */
     size_t connections_n, requests_n;
     uint64_t next_id;
     struct loop_timer tick;

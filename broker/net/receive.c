@@ -61,14 +61,30 @@ static struct net_buffer *take_spare(struct net_server *s)
     return net_buffer_take(&s->buffers, NET_BUFFER_BYTES);
 }
 
+/* When no request is under way nothing would ever give memory back: one connection at a time is let on to the end of its
+ * frame. */
+static bool favour(struct connection *c)
+{
+    struct net_server *s = c->server;
+    if (s->requests_n > 0 || (s->favoured && s->favoured != c))
+        return false;
+    s->favoured = c;
+    return true;
+}
+
+static void unfavour(struct connection *c)
+{
+    if (c->server->favoured == c)
+        c->server->favoured = NULL;
+}
+
 static bool begin(struct connection *c)
 {
     struct net_server *s = c->server;
     bool large = c->frame_hint > NET_BUFFER_BYTES / 2;
-    /* When nothing is under way, nothing would ever give memory back. */
     size_t size = large ? c->frame_hint + FRAME_SIZE_BYTES : NET_BUFFER_BYTES;
     c->starved_bytes = size;
-    if (!server_has_memory(s) && s->requests_n > 0)
+    if (!server_has_memory(s) && !favour(c))
         return false;
     c->in = large ? net_buffer_take(&s->buffers, size) : take_spare(s);
     if (!c->in)
@@ -90,7 +106,7 @@ static bool move_to(struct connection *c, size_t size)
 {
     struct net_server *s = c->server;
     c->starved_bytes = size;
-    if (!shard_memory_has(s->shard, size) && s->requests_n > 0)
+    if (!shard_memory_has(s->shard, size) && !favour(c))
         return false;
     struct net_buffer *b = net_buffer_take(&s->buffers, size);
     if (!b)
@@ -179,7 +195,7 @@ static void enqueue(struct connection *c, struct api_request *req)
     if (api_read_header(req, &err)) {
         log_warn("broker.net", "request refused peer=%s error=%s", c->host, err.text);
         req->failure = "a request that is not served";
-        c->read_ended = c->frames_ended = true;
+        c->said = c->read_ended = c->frames_ended = true;
     }
 }
 
@@ -202,6 +218,7 @@ static void receive_frames(struct connection *c)
         }
         c->at += FRAME_SIZE_BYTES + (size_t)size;
         c->frame_started_us = 0;
+        unfavour(c);
         c->frame_hint -= c->frame_hint / 16;
         if (c->frame_hint < (size_t)size)
             c->frame_hint = (size_t)size;
@@ -282,6 +299,7 @@ void receive_buffered(struct connection *c)
 
 void receive_close(struct connection *c)
 {
+    unfavour(c);
     if (c->in) {
         c->end = c->at;
         give_back(c);

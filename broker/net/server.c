@@ -96,12 +96,22 @@ static void close_listeners(struct net_server *s)
     s->listeners_n = 0;
 }
 
+static bool may_wake(const struct net_server *s, const struct connection *c)
+{
+    if (server_has_memory(s) && shard_memory_has(s->shard, c->starved_bytes))
+        return true;
+    return s->requests_n == 0 && !s->favoured;
+}
+
+/* In the order in which they began to wait. */
 static void wake_starved(struct net_server *s)
 {
-    while (!list_empty(&s->starved) && (server_has_memory(s) || s->requests_n == 0)) {
+    while (!list_empty(&s->starved)) {
         struct connection *c = LIST_ENTRY(s->starved.next, struct connection, starved);
-        if (s->requests_n > 0 && !shard_memory_has(s->shard, c->starved_bytes))
+        if (!may_wake(s, c))
             return;
+        if (!server_has_memory(s))
+            s->favoured = c;
         list_remove(&c->starved);
         metric_add(s->starving, -1);
         connection_want(c);
