@@ -1,0 +1,291 @@
+#include "mirror/sync/internal_topic.h"
+
+#include "base/core/hash.h"
+#include "proto/kafka/batch.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LINGER_US       5000
+#define BACKOFF_MIN_US  200000
+#define BACKOFF_MAX_US  5000000
+#define BATCH_BYTES_MAX (512u << 10)
+#define CALL_TIMEOUT_US 30000000
+
+/* The newest value of one key that is not acknowledged yet. */
+struct pending {
+    UT_hash_handle hh;
+    struct slice key, value; /* in the same allocation */
+    uint64_t number;         /* rises with each put: an answer settles what was sent, not what came since */
+};
+
+struct internal_topic {
+    struct loop *loop;
+    struct client *client;
+    char *name;
+    int16_t factor;
+    const char *factor_key;
+    void (*trouble)(void *arg, const char *text);
+    void *arg;
+    struct pending *pending;
+    size_t pending_n;
+    uint64_t number, sent_to; /* puts so far; puts covered by the batch under way */
+    struct buf batch;
+    struct client_call *call;
+    struct loop_timer timer;
+    int64_t backoff_us;
+    bool exists;
+    char said[ERR_TEXT_MAX]; /* the last trouble told */
+};
+
+static void pump(void *arg);
+
+int internal_topic_create(const struct internal_topic_options *o, struct internal_topic **out,
+                          struct err *err)
+{
+    struct internal_topic *t = calloc(1, sizeof *t);
+    char *name = strdup(o->name);
+    if (!t || !name) {
+        free(t);
+        free(name);
+        return err_set(err, -E_NOMEM, "topic %s: out of memory", o->name);
+    }
+    *t = (struct internal_topic){.loop = o->loop,
+                                 .client = o->client,
+                                 .name = name,
+                                 .factor = o->replication_factor,
+                                 .factor_key = o->factor_key,
+                                 .trouble = o->trouble,
+                                 .arg = o->arg,
+                                 .backoff_us = BACKOFF_MIN_US};
+    buf_init(&t->batch, 2 * (size_t)BATCH_BYTES_MAX + (1u << 20));
+    loop_timer_init(&t->timer, o->loop, pump, t);
+    *out = t;
+    return 0;
+}
+
+static void drop(struct internal_topic *t, struct pending *p)
+{
+    HASH_DELETE(hh, t->pending, p);
+    t->pending_n--;
+    free(p);
+}
+
+void internal_topic_destroy(struct internal_topic *t)
+{
+    if (!t)
+        return;
+    loop_timer_stop(&t->timer);
+    if (t->call)
+        client_cancel(t->client, t->call);
+    struct pending *p, *next;
+    HASH_ITER (hh, t->pending, p, next)
+        drop(t, p);
+    buf_fini(&t->batch);
+    free(t->name);
+    free(t);
+}
+
+size_t internal_topic_pending(const struct internal_topic *t)
+{
+    return t->pending_n;
+}
+
+int internal_topic_put(struct internal_topic *t, struct slice key, struct slice value)
+{
+    assert(key.n > 0);
+    struct pending *old;
+    HASH_FIND(hh, t->pending, key.p, key.n, old);
+    if (!old && t->pending_n >= INTERNAL_TOPIC_PENDING)
+        return -E_LIMIT;
+    struct pending *p = malloc(sizeof *p + key.n + value.n + 1);
+    if (!p)
+        return -E_NOMEM;
+    uint8_t *bytes = (uint8_t *)(p + 1);
+    *p = (struct pending){.key = slice_of(bytes, key.n), .number = ++t->number};
+    memcpy(bytes, key.p, key.n);
+    if (!slice_is_null(value)) {
+        if (value.n)
+            memcpy(bytes + key.n, value.p, value.n);
+        p->value = slice_of(bytes + key.n, value.n);
+    }
+    if (old)
+        drop(t, old);
+    HASH_ADD_KEYPTR(hh, t->pending, p->key.p, p->key.n, p);
+    if (!HASH_ADDED(p)) {
+        free(p);
+        return -E_NOMEM;
+    }
+    t->pending_n++;
+    if (!t->call && !t->timer.armed)
+        loop_timer_in(&t->timer, LINGER_US);
+    return 0;
+}
+
+static void again_later(struct internal_topic *t, const char *what, const char *why, const char *remedy)
+{
+    char text[ERR_TEXT_MAX];
+    snprintf(text, sizeof text, "%s %s: %s%s%s", what, t->name, why, remedy ? ": " : "",
+             remedy ? remedy : "");
+    if (t->trouble && strcmp(text, t->said) != 0) {
+        memcpy(t->said, text, sizeof text);
+        t->trouble(t->arg, text);
+    }
+    loop_timer_in(&t->timer, t->backoff_us);
+    t->backoff_us = t->backoff_us * 2 < BACKOFF_MAX_US ? t->backoff_us * 2 : BACKOFF_MAX_US;
+}
+
+static void went_well(struct internal_topic *t)
+{
+    t->backoff_us = BACKOFF_MIN_US;
+    t->said[0] = '\0';
+    if (t->pending_n > 0)
+        loop_timer_in(&t->timer, 0);
+}
+
+static void on_created(void *arg, const struct client_response *r)
+{
+    struct internal_topic *t = arg;
+    t->call = NULL;
+    if (r->status) {
+        again_later(t, "cannot create topic", r->err->text, NULL);
+        return;
+    }
+    const struct kp_create_topics_response *a = r->body;
+    int16_t code = a->topics_n == 1 ? a->topics[0].error_code : KE_UNKNOWN_SERVER_ERROR;
+    if (code == KE_NONE || code == KE_TOPIC_ALREADY_EXISTS) {
+        t->exists = true;
+        client_metadata_refresh(t->client);
+        went_well(t);
+        return;
+    }
+    char remedy[256];
+    snprintf(remedy, sizeof remedy, "set %s to what the cluster can hold (1 on a single broker)",
+             t->factor_key);
+    again_later(t, "cannot create topic", kafka_error_name(code),
+                code == KE_INVALID_REPLICATION_FACTOR ? remedy : NULL);
+}
+
+static void create(struct internal_topic *t)
+{
+    t->call = client_call(t->client, kp_key_create_topics);
+    if (!t->call) {
+        again_later(t, "cannot create topic", "too many requests are under way", NULL);
+        return;
+    }
+    struct arena *a = t->call->arena;
+    struct kp_create_topics_request *r = t->call->body;
+    struct kp_create_topics_request_topics *topic = ARENA_NEW(a, struct kp_create_topics_request_topics);
+    struct kp_create_topics_request_configs *config = ARENA_NEW(a, struct kp_create_topics_request_configs);
+    if (!topic || !config) {
+        client_cancel(t->client, t->call);
+        t->call = NULL;
+        again_later(t, "cannot create topic", "out of memory", NULL);
+        return;
+    }
+    *config = (struct kp_create_topics_request_configs){SLICE_LIT("cleanup.policy"), SLICE_LIT("compact")};
+    *topic = (struct kp_create_topics_request_topics){.name = slice_str(t->name),
+                                                      .num_partitions = 1,
+                                                      .replication_factor = t->factor,
+                                                      .configs = config,
+                                                      .configs_n = 1};
+    r->topics = topic;
+    r->topics_n = 1;
+    r->timeout_ms = CALL_TIMEOUT_US / 1000;
+    t->call->target = (struct client_target){.kind = CLIENT_CONTROLLER};
+    t->call->retry = CLIENT_RETRY_SAFE;
+    t->call->version_min = 4;
+    t->call->version_max = 7;
+    t->call->timeout_us = CALL_TIMEOUT_US;
+    t->call->on_response = on_created;
+    t->call->arg = t;
+    client_send(t->client, t->call);
+}
+
+static void on_produced(void *arg, const struct client_response *r)
+{
+    struct internal_topic *t = arg;
+    t->call = NULL;
+    if (r->status) {
+        t->exists = r->status != -E_NOTFOUND;
+        again_later(t, "cannot write to topic", r->err->text, NULL);
+        return;
+    }
+    const struct kp_produce_response *a = r->body;
+    int16_t code = a->responses_n == 1 && a->responses[0].partition_responses_n == 1
+                       ? a->responses[0].partition_responses[0].error_code
+                       : KE_UNKNOWN_SERVER_ERROR;
+    if (code) {
+        t->exists = code != KE_UNKNOWN_TOPIC_OR_PARTITION && code != KE_UNKNOWN_TOPIC_ID;
+        again_later(t, "cannot write to topic", kafka_error_name(code), NULL);
+        return;
+    }
+    struct pending *p, *next;
+    HASH_ITER (hh, t->pending, p, next)
+        if (p->number <= t->sent_to)
+            drop(t, p);
+    went_well(t);
+}
+
+/* The oldest puts in one batch; what does not fit goes in the next one. */
+static int fill(struct internal_topic *t)
+{
+    struct batch_options options = BATCH_OPTIONS;
+    struct batch_builder b;
+    buf_clear(&t->batch);
+    batch_begin(&b, &t->batch, &options);
+    int n = 0;
+    /* uthash keeps the order of adding, and a replaced key is added anew: puts rise. */
+    for (struct pending *p = t->pending; p && batch_bytes(&b) < BATCH_BYTES_MAX; p = p->hh.next) {
+        struct record_new r = {.timestamp = loop_wall_ms(t->loop), .key = p->key, .value = p->value};
+        if (batch_add(&b, &r))
+            break;
+        t->sent_to = p->number;
+        n++;
+    }
+    return n && batch_close(&b, NULL) == 0 ? 0 : -E_LIMIT;
+}
+
+static void produce(struct internal_topic *t)
+{
+    t->call = client_call(t->client, kp_key_produce);
+    struct kp_produce_request_topic_data *topic =
+        t->call ? ARENA_NEW(t->call->arena, struct kp_produce_request_topic_data) : NULL;
+    struct kp_produce_request_partition_data *p =
+        t->call ? ARENA_NEW(t->call->arena, struct kp_produce_request_partition_data) : NULL;
+    if (!topic || !p || fill(t)) {
+        if (t->call)
+            client_cancel(t->client, t->call);
+        t->call = NULL;
+        again_later(t, "cannot write to topic", "out of memory, or too many requests are under way", NULL);
+        return;
+    }
+    struct kp_produce_request *r = t->call->body;
+    p->records.bytes = buf_slice(&t->batch);
+    *topic = (struct kp_produce_request_topic_data){
+        .name = slice_str(t->name), .partition_data = p, .partition_data_n = 1};
+    r->acks = -1;
+    r->timeout_ms = CALL_TIMEOUT_US / 1000;
+    r->topic_data = topic;
+    r->topic_data_n = 1;
+    t->call->target = (struct client_target){.kind = CLIENT_LEADER, .name = slice_str(t->name)};
+    t->call->retry = CLIENT_RETRY_SAFE;
+    t->call->version_min = 3;
+    t->call->version_max = 11; /* by name: the topic may be made again */
+    t->call->timeout_us = CALL_TIMEOUT_US;
+    t->call->on_response = on_produced;
+    t->call->arg = t;
+    client_send(t->client, t->call);
+}
+
+static void pump(void *arg)
+{
+    struct internal_topic *t = arg;
+    if (t->call || t->pending_n == 0)
+        return;
+    if (t->exists)
+        produce(t);
+    else
+        create(t);
+}
