@@ -73,15 +73,15 @@ static int move_topic(struct failback *f, struct slice topic, struct group_commi
     if (found < 0)
         return err_set(&f->err, found, "the store: %s", err_str(found));
     if (found) {
-        struct cli_topic_map m;
-        int rc = cli_topic_map(f->store.view, &stored, &m);
+        struct topic_map m;
+        int rc = topic_map_open(f->store.view, &stored, &m);
         if (rc < 0)
             return err_set(&f->err, rc, "the store: %s", err_str(rc));
         if (rc == 0) {
             move_lacks(&f->move, topic, "nothing of it has been mirrored");
             return 0;
         }
-        int32_t here = m.rule.mode == ROUTE_KEEP ? m.partitions : m.rule.target_partitions;
+        int32_t here = topic_map_targets(&m);
         struct leg l = {&m.map.map, m.rule, true, topic, stored.topic.name, here, m.partitions};
         return move_leg(f, &l, list, n);
     }

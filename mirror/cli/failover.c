@@ -19,8 +19,8 @@ struct failover {
 
 /* Records at the source that have not arrived: what its log holds behind our position, or, with the source away, at
  * least those that the group has consumed. */
-static int64_t missing(struct failover *f, const struct cli_topic_map *m,
-                       const struct translate_commits *commits, int32_t p)
+static int64_t missing(struct failover *f, const struct topic_map *m, const struct translate_commits *commits,
+                       int32_t p)
 {
     struct map_position position;
     int64_t end = -1,
@@ -34,8 +34,8 @@ static int64_t missing(struct failover *f, const struct cli_topic_map *m,
     return end > next ? end - next : 0;
 }
 
-static int move_partition(struct failover *f, struct cli_topic_map *m,
-                          const struct translate_commits *commits, int32_t q, const struct group_commit *only)
+static int move_partition(struct failover *f, struct topic_map *m, const struct translate_commits *commits,
+                          int32_t q, const struct group_commit *only)
 {
     struct translate_bounds bounds;
     struct translation t;
@@ -63,11 +63,11 @@ static int on_topic(void *arg, const struct stored_topic *topic)
         newest.number != topic->number)
         return 0;
     struct cli_followed followed;
-    struct cli_topic_map m;
+    struct topic_map m;
     int rc = cli_followed(f->view, topic->number, f->move.group, &followed);
     if (rc)
         return err_set(&f->err, rc, "the store: %s", err_str(rc));
-    if (followed.n > 0 && (rc = cli_topic_map(f->view, topic, &m)) == 0)
+    if (followed.n > 0 && (rc = topic_map_open(f->view, topic, &m)) == 0)
         move_lacks(&f->move, topic->topic.name, "nothing of it has been mirrored");
     else if (followed.n > 0 && rc > 0) {
         struct translate_commits commits = {followed.list, followed.n, m.partitions};

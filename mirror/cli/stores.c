@@ -76,23 +76,6 @@ bool cli_flow_aliases(struct slice name, struct slice *source, struct slice *tar
     return false;
 }
 
-static int on_position(void *arg, const struct map_position *p)
-{
-    struct cli_topic_map *m = arg;
-    m->rc = route_rule_of_fingerprint(p->fingerprint, &m->rule);
-    if (p->p >= m->partitions)
-        m->partitions = p->p + 1;
-    return m->rc;
-}
-
-int cli_topic_map(struct store_view *v, const struct stored_topic *topic, struct cli_topic_map *out)
-{
-    *out = (struct cli_topic_map){.topic = *topic};
-    store_map_init(&out->map, v, topic->number);
-    int rc = store_positions_each(v, topic->number, on_position, out);
-    return rc ? rc : out->partitions > 0;
-}
-
 struct gathering {
     struct slice group;
     struct cli_followed *out;

@@ -4,6 +4,7 @@
 
 #include "mirror/cli/cli.h"
 #include "mirror/offsets/store.h"
+#include "mirror/offsets/topic_map.h"
 #include "mirror/offsets/translate.h"
 
 #define CLI_ALIASES_MAX 64
@@ -26,16 +27,6 @@ int cli_store_open_path(struct cli *cli, const char *path, struct cli_store *out
 int cli_store_open(struct cli *cli, const char *alias, struct cli_store *out);
 void cli_store_close(struct cli_store *s);
 
-/* What translation needs of one topic: its rule and its partition count, from its positions. */
-struct cli_topic_map {
-    struct stored_topic topic;
-    struct store_map map;
-    struct route_rule rule;
-    int32_t partitions; /* of the source topic, as far as it has been mirrored */
-    int rc;
-};
-/* 1, 0 when nothing of the topic has been mirrored, -E_…. */
-int cli_topic_map(struct store_view *v, const struct stored_topic *topic, struct cli_topic_map *out);
 /* The aliases of a flow's name "east->west"; false when it is none. */
 bool cli_flow_aliases(struct slice name, struct slice *source, struct slice *target);
 

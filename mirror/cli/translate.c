@@ -24,7 +24,7 @@ static json_t *row_of(struct slice topic, int32_t q, const struct translation *t
 }
 
 /* Where keys are hashed, one source partition feeds several of the target: each of them is told. */
-static int translate_one(struct cli *cli, const struct wanted *w, struct cli_topic_map *m)
+static int translate_one(struct cli *cli, const struct wanted *w, struct topic_map *m)
 {
     struct group_commit commit = {(int32_t)w->partition, w->offset};
     struct translate_commits commits = {&commit, 1, m->rule.mode == ROUTE_KEEP ? m->partitions : 0};
@@ -82,13 +82,13 @@ static int translate_offset(struct cli *cli, const char *dir, const struct wante
         return code;
     struct stored_flow flow;
     struct stored_topic topic;
-    struct cli_topic_map m;
+    struct topic_map m;
     int rc = store_flow(s.view, slice_str(w->flow), &flow);
     if (rc == 0)
         code = cli_fail(CLI_FAILED, "%s holds no flow '%s'", dir, w->flow);
     else if (rc > 0 && (rc = store_topic_named(s.view, flow.number, slice_str(w->topic), false, &topic)) == 0)
         code = cli_fail(CLI_FAILED, "flow %s has mirrored no topic '%s'", w->flow, w->topic);
-    else if (rc > 0 && (rc = cli_topic_map(s.view, &topic, &m)) == 0)
+    else if (rc > 0 && (rc = topic_map_open(s.view, &topic, &m)) == 0)
         code = cli_fail(CLI_FAILED, "no map: nothing of topic %s has been mirrored by %s", w->topic, w->flow);
     else if (rc > 0)
         code = translate_one(cli, w, &m);

@@ -1,0 +1,53 @@
+#include "mirror/checkpoint/decide.h"
+
+#include <assert.h>
+
+bool decide_needs_target(const struct decide_in *in)
+{
+    return in->apply && in->now.state != TRANSLATE_NO_MAP &&
+           !(in->applied && in->applied_offset == in->now.offset);
+}
+
+static void at_target(const struct decide_in *in, struct decide_out *out)
+{
+    const struct decide_target *t = &in->target;
+    if (t->offset == in->now.offset) {
+        out->ours = true; /* whoever wrote it, it is what we would write */
+        return;
+    }
+    if (t->active) {
+        out->state = GROUP_BLOCKED;
+        out->reason = "active at the target";
+        return;
+    }
+    bool own = in->applied && t->offset == in->applied_offset;
+    if (t->offset >= 0 && !own) {
+        out->state = GROUP_BLOCKED;
+        out->reason = "its offset at the target was written by somebody else";
+        out->foreign = true;
+        return;
+    }
+    out->commit = true;
+    if (own && in->now.offset < t->offset) {
+        out->state = GROUP_REWOUND;
+        out->reason = "the group went back at the source";
+    }
+}
+
+void decide(const struct decide_in *in, struct decide_out *out)
+{
+    *out = (struct decide_out){.state = GROUP_SYNCED, .reason = ""};
+    if (in->now.state == TRANSLATE_NO_MAP) {
+        out->state = GROUP_NO_MAP;
+        out->reason = "nothing of the partition has been mirrored";
+        return;
+    }
+    assert(in->now.offset >= 0);
+    if (in->now.state == TRANSLATE_AHEAD) {
+        out->state = GROUP_AHEAD;
+        out->reason = "the group is past what has been mirrored";
+    }
+    if (!in->apply || !in->target.known)
+        return;
+    at_target(in, out);
+}

@@ -1,0 +1,88 @@
+/* What checkpoint.c (rounds) and visit.c (one group of one round) share. */
+#ifndef SUNDOG_MIRROR_CHECKPOINT_INTERNAL_H
+#define SUNDOG_MIRROR_CHECKPOINT_INTERNAL_H
+
+#include "base/core/hash.h"
+#include "mirror/checkpoint/checkpoint.h"
+#include "mirror/checkpoint/decide.h"
+#include "mirror/offsets/topic_map.h"
+
+struct pattern;
+struct internal_topic;
+
+/* A mirrored topic as the store had it at the beginning of the round. */
+struct watched {
+    uint32_t number;
+    char *source, *target;
+    struct stored_topic stored; /* names borrowed from the above */
+    struct route_rule rule;
+    int32_t partitions;
+    bool loaded; /* its groups were read from the store */
+};
+
+/* One group in one target partition. */
+struct entry {
+    UT_hash_handle hh;
+    struct {
+        uint32_t topic;
+        int32_t q;
+    } key;
+    struct group_entry v; /* slices and commits in `memory` */
+    void *memory;
+    int64_t emitted_offset, emitted_upstream; /* in the checkpoints topic; -1: not by this run */
+    uint64_t round;                           /* in which the source had commits for it */
+    int64_t told_foreign;                     /* the foreign offset that was told, -1: none */
+};
+
+struct group {
+    UT_hash_handle hh;
+    char *name;
+    struct entry *entries;
+    uint64_t round;
+};
+
+struct visit;
+
+struct checkpoint {
+    struct loop *loop;
+    struct client *source, *target;
+    struct store *store;
+    uint32_t flow;
+    const struct flow_options *options;
+    struct policy policy;
+    const struct checkpoint_events *events;
+    void *arg;
+    struct pattern *groups_take, *groups_exclude;
+    struct internal_topic *checkpoints; /* NULL: not emitted */
+    struct watched *topics;
+    size_t topics_n;
+    struct group *groups;
+    size_t groups_n;
+    uint64_t round;
+    int64_t round_ended_us, emitted_us, synced_us;
+    bool apply_now; /* this round also commits at the target */
+    /* The round under way. */
+    struct client_call *call; /* of metadata and listings */
+    int32_t brokers[64];
+    int brokers_n, broker_at;
+    bool listed_all;
+    struct group *next_visit;
+    int visits;
+    struct list visiting;
+    struct loop_timer timer;
+    char said[ERR_TEXT_MAX];
+};
+
+/* Finds or makes; NULL out of memory. */
+struct entry *entry_of(struct group *g, uint32_t topic, int32_t q);
+/* Replaces the entry's value by a copy. -E_NOMEM. */
+int entry_set(struct entry *e, const struct group_entry *v);
+void entry_free(struct group *g, struct entry *e);
+void checkpoint_trouble(struct checkpoint *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Polls, translates and applies one group; calls visit_done of checkpoint.c when it has ended. */
+int visit_start(struct checkpoint *c, struct group *g);
+void visit_cancel_all(struct checkpoint *c);
+void visit_done(struct checkpoint *c, bool well);
+
+#endif

@@ -1,0 +1,105 @@
+#include "mirror/checkpoint/checkpoint.h"
+#include "mirror/checkpoint/records.h"
+#include "mirror/sync/internal_topic.h"
+
+#include "base/core/hash.h"
+
+#include <stdlib.h>
+
+#define SYNC_KEY_MAX   512
+#define SYNC_VALUE_MAX 64
+
+/* What MM2 keeps of one source partition to decide when to write (OffsetSyncWriter's PartitionState). */
+struct synced {
+    UT_hash_handle hh;
+    int64_t last_up, last_down, next_up, next_down;
+    size_t key_bytes;
+    uint8_t key[];
+};
+
+struct offset_syncs {
+    struct internal_topic *topic;
+    struct synced *partitions;
+    int64_t lag_max;
+};
+
+int offset_syncs_create(const struct offset_syncs_options *o, struct offset_syncs **out, struct err *err)
+{
+    struct offset_syncs *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, -E_NOMEM, "out of memory");
+    s->lag_max = o->lag_max;
+    struct internal_topic_options t = {.loop = o->loop,
+                                       .client = o->client,
+                                       .name = o->topic,
+                                       .replication_factor = o->replication_factor,
+                                       .factor_key = "offset-syncs.topic.replication.factor",
+                                       .trouble = o->trouble,
+                                       .arg = o->arg};
+    int rc = internal_topic_create(&t, &s->topic, err);
+    if (rc) {
+        free(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+void offset_syncs_destroy(struct offset_syncs *s)
+{
+    if (!s)
+        return;
+    struct synced *p, *next;
+    HASH_ITER (hh, s->partitions, p, next) {
+        HASH_DELETE(hh, s->partitions, p);
+        free(p);
+    }
+    internal_topic_destroy(s->topic);
+    free(s);
+}
+
+static struct synced *synced_of(struct offset_syncs *s, struct slice key)
+{
+    struct synced *p;
+    HASH_FIND(hh, s->partitions, key.p, key.n, p);
+    if (p || !(p = calloc(1, sizeof *p + key.n)))
+        return p;
+    p->last_up = p->next_up = -1;
+    p->key_bytes = key.n;
+    memcpy(p->key, key.p, key.n);
+    HASH_ADD_KEYPTR(hh, s->partitions, p->key, p->key_bytes, p);
+    if (HASH_ADDED(p))
+        return p;
+    free(p);
+    return NULL;
+}
+
+static void write_sync(struct offset_syncs *s, struct synced *p, int64_t up, int64_t down)
+{
+    uint8_t value[16];
+    struct buf b = {.p = value, .cap = sizeof value, .limit = sizeof value};
+    offset_sync_value_put(&b, up, down);
+    if (internal_topic_put(s->topic, slice_of(p->key, p->key_bytes), buf_slice(&b)) == 0) {
+        p->last_up = up;
+        p->last_down = down;
+    }
+}
+
+void offset_syncs_run(struct offset_syncs *s, struct slice source_topic, int32_t partition, int64_t src_start,
+                      int64_t dst_start, int64_t count)
+{
+    uint8_t bytes[SYNC_KEY_MAX];
+    struct buf b = {.p = bytes, .cap = sizeof bytes, .limit = sizeof bytes};
+    offset_sync_key_put(&b, source_topic, partition);
+    struct synced *p = b.failed ? NULL : synced_of(s, buf_slice(&b));
+    if (!p || count <= 0)
+        return;
+    /* MM2: the first record, a jump on either side, or offset.lag.max records since the last sync. */
+    bool jump = p->next_up != src_start || p->next_down != dst_start;
+    if (p->last_up < 0 || jump || dst_start - (p->last_down + 1) >= s->lag_max)
+        write_sync(s, p, src_start, dst_start);
+    if (dst_start + count - 1 - (p->last_down + 1) >= s->lag_max)
+        write_sync(s, p, src_start + count - 1, dst_start + count - 1);
+    p->next_up = src_start + count;
+    p->next_down = dst_start + count;
+}
