@@ -62,7 +62,7 @@ static int add_bootstrap(struct client_core *core, const char *list, struct err 
     int n = 0;
     while (list && *list) {
         struct slice host;
-        int port, rc;
+        int port = 0, rc;
         while (*list == ' ' || *list == ',')
             list++;
         if (!*list)
