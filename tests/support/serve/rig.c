@@ -5,7 +5,6 @@
 #include "base/world/net_posix.h"
 #include "broker/api/producer_ids.h"
 #include "broker/controller/control.h"
-#include "broker/log/compact.h"
 #include "broker/partition/checkpoint.h"
 #include "proto/kafka/batch_validate.h"
 
@@ -478,39 +477,4 @@ struct kp_produce_response_partition_responses rig_produce(struct rig *r, const 
     }
     rig_release(&c);
     return out;
-}
-__attribute__((weak)) void log_compact_stop(struct log_compaction *c)
-{
-    (void)c;
-}
-__attribute__((weak)) void log_compact_run(struct log_compaction *c)
-{
-    (void)c;
-}
-__attribute__((weak)) int log_compact_begin(struct log *l, const struct log_compact_options *o,
-                                            struct log_compaction **out, struct err *err)
-{
-    (void)o;
-    (void)out;
-    (void)l;
-    (void)err;
-    return 0;
-}
-__attribute__((weak)) int log_dirtiness(struct log *l, const struct log_compact_options *o,
-                                        struct log_dirtiness *out, struct err *err)
-{
-    (void)o;
-    (void)out;
-    (void)l;
-    (void)err;
-    return 0;
-}
-__attribute__((weak)) int log_compact_done(struct log *l, struct log_compaction *c, struct log_compacted *out,
-                                           struct err *err)
-{
-    (void)c;
-    (void)out;
-    (void)l;
-    (void)err;
-    return 0;
 }
