@@ -343,6 +343,11 @@ bool control_active(const struct control *c)
     return c->active;
 }
 
+const struct image *control_image(const struct control *c)
+{
+    return c->published;
+}
+
 struct quorum *control_quorum(const struct control *c)
 {
     return c->quorum;

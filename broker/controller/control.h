@@ -118,6 +118,10 @@ void control_stop(struct control *c);
 int control_close(struct control *c, bool clean, struct err *err);
 /* As if killed: frees memory only. Subscribers have unsubscribed. */
 void control_abandon(struct control *c);
+/* Shard 0: the newest image that is committed (NULL: none yet), and the offset up to which every subscriber has
+ * been given images (-1: nothing yet). */
+const struct image *control_image(const struct control *c);
+int64_t control_seen_offset(const struct control *c);
 /* The quorum, for status pages. */
 struct quorum *control_quorum(const struct control *c);
 

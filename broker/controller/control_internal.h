@@ -64,8 +64,6 @@ void control_broker_appended(struct control *c, const struct control_call *call,
 
 /* control_subscribers.c */
 void control_publish(struct control *c, const struct image *img);
-/* All subscribers have been given it. */
-int64_t control_seen_offset(const struct control *c);
 /* control.c: some calls may be done. */
 void control_complete(struct control *c);
 
