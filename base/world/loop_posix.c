@@ -15,6 +15,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define TIMERS_RESERVED 1024
+
 struct loop_posix {
     struct turn turn; /* first */
     struct event_base *base;
@@ -318,7 +320,7 @@ int loop_posix_create(const struct loop_posix_options *o, struct loop_posix **ou
     pthread_mutex_init(&l->lock, NULL);
     list_init(&l->inbox);
     list_init(&l->finished);
-    l->base = make_base();
+    l->base = turn_reserve(&l->turn, TIMERS_RESERVED) ? make_base() : NULL;
     int rc = l->base ? open_own_fds(l, err) : err_set(err, -E_NOMEM, "event loop: cannot be made");
     if (rc) {
         loop_posix_destroy(l);

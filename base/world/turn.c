@@ -15,6 +15,17 @@ void turn_init(struct turn *t, const struct loop_ops *ops)
 
 /* ---- timers ---- */
 
+bool turn_reserve(struct turn *t, size_t timers)
+{
+    assert(timers >= t->timers_n);
+    struct turn_timer *more = realloc(t->timers, timers * sizeof *more);
+    if (!more)
+        return false;
+    t->timers = more;
+    t->timers_cap = timers;
+    return true;
+}
+
 static size_t index_of(const struct loop_timer *timer)
 {
     return (size_t)(uintptr_t)timer->impl;
@@ -81,15 +92,9 @@ void turn_timer_set(struct loop *l, struct loop_timer *timer)
     assert(timer->fn && timer->loop == l);
     if (timer->armed)
         turn_timer_stop(l, timer);
-    if (t->timers_n == t->timers_cap) {
-        size_t cap = t->timers_cap ? t->timers_cap * 2 : 64;
-        struct turn_timer *more = realloc(t->timers, cap * sizeof *more);
-        if (!more) {
-            fputs("out of memory for a timer\n", stderr); /* no caller could go on without its timer */
-            abort();
-        }
-        t->timers = more;
-        t->timers_cap = cap;
+    if (t->timers_n == t->timers_cap && !turn_reserve(t, t->timers_cap ? t->timers_cap * 2 : 64)) {
+        fputs("out of memory for a timer\n", stderr); /* no caller could go on without its timer */
+        abort();
     }
     /* Not in this turn: a handler that re-arms itself for "now" must not keep the turn from ending. */
     int64_t due_us = timer->due_us > l->now_us ? timer->due_us : l->now_us + 1;
