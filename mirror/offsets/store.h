@@ -50,6 +50,7 @@ struct store_batch *store_batch_create(struct store *s);
 void store_batch_destroy(struct store_batch *b);
 void store_batch_clear(struct store_batch *b);
 bool store_batch_empty(const struct store_batch *b);
+size_t store_batch_bytes(const struct store_batch *b);
 
 void store_put_alias(struct store_batch *b, struct slice alias, struct slice cluster_id);
 void store_put_flow(struct store_batch *b, const struct stored_flow *f);

@@ -45,6 +45,11 @@ bool store_batch_empty(const struct store_batch *b)
     return b->changes.n == 0;
 }
 
+size_t store_batch_bytes(const struct store_batch *b)
+{
+    return b->changes.n;
+}
+
 struct slice store_batch_changes(const struct store_batch *b)
 {
     return buf_slice(&b->changes);

@@ -1,0 +1,249 @@
+/* The parts of a flow, for the files of this folder. All of it belongs to the flow's loop but `public`. */
+#ifndef SUNDOG_MIRROR_FLOW_INTERNAL_H
+#define SUNDOG_MIRROR_FLOW_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/core/hash.h"
+#include "base/core/list.h"
+#include "base/core/sm.h"
+#include "mirror/checkpoint/checkpoint.h"
+#include "mirror/flow/flow.h"
+#include "mirror/metrics.h"
+#include "mirror/offsets/progress.h"
+#include "mirror/offsets/run_tail.h"
+#include "mirror/offsets/store_writer.h"
+#include "mirror/route/partitioner.h"
+#include "mirror/sync/sync.h"
+#include "mirror/target/appender.h"
+
+#define FLOW_AREA "mirror.flow"
+
+/* Records acknowledged since the last progress record before one is written early (DESIGN.md §4). */
+#define FLOW_PROGRESS_RECORDS 65536
+/* Deliveries handled in one turn of the loop. */
+#define FLOW_DELIVERIES_PER_TURN 64
+/* A partition that has nothing to do settles its ends after this long, and again when others have moved them. */
+#define FLOW_SETTLE_US INT64_C(1000000)
+/* Tries of what a source refused (no permission, a damaged batch) start anew after this long. */
+#define FLOW_RETRY_US INT64_C(5000000)
+
+/*   waiting ──► reading ──► running ──► stopping
+ *      │                       ▲            ▲
+ *      └──► halted ────────────┼────────────┘
+ *  waiting: for the target; reading: its progress topic; running: the source may still be away. */
+enum flow_state { FLOW_WAITING, FLOW_READING, FLOW_RUNNING, FLOW_HALTED, FLOW_STOPPING };
+extern const struct sm_table flow_sm;
+
+/*   starting ─► reconciling ─► mirroring ◄─► caught_up        paused: waits for what may heal
+ *       └───────────►─────────────┘   └─► paused, halted ◄── (from everywhere)
+ *  halted is for the operator: only a restart of the daemon leaves it. */
+enum part_state {
+    PART_STARTING,
+    PART_RECONCILING,
+    PART_MIRRORING,
+    PART_CAUGHT_UP,
+    PART_PAUSED,
+    PART_HALTED,
+    PART_STATES
+};
+extern const struct sm_table part_sm;
+
+struct flow_topic;
+
+/* A delivery that waits for its partition's appender. */
+struct held {
+    struct list link;
+    struct port_delivery d;
+};
+
+struct part {
+    struct flow *flow;
+    struct flow_topic *topic;
+    int32_t p;
+    struct sm sm;
+    char reason[ERR_TEXT_MAX];
+    struct list link; /* flow.parts */
+
+    /* starting */
+    bool wants_id, wants_start; /* a producer id, the source's log start */
+    struct client_call *start_call;
+    struct loop_timer retry;
+    struct map_producer_id id;
+    int32_t generation;
+
+    /* running */
+    struct appender *appender;
+    struct run_tail tail;
+    bool assigned; /* the port reads it */
+    bool parked;   /* taken from the port until the appender takes again, from here on: */
+    int64_t resume_offset;
+    int32_t resume_epoch;
+    struct list held; /* struct held, in order */
+    size_t held_bytes;
+    bool at_end;          /* the source has said so after the last record */
+    int64_t taken_next;   /* given to the appender: everything below */
+    int64_t position;     /* S: acknowledged */
+    int64_t source_end;   /* as last heard, -1 */
+    int64_t timestamp_ms; /* of the newest record given, -1 */
+    int64_t idle_since_us;
+    bool settled, settling;
+    uint64_t others_seen; /* topic.acked when it settled last */
+
+    /* progress */
+    struct list dirty; /* flow.dirty while its position is to be written */
+    bool saving, anchor, anchor_saving;
+    struct appender_counts counted; /* what the metrics have */
+    struct metric_cell *lag_records, *lag_seconds;
+};
+
+struct flow_topic {
+    struct flow *flow;
+    char *source, *target;
+    struct uuid source_id, target_id;
+    uint32_t number; /* of the store */
+    bool has_rule;
+    struct route_rule rule;
+    int32_t source_partitions, target_partitions;
+    bool gone;
+    bool again;  /* to be begun when progress has time for it */
+    bool reborn; /* another incarnation, next_id, follows when all of this one is saved */
+    struct uuid next_id;
+    char halted[ERR_TEXT_MAX]; /* the whole topic is: a rule or incarnation that does not fit */
+    struct part **parts;       /* source_partitions of them, or fewer while it grows; NULL ones never */
+    int32_t parts_n;
+    uint64_t acked; /* records of all its partitions */
+    struct metric_cell *records;
+    UT_hash_handle hh;
+};
+
+/* A producer id per source partition number, shared by all topics of the flow. */
+enum pid_state { PID_ASKING, PID_OFFERING, PID_HELD };
+struct flow_pid {
+    struct flow *flow;
+    int32_t p;
+    enum pid_state state;
+    int64_t producer_id;
+    int16_t epoch;
+    bool offered; /* in the commit under way */
+    struct loop_timer retry;
+    UT_hash_handle hh;
+};
+
+/* Learns which cluster answers under an alias and holds it against the pin. */
+struct contact {
+    struct flow *flow;
+    struct client *client;
+    const char *alias, *bootstrap;
+    struct client_call *call;
+    struct loop_timer again;
+    bool known;
+};
+
+struct flow {
+    struct flow_setup o;
+    const char *name;
+    struct policy policy;
+    struct loop *loop;
+    struct sm sm;
+    char reason[ERR_TEXT_MAX]; /* of the state, or of what is wrong with it */
+    char progress_trouble[ERR_TEXT_MAX], store_trouble[ERR_TEXT_MAX], source_trouble[ERR_TEXT_MAX];
+
+    struct client *source, *target;
+    struct contact source_contact, target_contact;
+    struct store_writer *writer;
+    struct progress *progress;
+    struct port *port;
+    struct sync *sync;
+    struct checkpoint *checkpoint;
+    struct heartbeat *beat, *beat_back;
+    struct offset_syncs *syncs;
+    struct appender_budget *budget;
+    struct appender_guard guard;
+    struct loop_timer guard_timer;
+
+    struct flow_topic *topics;
+    struct flow_pid *pids;
+    struct list parts;
+
+    /* feed */
+    struct loop_timer feed_timer;
+    size_t held_bytes, held_max;
+
+    /* progress */
+    struct loop_timer progress_timer;
+    struct list dirty;
+    uint64_t unsaved;
+    int64_t saved_us;
+
+    /* stopping */
+    struct loop_timer deadline, step;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    unsigned draining, closing; /* appenders and things whose end is waited for */
+    bool late;                  /* the deadline has passed */
+
+    struct loop_timer tick; /* status and metrics */
+    struct {
+        pthread_mutex_t lock;
+        struct flow_snapshot snapshot;
+        struct buf json;
+    } public;
+    struct metric_cell *m_up, *m_bytes, *m_duplicates, *m_resends, *m_reconciles, *m_strangers, *m_commits,
+        *m_progress_age, *m_memory, *m_groups_age, *m_states[PART_STATES], *m_groups[GROUP_STATES_N];
+};
+
+/* flow.c */
+void flow_set_reason(char reason[ERR_TEXT_MAX], const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void flow_halt(struct flow *f, const char *line);
+void flow_ledger(struct flow *f, enum ledger_kind kind, const char *topic, int32_t partition, int64_t from,
+                 int64_t count, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
+void flow_free(struct flow *f);
+
+/* contact.c */
+void contact_init(struct contact *c, struct flow *f, struct client *client, int cluster);
+void contact_stop(struct contact *c);
+void flow_contact_known(struct flow *f); /* flow.c: one more cluster is known */
+
+/* topic.c */
+extern const struct sync_events flow_sync_events;
+void flow_topics_destroy(struct flow *f);
+void flow_topics_tick(struct flow *f); /* what could not be done at once */
+struct flow_topic *flow_topic_find(struct flow *f, const char *source);
+
+/* part.c */
+int part_create(struct flow_topic *t, int32_t p, struct part **out);
+void part_destroy(struct part *p);
+void part_start(struct part *p); /* what it waited for may be there now */
+void part_halt(struct part *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void part_pause(struct part *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void part_trouble(struct part *p, const char *text);
+void part_mark(struct part *p);    /* its position is to be written */
+void part_refresh(struct part *p); /* mirroring or caught up, from what is known now */
+
+/* feed.c */
+void feed_soon(struct flow *f);
+void feed_ready(void *flow);
+void part_read_from(struct part *p, int64_t offset, int32_t epoch);
+void part_stop_reading(struct part *p); /* nothing more comes, what is held is given back */
+void part_park(struct part *p);
+void part_room(struct part *p);
+
+/* source_event.c */
+void part_source_event(struct part *p, const struct port_delivery *d);
+
+/* save.c */
+void save_start(struct flow *f);
+bool save_idle(const struct flow *f); /* nothing is to be written */
+void save_now(struct flow *f);
+struct flow_pid *flow_pid_get(struct flow *f,
+                              int32_t p); /* asks for one when there is none yet; NULL: not held yet */
+void flow_pids_destroy(struct flow *f);
+void flow_settle(struct flow *f);
+
+/* status.c */
+void flow_status_start(struct flow *f);
+void flow_status_refresh(struct flow *f);
+void flow_status_fini(struct flow *f);
+
+#endif
