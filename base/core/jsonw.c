@@ -59,6 +59,7 @@ void jsonw_end(struct jsonw *j)
 
 static void put_string(struct buf *to, struct slice s)
 {
+    assert(s.p);
     buf_put_u8(to, '"');
     for (size_t i = 0; i < s.n;) {
         size_t n = utf8_length(s.p + i, s.n - i);
@@ -80,6 +81,7 @@ static void put_string(struct buf *to, struct slice s)
 
 void jsonw_key(struct jsonw *j, const char *key)
 {
+    assert(key);
     assert(j->depth > 0 && j->open[j->depth - 1] == '{' && !j->after_key);
     separate(j);
     put_string(j->to, slice_str(key));

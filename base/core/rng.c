@@ -73,6 +73,7 @@ int64_t rng_exponential(struct rng *r, int64_t mean)
 
 void rng_fill(struct rng *r, void *p, size_t n)
 {
+    assert(p || n == 0);
     uint8_t *to = p;
     while (n > 0) {
         uint64_t v = rng_next(r);

@@ -6,6 +6,7 @@
 
 void sm_init(struct sm *m, const struct sm_table *table, const void *owner, unsigned state)
 {
+    assert(m && table);
     assert(table->n > 0 && table->n <= SM_STATES_MAX && state < table->n);
     *m = (struct sm){table, owner, state};
 }

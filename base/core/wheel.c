@@ -39,6 +39,7 @@ static int64_t tick_of(int64_t due_us)
 
 static void place(struct wheel *w, struct wheel_entry *e)
 {
+    assert(e->armed && !list_linked(&e->link));
     int64_t tick = tick_of(e->due_us);
     if (tick < w->tick)
         tick = w->tick;
@@ -133,6 +134,7 @@ int64_t wheel_next(const struct wheel *w)
 /* Takes everything out of the slot and places it anew; what is due at the hand's tick goes to `due`. */
 static void spread(struct wheel *w, unsigned level)
 {
+    assert(level < WHEEL_LEVELS);
     struct list *slot = &w->slots[level][(w->tick >> shift(level)) % WHEEL_SLOTS];
     while (!list_empty(slot)) {
         struct wheel_entry *e = LIST_ENTRY(slot->next, struct wheel_entry, link);

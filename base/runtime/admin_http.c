@@ -39,6 +39,7 @@ struct admin_http {
 
 static void drop(struct client *c)
 {
+    assert(c->server->clients_n > 0);
     loop_timer_stop(&c->timeout);
     net_close(c->conn);
     buf_fini(&c->reply.body);
@@ -71,6 +72,7 @@ static const char *reason(int status)
 
 static void send_more(struct client *c)
 {
+    assert(c->answering && c->head_n > 0);
     size_t body_n = c->with_body ? c->reply.body.n : 0;
     while (c->sent < c->head_n + body_n) {
         size_t head_left = c->sent < c->head_n ? c->head_n - c->sent : 0;
@@ -128,6 +130,7 @@ static void answer(struct client *c, bool head_only)
 
 static void start_reply(struct client *c, int status, const char *content_type)
 {
+    assert(!c->answering && content_type);
     buf_clear(&c->reply.body);
     c->reply.status = status;
     c->reply.content_type = content_type;
@@ -210,6 +213,7 @@ static const struct net_conn_events client_events = {
 static void on_accepted(void *arg, struct net_conn *conn)
 {
     struct admin_http *a = arg;
+    assert(a->clients_n <= ADMIN_CONNECTIONS_MAX);
     struct client *c = a->clients_n < ADMIN_CONNECTIONS_MAX ? calloc(1, sizeof *c) : NULL;
     if (!c) {
         net_close(conn);
@@ -275,6 +279,7 @@ void admin_http_destroy(struct admin_http *a)
 
 int admin_listener_parse(const char *text, char host[ADMIN_HOST_MAX], uint16_t *port, struct err *err)
 {
+    assert(text && host && port);
     const char *colon = strrchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : 0;
     const char *from = text;

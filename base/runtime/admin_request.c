@@ -31,6 +31,7 @@ static struct slice next_line(struct lines *l)
 /* A token of RFC 9110: what names and methods are made of. */
 static bool is_token(struct slice s)
 {
+    assert(s.p || s.n == 0);
     for (size_t i = 0; i < s.n; i++)
         if (s.p[i] <= ' ' || s.p[i] >= 0x7F || strchr("\"(),/:;<=>?@[\\]{}", s.p[i]))
             return false;
@@ -130,6 +131,7 @@ static int parse_header(struct slice line, struct headers *h, struct admin_reque
 
 int admin_request_parse(struct slice in, bool loopback, struct admin_request *out)
 {
+    assert(out && in.p);
     *out = (struct admin_request){0};
     struct lines l = {(const char *)in.p, (const char *)in.p + in.n};
     const void *blank = memmem(in.p, in.n, "\r\n\r\n", 4);

@@ -37,6 +37,7 @@ bool log_enabled(enum log_level level)
 
 void log_setup(enum log_format format, enum log_level level)
 {
+    assert(format <= LOG_JSON && level <= LOG_OFF);
     pthread_mutex_lock(&out.lock);
     out.format = format;
     pthread_mutex_unlock(&out.lock);
@@ -72,6 +73,7 @@ struct line {
 
 static void put(struct line *l, const char *text, size_t n)
 {
+    assert(l->n <= LOG_LINE_MAX);
     size_t room = LOG_LINE_MAX - l->n;
     n = n < room ? n : room;
     memcpy(l->text + l->n, text, n);
@@ -131,6 +133,7 @@ struct counts {
 static void make_line(struct line *l, enum log_level level, const char *area, const char *text,
                       struct counts c)
 {
+    assert(level < LOG_OFF && l->n == 0);
     char tail[96];
     if (out.format == LOG_JSON) {
         put_text(l, "{\"time\":\"");
@@ -179,6 +182,7 @@ static void to_stderr(const char *p, size_t n)
 
 static void hold(const struct line *l)
 {
+    assert(out.holding && l->n <= LOG_HELD_MAX && out.held <= LOG_HELD_MAX);
     while (LOG_HELD_MAX - out.held < l->n) {
         char *end = memchr(out.held_text, '\n', out.held);
         assert(end);

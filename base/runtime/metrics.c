@@ -39,6 +39,7 @@ static void free_series(struct metrics *m, struct metric_series *s)
 /* `key` is the label values, each with its NUL. */
 static struct metric_series *make_series(struct metrics *m, struct metric *metric, const char *key, size_t n)
 {
+    assert(m->shards > 0 && n <= METRIC_LABELS_MAX * LABEL_MAX);
     size_t bytes = sizeof(struct metric_series) + m->shards * sizeof(struct metric_shard);
     struct metric_series *s =
         aligned_alloc(METRIC_LINE, (bytes + n + METRIC_LINE) / METRIC_LINE * METRIC_LINE);
@@ -127,6 +128,7 @@ static size_t make_key(const struct metric *metric, va_list values, char out[MET
 /* Under the lock. */
 static struct metric_series *find_or_make(struct metrics *m, struct metric *metric, const char *key, size_t n)
 {
+    assert(metric->other);
     struct metric_series *s;
     if (metric->labels == 0)
         return metric->other;
@@ -174,6 +176,7 @@ void metrics_release(struct metrics *m, struct metric_cell *c)
 
 void metrics_on_page(struct metrics *m, void (*fn)(void *arg), void *arg)
 {
+    assert(fn);
     assert(m->hooks_n < METRIC_HOOKS_MAX);
     m->hooks[m->hooks_n++] = (struct metric_hook){fn, arg};
 }

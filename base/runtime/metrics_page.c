@@ -75,6 +75,7 @@ static void put_plain(struct buf *to, const struct metrics *m, const struct metr
 
 static void put_histogram(struct buf *to, const struct metrics *m, const struct metric_series *s)
 {
+    assert(s->metric->row->kind == METRIC_HISTOGRAM);
     const struct metric_row *row = s->metric->row;
     uint64_t count = 0;
     char text[48];
@@ -139,6 +140,7 @@ static void put_process(struct buf *to)
 
 void metrics_page(struct metrics *m, struct buf *to)
 {
+    assert(m && to);
     for (unsigned i = 0; i < m->hooks_n; i++)
         m->hooks[i].fn(m->hooks[i].arg);
     pthread_mutex_lock(&m->lock);
@@ -194,6 +196,7 @@ static bool good_labels(const char *s)
 
 int metrics_lint(const struct metric_row *rows, size_t n, struct err *err)
 {
+    assert(rows || n == 0);
     for (size_t i = 0; i < n; i++) {
         const struct metric_row *r = &rows[i];
         if (!good_name(r->name))

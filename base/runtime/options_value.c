@@ -43,6 +43,7 @@ static bool bounded(const struct option_row *row)
 /* Whether `unit` lists the values of a STRING or LIST. */
 static bool enumerated(const struct option_row *row)
 {
+    assert(row->unit);
     return (row->type == OPTION_STRING || row->type == OPTION_LIST) && strchr(row->unit, '|');
 }
 
@@ -135,6 +136,7 @@ static bool parse_bool(const char *text, int64_t *out)
 
 static int list_add(struct option_list *l, const char *p, size_t n)
 {
+    assert(p && n > 0);
     if ((l->n & (l->n - 1)) == 0) { /* full at every power of two */
         char **item = realloc(l->item, (l->n ? l->n * 2 : 1) * sizeof *item);
         if (!item)
@@ -203,6 +205,7 @@ int option_value_parse(const struct option_row *row, const char *text, struct op
 
 void options_print(const struct option_row *row, const void *in, struct buf *to)
 {
+    assert(row && in && to);
     const void *at = (const char *)in + row->at;
     switch (row->type) {
     case OPTION_BOOL: buf_printf(to, "%s", *(const bool *)at ? "true" : "false"); break;

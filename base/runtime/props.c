@@ -29,6 +29,7 @@ void props_fini(struct props *p)
 
 struct prop *props_find(const struct props *p, const char *key)
 {
+    assert(key);
     for (size_t i = 0; i < p->n; i++)
         if (strcmp(p->list[i].key, key) == 0)
             return &p->list[i];
@@ -52,6 +53,7 @@ void props_each(struct props *p, void (*fn)(void *arg, struct prop *prop), void 
 
 const char *props_suffix(const char *key, const char *prefix)
 {
+    assert(key && prefix);
     size_t n = strlen(prefix);
     return strncmp(key, prefix, n) == 0 ? key + n : NULL;
 }
@@ -97,6 +99,7 @@ int props_set(struct props *p, const char *key, const char *value, const char *o
 
 int props_argument(struct props *p, const char *argument, struct err *err)
 {
+    assert(argument);
     const char *equals = strchr(argument, '=');
     if (!equals || equals == argument)
         return err_set(err, -E_CONFIG, "argument \"%.100s\" is not of the form key=value", argument);
@@ -194,6 +197,7 @@ static void take_unicode(struct reader *r, struct buf *to)
 /* Behind a backslash. At the end of a line: the value goes on with the next one. */
 static void take_escape(struct reader *r, struct buf *to)
 {
+    assert(r->p <= r->end);
     if (at_newline(r)) {
         if (r->p < r->end)
             skip_newline(r);
@@ -275,6 +279,7 @@ static void take_line(struct reader *r, struct props *p, const char *origin)
 
 int props_parse(struct props *p, struct slice text, const char *origin, struct err *err)
 {
+    assert(origin && (text.p || text.n == 0));
     if (text.n && memchr(text.p, 0, text.n))
         return err_set(err, -E_CONFIG, "%s: not a text file (it has a NUL byte)", origin);
     struct reader r = {.p = (const char *)text.p, .end = (const char *)text.p + text.n, .line = 1};

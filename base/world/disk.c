@@ -11,6 +11,7 @@
 
 int disk_make_dirs(struct disk *d, const char *path, struct err *err)
 {
+    assert(d && path);
     char part[PATH_BYTES_MAX];
     size_t n = strlen(path);
     if (n == 0 || n >= sizeof part)
@@ -60,6 +61,7 @@ static int write_synced(struct disk *d, const char *path, struct slice content, 
 
 int disk_replace(struct disk *d, const char *path, struct slice content, struct err *err)
 {
+    assert(d && path && !slice_is_null(content));
     char temporary[PATH_BYTES_MAX], folder[PATH_BYTES_MAX];
     if (strlen(path) + 5 > sizeof temporary)
         return err_set(err, -E_INVALID, "%.200s: the path is too long", path);
@@ -77,6 +79,7 @@ int disk_replace(struct disk *d, const char *path, struct slice content, struct 
 
 int disk_read_all(struct disk *d, const char *path, size_t limit, struct slice *out, struct err *err)
 {
+    assert(d && path && out);
     struct disk_file *f;
     int rc = disk_open(d, path, DISK_READ, &f, err);
     if (rc)
@@ -127,6 +130,7 @@ static void add_name(void *arg, const char *name)
 
 static int remove_below(struct disk *d, const char *path, int depth)
 {
+    assert(depth >= 0);
     if (depth > TREE_DEPTH_MAX)
         return -E_LIMIT;
     enum disk_kind kind = disk_kind(d, path);

@@ -160,6 +160,9 @@ static int posix_truncate(struct disk_file *file, int64_t size)
 
 static int posix_allocate(struct disk_file *file, int64_t at, int64_t n)
 {
+    assert(at >= 0 && n >= 0);
+    if (n == 0)
+        return 0;
     int rc;
     do
         rc = fallocate(of(file)->fd, FALLOC_FL_KEEP_SIZE, at, n);
@@ -180,6 +183,7 @@ static int posix_fd(struct disk_file *file)
 
 static int posix_rename(struct disk *d, const char *from, const char *to)
 {
+    assert(from && to);
     (void)d;
     return done_or_errno(rename(from, to));
 }
@@ -215,6 +219,7 @@ static int posix_sync_dir(struct disk *d, const char *path)
 
 static int posix_list(struct disk *d, const char *path, void (*each)(void *arg, const char *name), void *arg)
 {
+    assert(path && each);
     (void)d;
     DIR *dir = opendir(path);
     if (!dir)
@@ -245,6 +250,7 @@ static enum disk_kind posix_kind(struct disk *d, const char *path)
 
 static int posix_lock(struct disk *d, const char *path, struct disk_file **out)
 {
+    assert(path && out);
     int fd = open_fd(path, O_RDWR | O_CREAT);
     if (fd < 0)
         return err_from_errno(errno);

@@ -32,6 +32,7 @@ static void work(void *arg)
         struct loop_job *job = LIST_ENTRY(list_pop(&w->queue), struct loop_job, link);
         void (*finished)(struct loop_job *) = w->finished;
         pthread_mutex_unlock(&w->lock);
+        assert(finished && !list_linked(&job->link));
         job->run(job);
         finished(job);
         pthread_mutex_lock(&w->lock);
@@ -41,6 +42,7 @@ static void work(void *arg)
 
 static void stop_workers(struct job_pool *p, unsigned n)
 {
+    assert(n <= p->n);
     for (unsigned i = 0; i < n; i++) {
         struct worker *w = &p->workers[i];
         pthread_mutex_lock(&w->lock);

@@ -15,6 +15,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define TIMERS_RESERVED 1024
+
 struct loop_posix {
     struct turn turn; /* first */
     struct event_base *base;
@@ -66,6 +68,7 @@ static void posix_post(struct loop *loop, struct loop_msg *msg)
 static void job_finished(struct loop_job *job)
 {
     struct loop_posix *l = of(job->loop);
+    assert(job->done && !list_linked(&job->link));
     pthread_mutex_lock(&l->lock);
     list_push(&l->finished, &job->link);
     wake(l);
@@ -138,6 +141,7 @@ static void on_wake_fd(evutil_socket_t fd, short what, void *arg)
 /* Armed only when the earliest time has become earlier: a timer that was stopped costs one idle wake-up at most. */
 static void arm_timer_fd(struct loop_posix *l, int64_t due_us)
 {
+    assert(l->timer_fd >= 0);
     if (due_us >= l->timer_fd_us)
         return;
     int64_t at_us = due_us > 1 ? due_us : 1;
@@ -161,6 +165,7 @@ static bool may_sleep(struct loop_posix *l)
 
 static void move_all(struct list *to, struct list *from)
 {
+    assert(to != from);
     if (list_empty(from))
         return;
     from->next->prev = to->prev;
@@ -189,6 +194,7 @@ static void take_inbox(struct loop_posix *l)
 
 void loop_posix_turn(struct loop_posix *l, int64_t wait_us)
 {
+    assert(wait_us >= -1);
     bool wait = wait_us != 0 && may_sleep(l);
     if (wait) {
         int64_t due_us = turn_timer_next(&l->turn);
@@ -257,6 +263,7 @@ static void run_watch(struct turn_ready *r)
 int loop_posix_watch(struct loop_posix *l, int fd, void (*fn)(void *arg), void *arg, struct loop_watch **out,
                      struct err *err)
 {
+    assert(fd >= 0 && fn && out);
     struct loop_watch *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(err, -E_NOMEM, "watch: %s", err_str(-E_NOMEM));
@@ -308,6 +315,7 @@ static struct event_base *make_base(void)
 
 int loop_posix_create(const struct loop_posix_options *o, struct loop_posix **out, struct err *err)
 {
+    assert(o && out);
     struct loop_posix *l = calloc(1, sizeof *l);
     if (!l)
         return err_set(err, -E_NOMEM, "event loop: %s", err_str(-E_NOMEM));
@@ -318,7 +326,7 @@ int loop_posix_create(const struct loop_posix_options *o, struct loop_posix **ou
     pthread_mutex_init(&l->lock, NULL);
     list_init(&l->inbox);
     list_init(&l->finished);
-    l->base = make_base();
+    l->base = turn_reserve(&l->turn, TIMERS_RESERVED) ? make_base() : NULL;
     int rc = l->base ? open_own_fds(l, err) : err_set(err, -E_NOMEM, "event loop: cannot be made");
     if (rc) {
         loop_posix_destroy(l);

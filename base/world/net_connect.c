@@ -23,6 +23,7 @@ struct resolve {
 
 int net_posix_lookup(const char *host, uint16_t port, int flags, struct addresses *out, struct err *err)
 {
+    assert(host && out);
     char service[8];
     snprintf(service, sizeof service, "%u", (unsigned)port);
     struct addrinfo hints = {
@@ -46,6 +47,7 @@ int net_posix_lookup(const char *host, uint16_t port, int flags, struct addresse
 /* Whether the kernel has taken the attempt; else `*code` says why not. */
 static bool try_address(struct conn *c, const struct address *a, int *code)
 {
+    assert(c->fd < 0 && a->n > 0);
     int fd = socket(a->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         *code = errno == EMFILE || errno == ENFILE ? -E_LIMIT : err_from_errno(errno);
@@ -65,6 +67,7 @@ static bool try_address(struct conn *c, const struct address *a, int *code)
 
 static void try_next(struct conn *c, int code)
 {
+    assert(c->addresses && c->addresses->next <= c->addresses->n);
     while (c->addresses->next < c->addresses->n)
         if (try_address(c, &c->addresses->list[c->addresses->next++], &code))
             return;
@@ -74,6 +77,7 @@ static void try_next(struct conn *c, int code)
 
 void conn_connect_ready(struct conn *c)
 {
+    assert(c->state == CONN_CONNECTING && c->fd >= 0);
     int error = 0;
     socklen_t n = sizeof error;
     if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
@@ -128,6 +132,7 @@ void conn_forget_resolve(struct conn *c)
 
 static int start_resolve(struct conn *c, const char *host, uint16_t port)
 {
+    assert(!c->resolve && c->state == CONN_RESOLVING);
     struct resolve *r = calloc(1, sizeof *r);
     if (!r)
         return -E_NOMEM;

@@ -41,6 +41,7 @@ int net_posix_open_spare(void)
 
 static void update(struct listener *l)
 {
+    assert(l->magic == LISTENER_MAGIC && l->fd >= 0);
     bool should = !l->paused && !l->exhausted;
     if (should == l->added)
         return;
@@ -86,6 +87,7 @@ static void out_of_descriptors(struct listener *l)
 /* False when there is nothing more to accept now. */
 static bool accept_one(struct listener *l)
 {
+    assert(l->added && !l->paused);
     struct sockaddr_storage from;
     socklen_t n = sizeof from;
     int fd = accept4(l->fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -123,6 +125,7 @@ static void run_listener(struct turn_ready *r)
 static int make_listener(struct net_posix *n, int fd, void (*accepted)(void *arg, struct net_conn *c),
                          void *arg, struct net_listener **out)
 {
+    assert(fd >= 0);
     struct listener *l = calloc(1, sizeof *l);
     if (!l) {
         close(fd);

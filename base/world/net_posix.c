@@ -131,6 +131,7 @@ void conn_set_fd(struct conn *c, int fd)
 
 void conn_drop_fd(struct conn *c)
 {
+    assert(c->magic == CONN_MAGIC);
     if (c->fd < 0)
         return;
     if (c->reading)
@@ -157,6 +158,7 @@ static void switch_event(struct conn *c, struct event *e, bool *is, bool should)
 
 void conn_update_events(struct conn *c)
 {
+    assert(c->magic == CONN_MAGIC);
     if (c->fd < 0)
         return;
     bool open = c->state == CONN_OPEN;
@@ -193,6 +195,7 @@ static void posix_want(struct net_conn *base, unsigned want)
 
 static ssize_t posix_read(struct net_conn *base, void *p, size_t n)
 {
+    assert(p || n == 0);
     struct conn *c = of(base);
     if (c->fd < 0)
         return c->state == CONN_RESOLVING ? -E_AGAIN : -E_CLOSED;
@@ -202,6 +205,7 @@ static ssize_t posix_read(struct net_conn *base, void *p, size_t n)
 
 static ssize_t posix_writev(struct net_conn *base, const struct iovec *v, int n)
 {
+    assert(n >= 0 && (v || n == 0));
     struct conn *c = of(base);
     if (c->fd < 0)
         return c->state == CONN_RESOLVING ? -E_AGAIN : -E_CLOSED;
@@ -225,6 +229,7 @@ static ssize_t posix_sendfile(struct net_conn *base, struct disk_file *f, int64_
 
 static void posix_peer(struct net_conn *base, char out[NET_ADDRESS_MAX])
 {
+    assert(out);
     snprintf(out, NET_ADDRESS_MAX, "%s", of(base)->peer);
 }
 
@@ -264,6 +269,7 @@ static const struct net_ops posix_ops = {
 int net_posix_create(struct loop_posix *l, const struct net_posix_options *o, struct net **out,
                      struct err *err)
 {
+    assert(l && out);
     struct net_posix *n = calloc(1, sizeof *n);
     if (!n)
         return err_set(err, -E_NOMEM, "network: %s", err_str(-E_NOMEM));

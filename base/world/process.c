@@ -41,6 +41,7 @@ static int64_t count_fds(void)
 /* Fields of /proc/self/stat behind the program's name: 1 is the state. 0 when missing. */
 static int64_t stat_field(const char *after_name, int field)
 {
+    assert(field >= 0);
     const char *p = after_name;
     for (int i = 0; i < field && p; i++) {
         p = strchr(p, ' ');

@@ -6,6 +6,7 @@
 
 void turn_init(struct turn *t, const struct loop_ops *ops)
 {
+    assert(ops && ops->timer_set && ops->post && ops->job);
     *t = (struct turn){.loop = {.ops = ops}};
     list_init(&t->loop.hooks);
     list_init(&t->ready);
@@ -14,6 +15,17 @@ void turn_init(struct turn *t, const struct loop_ops *ops)
 }
 
 /* ---- timers ---- */
+
+bool turn_reserve(struct turn *t, size_t timers)
+{
+    assert(timers >= t->timers_n);
+    struct turn_timer *more = realloc(t->timers, timers * sizeof *more);
+    if (!more)
+        return false;
+    t->timers = more;
+    t->timers_cap = timers;
+    return true;
+}
 
 static size_t index_of(const struct loop_timer *timer)
 {
@@ -27,6 +39,7 @@ static bool before(const struct turn_timer *a, const struct turn_timer *b)
 
 static void put_at(struct turn *t, size_t i, struct turn_timer e)
 {
+    assert(i < t->timers_cap);
     t->timers[i] = e;
     e.timer->impl = (void *)(uintptr_t)i;
 }
@@ -81,15 +94,9 @@ void turn_timer_set(struct loop *l, struct loop_timer *timer)
     assert(timer->fn && timer->loop == l);
     if (timer->armed)
         turn_timer_stop(l, timer);
-    if (t->timers_n == t->timers_cap) {
-        size_t cap = t->timers_cap ? t->timers_cap * 2 : 64;
-        struct turn_timer *more = realloc(t->timers, cap * sizeof *more);
-        if (!more) {
-            fputs("out of memory for a timer\n", stderr); /* no caller could go on without its timer */
-            abort();
-        }
-        t->timers = more;
-        t->timers_cap = cap;
+    if (t->timers_n == t->timers_cap && !turn_reserve(t, t->timers_cap ? t->timers_cap * 2 : 64)) {
+        fputs("out of memory for a timer\n", stderr); /* no caller could go on without its timer */
+        abort();
     }
     /* Not in this turn: a handler that re-arms itself for "now" must not keep the turn from ending. */
     int64_t due_us = timer->due_us > l->now_us ? timer->due_us : l->now_us + 1;
@@ -105,9 +112,11 @@ int64_t turn_timer_next(const struct turn *t)
 
 static void run_timers(struct turn *t)
 {
+    assert(t->timers_n <= t->timers_cap);
     while (t->timers_n && t->timers[0].due_us <= t->loop.now_us) {
         struct loop_timer *timer = t->timers[0].timer;
         turn_timer_stop(&t->loop, timer);
+        assert(!timer->armed);
         timer->fn(timer->arg);
     }
 }
@@ -117,6 +126,7 @@ static void run_timers(struct turn *t)
 /* Moves all of `from` to the empty `to`. */
 static void take_all(struct list *to, struct list *from)
 {
+    assert(from->next && from->next->prev == from);
     list_init(to);
     if (list_empty(from))
         return;
@@ -154,10 +164,12 @@ static void run_messages(struct turn *t)
     take_all(&finished, &t->finished);
     while (!list_empty(&messages)) {
         struct loop_msg *m = LIST_ENTRY(list_pop(&messages), struct loop_msg, link);
+        assert(m->fn);
         m->fn(m);
     }
     while (!list_empty(&finished)) {
         struct loop_job *j = LIST_ENTRY(list_pop(&finished), struct loop_job, link);
+        assert(j->done && j->loop == &t->loop);
         j->done(j);
     }
 }
@@ -179,6 +191,7 @@ void turn_fini(struct turn *t)
     while (t->timers_n)
         turn_timer_stop(&t->loop, t->timers[0].timer);
     free(t->timers);
+    assert(t->timers_n == 0);
     t->timers = NULL;
     t->timers_cap = 0;
 }

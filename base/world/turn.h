@@ -34,6 +34,9 @@ struct turn {
 };
 
 void turn_init(struct turn *t, const struct loop_ops *ops);
+/* Room for so many timers at once; false without memory. Above it the heap grows, and a timer that finds no memory then
+ * ends the process. */
+bool turn_reserve(struct turn *t, size_t timers);
 /* Disarms what is armed; frees the heap. */
 void turn_fini(struct turn *t);
 void turn_run(struct turn *t);

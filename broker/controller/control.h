@@ -14,7 +14,9 @@
 #include "base/core/arena.h"
 #include "base/core/list.h"
 #include "base/world/loop.h"
+#include "broker/controller/decide.h"
 #include "broker/metadata/image.h"
+#include "broker/quorum/quorum.h"
 
 struct control;
 
@@ -57,7 +59,7 @@ void control_create_on_use(struct control *c, struct control_call *call, const s
 
 /* A shard's view. `changed` runs on `loop` with the image it had (NULL at first) and the next one, which it
  * may use until its next call; images that came meanwhile are skipped: use image_diff. Owned by the caller,
- * who unsubscribes on shard 0 before it dies. */
+ * who unsubscribes at the end. */
 struct control_subscriber {
     struct loop *loop;
     void (*changed)(void *arg, const struct image *was, const struct image *now);
@@ -68,14 +70,59 @@ struct control_subscriber {
     struct list link;
     struct loop_msg msg;
     struct control *control;
-    const struct image *next;
+    struct image *delivering; /* on its way: the subscriber's thread has it */
+    struct image *next;       /* the newest one that came meanwhile */
     int64_t acked_offset;
     bool busy;
 };
 
-/* On shard 0's thread, before the loops run or later; the present image is delivered at once (by message). */
+/* On shard 0's thread, before the loops run or later; the present image, if any, is delivered (by message). */
 void control_subscribe(struct control *c, struct control_subscriber *s);
-/* On shard 0's thread, when the subscriber's loop no longer runs: releases its image. */
+/* When no loop runs any more: releases its image. */
 void control_unsubscribe(struct control_subscriber *s);
+
+/* ---- life: for the composition root, on shard 0's thread ---- */
+
+#define CONTROL_ENDPOINTS_MAX 16
+
+struct control_endpoint {
+    const char *listener, *host;
+    uint16_t port;
+    int16_t security_protocol;
+};
+
+struct control_options {
+    struct quorum_options quorum; /* all but listener and arg */
+    struct decide_rules rules;
+    const char *bootstrap; /* path of bootstrap.checkpoint; it need not be there */
+    int64_t
+        idle_interval_ms; /* metadata.max.idle.interval.ms: an empty record after so much silence; 0: never */
+    int64_t session_timeout_ms;               /* broker.session.timeout.ms */
+    struct uuid incarnation;                  /* of this process */
+    const struct control_endpoint *endpoints; /* of the controller's listeners; borrowed for control_open */
+    unsigned endpoints_n;
+    /* failed: the metadata can be written no more, end the process. Once each. */
+    void (*failed)(void *arg, const char *why);
+    void (*stopped)(void *arg);
+    void *arg;
+};
+
+/* Recovers the metadata log; blocks. -E_CONFIG: a metadata.version, or voters, that this version cannot serve. */
+int control_open(const struct control_options *o, struct control **out, struct err *err);
+/* On the loop: elections, then this node is the active controller. */
+void control_start(struct control *c);
+bool control_active(const struct control *c);
+/* Calls that wait are answered as they commit or, at the end, NOT_CONTROLLER; then `stopped`. */
+void control_stop(struct control *c);
+/* After `stopped` and after all unsubscribed. Negative: the metadata log was not closed well. */
+int control_close(struct control *c, bool clean, struct err *err);
+/* As if killed: frees memory only. Subscribers have unsubscribed. */
+void control_abandon(struct control *c);
+/* Shard 0: the newest image that is committed (NULL: none yet), and the offset up to which every subscriber has
+ * been given images (-1: nothing yet). */
+const struct image *control_image(const struct control *c);
+int64_t control_seen_offset(const struct control *c);
+/* The quorum, for status pages. */
+struct quorum *control_quorum(const struct control *c);
 
 #endif

@@ -182,7 +182,7 @@ static int unlink_old(struct log *l, const struct log_compaction *c, struct err 
                 (void)disk_unlink(l->disk, log_path(l, base, SUFFIX_SNAPSHOT, "", path));
         }
     }
-    int rc = disk_sync_dir(l->disk, l->dir);
+    int rc = names_sync(l->disk, l->dir);
     return rc ? err_set(err, rc, "cannot sync %s", l->dir) : 0;
 }
 

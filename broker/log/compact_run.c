@@ -310,7 +310,7 @@ void log_compact_run(struct log_compaction *c)
     for (unsigned i = 0; i < c->groups_n && !rc; i++)
         rc = run_group(c, &c->groups[i], &m.map);
     /* From here on recovery would finish the swap. */
-    if (!rc && (rc = disk_sync_dir(c->disk, c->dir)))
+    if (!rc && (rc = names_sync(c->disk, c->dir)))
         err_set(&c->err, rc, "cannot sync %s", c->dir);
     key_map_fini(&m.map);
     buf_fini(&m.scratch);

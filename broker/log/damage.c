@@ -97,13 +97,13 @@ int damage_sector_lost(const struct damage_site *site, int64_t end)
     uint8_t sector[DAMAGE_SECTOR], offset[8];
     be64_put(offset, (uint64_t)site->expected_offset);
     for (int64_t at = site->at; at < end;) {
-        int64_t edge = at - at % DAMAGE_SECTOR + DAMAGE_SECTOR, stop = edge < end ? edge : end;
+        int64_t edge = at - at % DAMAGE_SECTOR + DAMAGE_SECTOR, stop = edge < site->size ? edge : site->size;
         ssize_t n = disk_pread(site->file, sector, (size_t)(stop - at), at);
         if (n < 0)
             return (int)n;
-        /* Up to the sector's edge, or the file's: a sector is kept or lost as a whole. */
-        if ((stop == edge || stop == site->size) && n == stop - at && zeroes(sector, n)) {
-            /* Few zeroes may be what the batch begins with: the high bytes of its offset. */
+        /* Up to the sector's edge, also where the next batch begins in it: its offset may begin with zeroes. */
+        if (n == stop - at && zeroes(sector, n)) {
+            /* Few zeroes may be what the missing batch begins with: the high bytes of its offset. */
             bool first = at == site->at;
             if (!first || n >= BATCH_PREFIX_BYTES || memcmp(offset, sector, n < 8 ? (size_t)n : 8) != 0)
                 return 1;

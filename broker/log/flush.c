@@ -251,15 +251,13 @@ static int run_side_files(struct log_flush *f)
 static int run_names(struct log_flush *f)
 {
     int rc = 0;
-    if (MUTANT("no_dir_fsync"))
-        return 0;
-    if (f->sync_names && (rc = disk_sync_dir(f->disk, f->dir)))
+    if (f->sync_names && (rc = names_sync(f->disk, f->dir)))
         return err_set(&f->err, rc, "sync of the folder %s failed", f->dir);
     if (f->sync_parent) {
         char *slash = strrchr(f->dir, '/');
         if (slash && slash != f->dir) {
             *slash = 0;
-            rc = disk_sync_dir(f->disk, f->dir);
+            rc = names_sync(f->disk, f->dir);
             *slash = '/';
         }
     }

@@ -67,6 +67,8 @@ static void each_name(void *arg, const char *name)
         f->rc = junk_add(f, name);
     if (digits != 20)
         return;
+    if (strcmp(suffix, SUFFIX_LOG SUFFIX_TRIMMED) == 0 && base > f->trimmed)
+        f->trimmed = base;
     if (strcmp(suffix, SUFFIX_LOG) == 0)
         f->rc = offsets_add(&f->logs, base);
     else if (strcmp(suffix, SUFFIX_INDEX) == 0 || strcmp(suffix, SUFFIX_TIMEINDEX) == 0)
@@ -81,7 +83,7 @@ static void each_name(void *arg, const char *name)
 
 int folder_read(struct folder *f, const struct log *l, struct err *err)
 {
-    *f = (struct folder){0};
+    *f = (struct folder){.trimmed = -1};
     int rc = disk_list(l->disk, l->dir, each_name, f);
     if (!rc)
         rc = f->rc;
@@ -163,20 +165,41 @@ static int swap_finish(struct folder *f, struct log *l, int64_t base, struct err
     f->logs.n = kept;
     remove_file(l, base, SUFFIX_INDEX);
     remove_file(l, base, SUFFIX_TIMEINDEX);
-    rc = disk_sync_dir(l->disk, l->dir);
+    rc = names_sync(l->disk, l->dir);
     if (!rc)
         rc = disk_rename(l->disk, log_path(l, base, SUFFIX_LOG, SUFFIX_SWAP, from),
                          log_path(l, base, SUFFIX_LOG, "", to));
     if (!rc)
-        rc = disk_sync_dir(l->disk, l->dir);
+        rc = names_sync(l->disk, l->dir);
     if (!rc)
         rc = offsets_add(&f->logs, base);
     offsets_sort(&f->logs);
     return rc ? err_set(err, rc, "cannot finish the swap of %s", from) : 0;
 }
 
+/* What an interrupted deletion at the front has left: on disk before its mark goes. */
+static int finish_trim(struct folder *f, struct log *l, struct err *err)
+{
+    unsigned gone = 0;
+    while (gone < f->logs.n && f->logs.v[gone] <= f->trimmed) {
+        int64_t base = f->logs.v[gone++];
+        remove_file(l, base, SUFFIX_LOG);
+        remove_file(l, base, SUFFIX_INDEX);
+        remove_file(l, base, SUFFIX_TIMEINDEX);
+    }
+    memmove(f->logs.v, f->logs.v + gone, (f->logs.n - gone) * sizeof *f->logs.v);
+    f->logs.n -= gone;
+    int rc = names_sync(l->disk, l->dir);
+    return rc ? err_set(err, rc, "cannot sync %s", l->dir) : 0;
+}
+
 int folder_tidy(struct folder *f, struct log *l, struct err *err)
 {
+    if (f->trimmed >= 0) {
+        int rc = finish_trim(f, l, err);
+        if (rc)
+            return rc;
+    }
     for (unsigned i = 0; i < f->junk_n; i++) {
         char path[LOG_PATH_MAX];
         int rc = disk_unlink(l->disk, log_path_named(l, f->junk[i], path));

@@ -12,6 +12,7 @@ struct offsets_list {
 
 struct folder {
     struct offsets_list logs, indexes, snapshots, swaps;
+    int64_t trimmed;  /* the newest segment that was being deleted, and all older ones with it; -1 */
     char (*junk)[64]; /* names to remove */
     unsigned junk_n, junk_room;
     int rc;

@@ -1,5 +1,7 @@
 #include "broker/log/log_internal.h"
 
+#include "base/core/mutant.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -65,6 +67,11 @@ void log_hints_clear(struct log *l)
 {
     for (unsigned i = 0; i < LOG_HINTS; i++)
         l->appends[i].offset = l->reads[i].offset = -1;
+}
+
+int names_sync(struct disk *disk, const char *dir)
+{
+    return MUTANT("no_dir_fsync") ? 0 : disk_sync_dir(disk, dir);
 }
 
 /* ---- fencing ---- */

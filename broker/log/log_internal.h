@@ -27,6 +27,7 @@
 #define SUFFIX_TIMEINDEX ".timeindex"
 #define SUFFIX_SNAPSHOT  ".snapshot"
 #define SUFFIX_DELETED   ".deleted"
+#define SUFFIX_TRIMMED   ".trimmed.deleted" /* of the newest .log that goes: all older ones go too (retain.c) */
 #define SUFFIX_CLEANED   ".cleaned"
 #define SUFFIX_SWAP      ".swap"
 #define EPOCHS_FILE      "leader-epoch-checkpoint"
@@ -115,6 +116,8 @@ void log_segments_remove(struct log *l, unsigned at, unsigned n);
 /* Where it begins or ends for good: -E_IO and the like fence; returns code. */
 int log_broken(struct log *l, int code, struct err *err);
 void log_hints_clear(struct log *l);
+/* Syncs a folder's names; all of this room's go through here. */
+int names_sync(struct disk *disk, const char *dir);
 void log_free(struct log *l);
 
 /* ---- segment.c ---- */
@@ -163,10 +166,15 @@ int log_epochs_rebuild(struct log *l, struct err *err);
 struct folder;
 int log_recover(struct log *l, const struct log_open_options *o, struct err *err);
 
+/* ---- truncate.c ---- */
+
+/* Segments from `at` on leave the list and the disk, one by one from the last: a crash never leaves a hole. */
+int log_remove_from(struct log *l, unsigned at, struct err *err);
+
 /* ---- retain.c ---- */
 
-/* The files of a segment that has left the list are renamed to *.deleted, to be unlinked by log_sweep. */
-int log_files_retire(struct log *l, int64_t base, int64_t wall_ms, struct err *err);
+/* On disk on return: a crash from now on takes the first `n` segments as gone, whichever of their files are left. */
+int log_trim_mark(struct log *l, unsigned n, struct err *err);
 void log_deleted_drop(struct log *l);
 
 #endif

@@ -243,18 +243,9 @@ static int cut_log(struct log *l, unsigned at, int64_t cut, struct err *err)
             return err_set(err, rc, "cannot cut %s", log_path(l, s->base_offset, SUFFIX_LOG, "", path));
         s->size_bytes = cut;
     }
-    bool removed = at + 1 < l->segments_n;
-    for (unsigned i = l->segments_n; i-- > at + 1;) { /* the last one first: never a hole */
-        static const char *const suffixes[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDEX, SUFFIX_SNAPSHOT};
-        int64_t base = l->segments[i]->base_offset;
+    for (unsigned i = at + 1; i < l->segments_n; i++)
         l->recovery.bytes_cut += l->segments[i]->size_bytes > 0 ? l->segments[i]->size_bytes : 0;
-        log_segments_remove(l, i, 1);
-        for (unsigned k = 0; k < 4; k++)
-            (void)disk_unlink(l->disk, log_path(l, base, suffixes[k], "", path));
-    }
-    if (removed && (rc = disk_sync_dir(l->disk, l->dir)))
-        return err_set(err, rc, "cannot sync %s", l->dir);
-    return 0;
+    return log_remove_from(l, at + 1, err);
 }
 
 /* Segment `at` is damaged at c->cut_at, or (-1) ends before the next one begins. */
@@ -345,7 +336,11 @@ static int first_segment(struct log *l, const struct log_open_options *o, struct
         segment_destroy(s);
         return err_set(err, -E_NOMEM, "no memory for a segment of %s", l->dir);
     }
-    return segment_make(l, s, o->wall_ms, err);
+    int rc = segment_make(l, s, o->wall_ms, err);
+    /* Its name is durable at once: else a power cut could keep a later segment and lose this one. */
+    if (!rc && (rc = names_sync(l->disk, l->dir)))
+        err_set(err, rc, "cannot sync %s", l->dir);
+    return rc;
 }
 
 static int open_active(struct log *l, const struct log_open_options *o, struct err *err)

@@ -1,6 +1,9 @@
-/* What goes at the front of a log: by time, by size, by DeleteRecords. A segment leaves the list at once, its files are
- * renamed and unlinked later; who still reads one holds its file. After a power cut a renamed file may be back under its
- * old name: then the log begins earlier than it did, unless log-start-offset-checkpoint says otherwise. */
+/* What goes at the front of a log: by time, by size, by DeleteRecords. Segments leave the list at once; their files are
+ * renamed to *.deleted and unlinked later; who still reads one holds its file.
+ *
+ * A power cut may undo any of several renames, and a hole where a newer segment is gone and an older one is back would
+ * look like a lost tail. So the newest .log that goes is renamed first, to *.log.trimmed.deleted, and the folder synced:
+ * with it all older ones are gone, whatever names they have. (Apache Kafka removes either kind of file.) */
 #include "broker/log/log_internal.h"
 
 #include <stdio.h>
@@ -8,22 +11,45 @@
 
 static const char *const SUFFIXES[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDEX, SUFFIX_SNAPSHOT};
 
-int log_files_retire(struct log *l, int64_t base, int64_t wall_ms, struct err *err)
+static int deleted_add(struct log *l, int64_t base, const char *suffix, const char *suffix2, int64_t wall_ms)
+{
+    struct deleted_file *d = calloc(1, sizeof *d);
+    if (!d)
+        return -E_NOMEM; /* the next start removes it */
+    d->due_ms = wall_ms + l->config.file_delete_delay_ms;
+    snprintf(d->name, sizeof d->name, "%020lld%s%s", (long long)base, suffix, suffix2);
+    list_push(&l->deleted, &d->link);
+    return 0;
+}
+
+int log_trim_mark(struct log *l, unsigned n, struct err *err)
 {
     char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
-    for (unsigned i = 0; i < sizeof SUFFIXES / sizeof *SUFFIXES; i++) {
-        int rc = disk_rename(l->disk, log_path(l, base, SUFFIXES[i], "", from),
-                             log_path(l, base, SUFFIXES[i], SUFFIX_DELETED, to));
-        if (rc == -E_NOTFOUND && i > 0)
-            continue;
-        if (rc)
-            return err_set(err, rc, "cannot rename %s", from);
-        struct deleted_file *d = calloc(1, sizeof *d);
-        if (!d)
-            return err_set(err, -E_NOMEM, "no memory to delete %s", from); /* the next start removes it */
-        d->due_ms = wall_ms + l->config.file_delete_delay_ms;
-        snprintf(d->name, sizeof d->name, "%020lld%s" SUFFIX_DELETED, (long long)base, SUFFIXES[i]);
-        list_push(&l->deleted, &d->link);
+    assert(n > 0 && n <= l->segments_n);
+    int64_t base = l->segments[n - 1]->base_offset;
+    int rc = disk_rename(l->disk, log_path(l, base, SUFFIX_LOG, "", from),
+                         log_path(l, base, SUFFIX_LOG, SUFFIX_TRIMMED, to));
+    if (!rc)
+        rc = names_sync(l->disk, l->dir);
+    return rc ? err_set(err, rc, "cannot rename %s", from) : 0;
+}
+
+/* The files of the first `n` segments, marked before. */
+static int retire_files(struct log *l, unsigned n, int64_t wall_ms, struct err *err)
+{
+    char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
+    (void)deleted_add(l, l->segments[n - 1]->base_offset, SUFFIX_LOG, SUFFIX_TRIMMED, wall_ms);
+    for (unsigned k = 0; k < n; k++) {
+        int64_t base = l->segments[k]->base_offset;
+        for (unsigned i = k == n - 1; i < sizeof SUFFIXES / sizeof *SUFFIXES; i++) {
+            int rc = disk_rename(l->disk, log_path(l, base, SUFFIXES[i], "", from),
+                                 log_path(l, base, SUFFIXES[i], SUFFIX_DELETED, to));
+            if (rc == -E_NOTFOUND && i > 0)
+                continue;
+            if (rc)
+                return err_set(err, rc, "cannot rename %s", from);
+            (void)deleted_add(l, base, SUFFIXES[i], SUFFIX_DELETED, wall_ms);
+        }
     }
     return 0;
 }
@@ -46,7 +72,7 @@ unsigned log_sweep(struct log *l, int64_t wall_ms)
             left++;
             continue;
         }
-        if (!synced && disk_sync_dir(l->disk, l->dir))
+        if (!synced && names_sync(l->disk, l->dir))
             return left + 1; /* the renames first: half of a deletion must not come back */
         synced = true;
         (void)disk_unlink(l->disk, log_path_named(l, d->name, path));
@@ -109,23 +135,20 @@ static int may_go(struct retaining *r, struct segment *s, struct err *err)
     return expired(r, s, err);
 }
 
-/* The oldest segment leaves; the active one is rolled first. */
-static int let_go(struct retaining *r, struct log_retained *out, struct err *err)
+/* The first `n` segments leave. */
+static int let_go(struct retaining *r, unsigned n, struct log_retained *out, struct err *err)
 {
     struct log *l = r->l;
-    struct segment *s = l->segments[0];
     int rc = 0;
-    if (s == log_active(l) && (rc = log_roll(l, r->wall_ms, err)))
+    if (n == l->segments_n && (rc = log_roll(l, r->wall_ms, err)))
         return rc;
-    assert(l->segments_n > 1 && s == l->segments[0]);
-    int64_t base = s->base_offset, size = s->size_bytes;
-    rc = log_files_retire(l, base, r->wall_ms, err);
-    if (rc && rc != -E_NOMEM)
+    assert(n < l->segments_n);
+    if ((rc = log_trim_mark(l, n, err)) || (rc = retire_files(l, n, r->wall_ms, err)))
         return log_broken(l, rc, err);
-    log_segments_remove(l, 0, 1);
-    r->excess -= size;
-    out->segments++;
-    out->bytes += size;
+    for (unsigned i = 0; i < n; i++)
+        out->bytes += l->segments[i]->size_bytes;
+    out->segments = n;
+    log_segments_remove(l, 0, n);
     return log_set_start(l, l->segments[0]->base_offset);
 }
 
@@ -144,9 +167,9 @@ int log_retain(struct log *l, int64_t wall_ms, int64_t limit_offset, struct log_
             return err_set(err, (int)size, "cannot tell the size of %s", l->dir);
         r.excess = size - l->config.retention_bytes;
     }
-    int rc;
-    while ((rc = may_go(&r, l->segments[0], err)) > 0)
-        if ((rc = let_go(&r, out, err)))
-            break;
-    return rc;
+    int rc = 0;
+    unsigned n = 0;
+    while (n < l->segments_n && (rc = may_go(&r, l->segments[n], err)) > 0)
+        r.excess -= l->segments[n++]->size_bytes;
+    return rc < 0 ? rc : n > 0 ? let_go(&r, n, out, err) : 0;
 }

@@ -79,6 +79,7 @@ int log_producers_load(struct log *l, int64_t upto, int64_t wall_ms, const int64
                        struct err *err)
 {
     char path[LOG_PATH_MAX];
+    bool removed = false;
     int64_t from = l->segments[0]->base_offset;
     producers_clear(&l->producers);
     l->snapshot_newest = l->snapshot_before = -1;
@@ -92,7 +93,11 @@ int log_producers_load(struct log *l, int64_t upto, int64_t wall_ms, const int64
         }
         (void)disk_unlink(l->disk, log_path(l, snapshots[i], SUFFIX_SNAPSHOT, "", path));
         l->recovery.files_removed++;
+        removed = true;
     }
+    /* Offsets above are given anew: a snapshot of the old ones must never be back. */
+    if (removed && names_sync(l->disk, l->dir))
+        return err_set(err, -E_IO, "cannot sync %s", l->dir);
     for (unsigned i = log_segment_at(l, from); i < l->segments_n && from < upto; i++) {
         int rc = replay_segment(l, l->segments[i], from, upto, wall_ms, err);
         if (rc)

@@ -16,21 +16,51 @@ static int may_truncate(const struct log *l, struct err *err)
     return 0;
 }
 
-/* Segments from `at` on leave the list and the disk, the last one first: never a hole. */
-static int remove_from(struct log *l, unsigned at, struct err *err)
+static int remove_files(struct log *l, int64_t base, struct err *err)
 {
     char path[LOG_PATH_MAX];
+    for (unsigned k = 0; k < sizeof SUFFIXES / sizeof *SUFFIXES; k++) {
+        int rc = disk_unlink(l->disk, log_path(l, base, SUFFIXES[k], "", path));
+        if (rc && rc != -E_NOTFOUND)
+            return err_set(err, rc, "cannot remove %s", path);
+    }
+    return 0;
+}
+
+static int sync_names(struct log *l, struct err *err)
+{
+    int rc = names_sync(l->disk, l->dir);
+    return rc ? err_set(err, rc, "cannot sync %s", l->dir) : 0;
+}
+
+int log_remove_from(struct log *l, unsigned at, struct err *err)
+{
     for (unsigned i = l->segments_n; i-- > at;) {
         int64_t base = l->segments[i]->base_offset;
         log_segments_remove(l, i, 1);
-        for (unsigned k = 0; k < 4; k++) {
-            int rc = disk_unlink(l->disk, log_path(l, base, SUFFIXES[k], "", path));
-            if (rc && rc != -E_NOTFOUND)
-                return err_set(err, rc, "cannot remove %s", path);
-        }
+        int rc = remove_files(l, base, err);
+        if (rc || (rc = sync_names(l, err)))
+            return rc;
     }
-    int rc = disk_sync_dir(l->disk, l->dir);
-    return rc ? err_set(err, rc, "cannot sync %s", l->dir) : 0;
+    return 0;
+}
+
+/* All of them: what is behind the mark may go in any order. */
+static int remove_all(struct log *l, struct err *err)
+{
+    char path[LOG_PATH_MAX];
+    if (l->segments_n == 0)
+        return 0;
+    int64_t newest = log_active(l)->base_offset;
+    int rc = log_trim_mark(l, l->segments_n, err);
+    for (unsigned i = 0; i < l->segments_n && !rc; i++)
+        rc = remove_files(l, l->segments[i]->base_offset, err);
+    log_segments_remove(l, 0, l->segments_n);
+    if (!rc)
+        rc = sync_names(l, err);
+    if (!rc && (rc = disk_unlink(l->disk, log_path(l, newest, SUFFIX_LOG, SUFFIX_TRIMMED, path))))
+        return err_set(err, rc, "cannot remove %s", path);
+    return rc ? rc : sync_names(l, err);
 }
 
 /* Cuts one segment's files so that `offset` is its end; no batch that reaches over it stays. */
@@ -103,7 +133,7 @@ static int truncate_to(struct log *l, int64_t offset, int64_t wall_ms, struct er
     /* A segment that begins there goes too, so that the one before is active again; but the first one stays. */
     if (at > 0 && l->segments[at]->base_offset == offset)
         at--;
-    int rc = remove_from(l, at + 1, err);
+    int rc = log_remove_from(l, at + 1, err);
     struct segment *s = log_active(l);
     if (!rc)
         rc = cut_segment(l, s, offset, err);
@@ -139,7 +169,7 @@ int log_truncate_fully(struct log *l, int64_t offset, int64_t wall_ms, struct er
     assert(offset >= 0);
     if (rc)
         return rc;
-    rc = remove_from(l, 0, err);
+    rc = remove_all(l, err);
     struct segment *s = rc ? NULL : segment_create(l, offset);
     if (!rc && (!s || log_segments_insert(l, 0, s))) {
         segment_destroy(s);
@@ -148,7 +178,7 @@ int log_truncate_fully(struct log *l, int64_t offset, int64_t wall_ms, struct er
     if (!rc)
         rc = segment_make(l, s, wall_ms, err);
     if (!rc)
-        rc = disk_sync_dir(l->disk, l->dir);
+        rc = names_sync(l->disk, l->dir);
     if (rc)
         return log_broken(l, rc, err);
     l->start = l->end = l->durable = l->recovery_point = offset;

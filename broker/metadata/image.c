@@ -83,10 +83,15 @@ void image_unref(const struct image *img)
     assert(was > 0);
     if (was > 1)
         return;
-    if (i->reaper)
-        i->reaper->reap(i->reaper, i);
-    else
+    struct image_reaper *r = i->reaper;
+    if (!r) {
         image_free(i);
+        return;
+    }
+    i->dead_next = atomic_load_explicit(&r->dead, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&r->dead, &i->dead_next, i, memory_order_release,
+                                                  memory_order_relaxed))
+        ;
 }
 
 void image_set_reaper(struct image *img, struct image_reaper *r)
@@ -95,21 +100,14 @@ void image_set_reaper(struct image *img, struct image_reaper *r)
     img->reaper = r;
 }
 
-void image_reap(struct image *img)
+void image_reaper_drain(struct image_reaper *r)
 {
-    image_free(img);
-}
-
-struct loop_msg *image_msg(struct image *img)
-{
-    return &img->msg;
-}
-
-struct image *image_of_msg(struct loop_msg *msg)
-{
-    struct image *img = (struct image *)(void *)((char *)msg - offsetof(struct image, msg));
-    assert(img->magic == IMAGE_MAGIC);
-    return img;
+    struct image *img = atomic_exchange_explicit(&r->dead, NULL, memory_order_acquire);
+    while (img) {
+        struct image *next = img->dead_next;
+        image_free(img);
+        img = next;
+    }
 }
 
 /* ---- what it says ---- */

@@ -2,8 +2,8 @@
  *
  * An image and all it points to never change once finished (image_edit.h makes the next one; unchanged
  * objects are shared between images). Any thread may read an image that it holds. image_ref and image_unref
- * are for any thread; the last reference hands the image to its owner's `reap` (the publisher posts it to
- * shard 0, which frees it), so the shared objects' own counts are touched by one thread only. Between turns a
+ * are for any thread; with its last reference an image is put aside for the thread that made it
+ * (image_edit.h), so the shared objects' own counts are touched by one thread only. Between turns a
  * shard holds the image it was last given (controller/control.h); who keeps one longer takes a reference.
  * Lookups are O(log n) in topics. Slices have a NUL behind their last byte. */
 #ifndef SUNDOG_BROKER_METADATA_IMAGE_H

@@ -12,7 +12,6 @@
 
 #include "base/core/err.h"
 #include "base/core/list.h"
-#include "base/world/loop.h"
 #include "broker/metadata/image.h"
 #include "broker/metadata/record.h"
 
@@ -37,16 +36,13 @@ const struct image *image_edit_look(const struct image_edit *e);
 struct image *image_edit_finish(struct image_edit *e, int64_t offset, int32_t epoch, int64_t timestamp_ms);
 void image_edit_drop(struct image_edit *e);
 
-/* Who frees it: `reap` gets the image with its last reference, on any thread, and must bring it to image_reap on the
- * thread that edits. By default it is freed where it stands. */
+/* Who frees it. Images whose last reference went, on whatever thread, gather here; the thread that edits frees them
+ * now and then. It outlives its images. Without a reaper an image is freed where its last reference goes. */
 struct image_reaper {
-    void (*reap)(struct image_reaper *r, struct image *img);
+    _Atomic(struct image *) dead;
 };
 void image_set_reaper(struct image *img, struct image_reaper *r);
-void image_reap(struct image *img);
-/* The message that a reaper may send it by. */
-struct loop_msg *image_msg(struct image *img);
-struct image *image_of_msg(struct loop_msg *msg);
+void image_reaper_drain(struct image_reaper *r);
 
 /* All of an image as records, in the order in which Kafka writes snapshots: features, brokers and controllers, topics,
  * configs, quotas, producer ids, ACLs, credentials, tokens. The bodies are valid during `each` only; it returns 0, or

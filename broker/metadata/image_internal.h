@@ -68,7 +68,7 @@ struct image {
     uint32_t magic;
     _Atomic uint32_t refs;
     struct image_reaper *reaper; /* NULL: freed with the last reference, where it stands */
-    struct loop_msg msg;         /* the reaper's */
+    struct image *dead_next;     /* in the reaper's hands */
 
     struct slice cluster_id;
     int64_t offset;

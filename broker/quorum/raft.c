@@ -191,7 +191,7 @@ static void become_leader(struct raft *r, int64_t now_us, struct raft_effects *o
         r->voters[i].end_offset = -1;
         r->voters[i].fetched_us = now_us;
     }
-    r->due_us = now_us + r->options.fetch_timeout_us * 3 / 2;
+    r->due_us = r->voters_n > 1 ? now_us + r->options.fetch_timeout_us * 3 / 2 : NEVER;
     effect(out, RAFT_APPEND_LEADER_CHANGE)->epoch = r->state.epoch;
 }
 

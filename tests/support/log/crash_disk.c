@@ -201,7 +201,7 @@ static void change_apply(struct name **map, const struct change *c, struct inode
 
 static bool in_dir(const char *path, const char *dir)
 {
-    size_t n = strlen(dir);
+    size_t n = strcmp(dir, "/") == 0 ? 0 : strlen(dir);
     return strncmp(path, dir, n) == 0 && path[n] == '/' && !strchr(path + n + 1, '/');
 }
 
@@ -713,6 +713,30 @@ static void inode_cut(struct crash_disk *to, struct inode *from, struct rng *r, 
     clear_beyond(i);
 }
 
+/* What lies in a folder that is not there is not there. */
+static bool reachable(struct name *map, const char *path)
+{
+    char parent[1024];
+    snprintf(parent, sizeof parent, "%s", path);
+    for (char *slash = strrchr(parent, '/'); slash && slash != parent; slash = strrchr(parent, '/')) {
+        *slash = 0;
+        if (!name_find(map, parent))
+            return false;
+    }
+    return true;
+}
+
+static void drop_unreachable(struct crash_disk *d)
+{
+    struct name *n, *next;
+    HASH_ITER (hh, d->live, n, next) {
+        if (!reachable(d->live, n->path)) {
+            HASH_DEL(d->live, n);
+            free(n);
+        }
+    }
+}
+
 struct crash_disk *crash_disk_cut(const struct crash_disk *d, struct rng *r, uint32_t keep_per_million)
 {
     struct crash_disk *c = crash_disk_create();
@@ -726,6 +750,7 @@ struct crash_disk *crash_disk_cut(const struct crash_disk *d, struct rng *r, uin
         if (rng_chance(r, keep_per_million))
             change_apply(&c->live, change, change->inode->copy);
     }
+    drop_unreachable(c);
     for (struct name *n = c->live; n; n = n->hh.next)
         name_put(&c->durable, n->path, n->inode);
     return c;

@@ -10,6 +10,7 @@ void rig_init(struct log_rig *r, struct disk *disk, const char *root)
     snprintf(r->dir, sizeof r->dir, "%s/t-0", root);
     int rc = disk_make_dirs(disk, root, &r->err);
     assert(rc == 0);
+    rc = disk_sync_dir(disk, "/");
     r->files = log_files_create(disk, 8);
     assert(r->files && !rc);
     r->config.retention_ms = -1;

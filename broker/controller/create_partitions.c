@@ -1,0 +1,165 @@
+/* CreatePartitions: a topic grows; it never shrinks. */
+#include "broker/controller/decide.h"
+
+#include <inttypes.h>
+
+struct growing {
+    const struct decide *d;
+    const struct kp_create_partitions_request_topics *t;
+    struct kp_create_partitions_response_results *r;
+    const struct image_topic *topic;
+    int32_t added, replication_factor;
+    int32_t *placed;
+};
+
+static int16_t refuse(struct growing *g, int16_t error, struct slice text)
+{
+    g->r->error_code = error;
+    g->r->error_message = text;
+    return error;
+}
+
+static int16_t check_count(struct growing *g)
+{
+    g->topic = image_topic(g->d->img, g->t->name);
+    if (!g->topic)
+        return refuse(g, KE_UNKNOWN_TOPIC_OR_PARTITION,
+                      SLICE_LIT("This server does not host this topic-partition."));
+    int32_t now = g->topic->partitions_n;
+    if (g->t->count == now)
+        return refuse(g, KE_INVALID_PARTITIONS, decide_text(g->d, "Topic already has %d partition(s).", now));
+    if (g->t->count < now)
+        return refuse(
+            g, KE_INVALID_PARTITIONS,
+            decide_text(g->d, "The topic %.*s currently has %d partition(s); %d would not be an increase.",
+                        SLICE_FMT(g->t->name), now, g->t->count));
+    g->added = g->t->count - now;
+    const struct image_partition *first = image_partition(g->topic, 0);
+    g->replication_factor = first ? first->replicas_n : 1;
+    return KE_NONE;
+}
+
+static int16_t check_room(struct growing *g, int64_t added_before)
+{
+    int64_t total = image_partitions_n(g->d->img) + added_before + g->added,
+            most = g->d->rules->partitions_max;
+    if (g->d->out->n + (size_t)g->added > DECIDE_RECORDS_MAX)
+        return refuse(g, KE_POLICY_VIOLATION,
+                      SLICE_LIT("Unable to perform excessively large batch operation."));
+    if (most > 0 && total > most)
+        return refuse(g, KE_POLICY_VIOLATION,
+                      decide_text(g->d,
+                                  "The cluster would have %" PRId64 " partitions, at most %" PRId64
+                                  " are allowed (sundog.partitions.max)",
+                                  total, most));
+    return KE_NONE;
+}
+
+static struct slice assignment_fault(const struct growing *g,
+                                     const struct kp_create_partitions_request_assignments *a, int32_t index)
+{
+    bool active = false;
+    if (a->broker_ids_n != g->replication_factor)
+        return decide_text(
+            g->d,
+            "The manual partition assignment includes a partition with %d replica(s), but this is not "
+            "consistent with previous partitions, which have %d replica(s).",
+            a->broker_ids_n, g->replication_factor);
+    for (int32_t i = 0; i < a->broker_ids_n; i++) {
+        const struct image_broker *b = image_broker(g->d->img, a->broker_ids[i]);
+        if (!b)
+            return decide_text(
+                g->d, "The manual partition assignment includes broker %d, but no such broker is registered.",
+                a->broker_ids[i]);
+        for (int32_t j = 0; j < i; j++) {
+            if (a->broker_ids[i] == a->broker_ids[j])
+                return decide_text(g->d,
+                                   "The manual partition assignment includes the broker %d more than once.",
+                                   a->broker_ids[i]);
+        }
+        active |= broker_is_active(b);
+    }
+    return active
+               ? SLICE_NULL
+               : decide_text(
+                     g->d,
+                     "All brokers specified in the manual partition assignment for partition %d are fenced "
+                     "or in controlled shutdown.",
+                     index);
+}
+
+static int16_t place(struct growing *g)
+{
+    struct slice text = SLICE_NULL;
+    if (g->t->assignments_n < 0) {
+        int16_t error = decide_place(g->d, g->added, g->replication_factor, &g->placed, &text);
+        return error ? refuse(g, error, text) : KE_NONE;
+    }
+    if (g->t->assignments_n != g->added)
+        return refuse(
+            g, KE_INVALID_REPLICA_ASSIGNMENT,
+            decide_text(g->d,
+                        "Attempted to add %d additional partition(s), but only %d assignment(s) were "
+                        "specified.",
+                        g->added, g->t->assignments_n));
+    for (int32_t i = 0; i < g->added; i++) {
+        text = assignment_fault(g, &g->t->assignments[i], g->topic->partitions_n + i);
+        if (!slice_is_null(text))
+            return refuse(g, KE_INVALID_REPLICA_ASSIGNMENT, text);
+    }
+    return KE_NONE;
+}
+
+static int16_t grow_one(struct growing *g, int64_t *added)
+{
+    int16_t error = check_count(g);
+    if (!error)
+        error = check_room(g, *added);
+    if (!error)
+        error = place(g);
+    if (error)
+        return KE_NONE;
+    for (int32_t i = 0; i < g->added; i++) {
+        const int32_t *replicas =
+            g->placed ? g->placed + (int64_t)i * g->replication_factor : g->t->assignments[i].broker_ids;
+        if (!decide_partition(g->d, &g->topic->id, g->topic->partitions_n + i, replicas,
+                              g->replication_factor))
+            return KE_UNKNOWN_SERVER_ERROR;
+    }
+    *added += g->added;
+    return KE_NONE;
+}
+
+static bool named_before(const struct kp_create_partitions_request *q, int32_t i)
+{
+    for (int32_t j = 0; j < q->topics_n; j++) {
+        if (j != i && slice_eq(q->topics[j].name, q->topics[i].name))
+            return true;
+    }
+    return false;
+}
+
+int16_t decide_create_partitions(const struct decide *d, const struct kp_create_partitions_request *q,
+                                 struct kp_create_partitions_response *r)
+{
+    int64_t added = 0;
+    int16_t error = KE_NONE;
+    r->results = ARENA_NEWS(d->arena, struct kp_create_partitions_response_results, q->topics_n);
+    if (!r->results)
+        return KE_UNKNOWN_SERVER_ERROR;
+    for (r->results_n = 0; r->results_n < q->topics_n && !error; r->results_n++) {
+        int32_t i = r->results_n;
+        struct growing g = {.d = d, .t = &q->topics[i], .r = &r->results[i]};
+        *g.r = (struct kp_create_partitions_response_results){.name = g.t->name, .error_message = SLICE_NULL};
+        if (q->topics_n > DECIDE_RECORDS_MAX)
+            refuse(&g, KE_POLICY_VIOLATION,
+                   SLICE_LIT("Unable to perform excessively large batch operation."));
+        else if (named_before(q, i))
+            refuse(&g, KE_INVALID_REQUEST, SLICE_LIT("Duplicate topic name."));
+        else
+            error = grow_one(&g, &added);
+    }
+    if (q->validate_only)
+        d->out->n = 0;
+    return arena_failed(d->arena) ? KE_UNKNOWN_SERVER_ERROR : error;
+}

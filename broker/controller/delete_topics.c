@@ -1,0 +1,93 @@
+/* DeleteTopics: by name, or from version 6 by id. */
+#include "broker/controller/decide.h"
+
+#include <assert.h>
+
+struct deleting {
+    const struct decide *d;
+    struct kp_delete_topics_response_responses *r;
+    const struct image_topic *topic; /* NULL: refused */
+};
+
+static void refuse(struct deleting *x, int16_t error, struct slice text)
+{
+    x->r->error_code = error;
+    x->r->error_message = text;
+}
+
+static void find(struct deleting *x, bool by_id)
+{
+    char text[UUID_TEXT_SIZE];
+    x->topic = by_id ? image_topic_by_id(x->d->img, &x->r->topic_id) : image_topic(x->d->img, x->r->name);
+    if (!x->topic && by_id)
+        refuse(x, KE_UNKNOWN_TOPIC_ID,
+               decide_text(x->d, "No topic has the id %s.", uuid_text(&x->r->topic_id, text)));
+    else if (!x->topic)
+        refuse(x, KE_UNKNOWN_TOPIC_OR_PARTITION,
+               SLICE_LIT("This server does not host this topic-partition."));
+    else if (!x->d->rules->delete_topics)
+        refuse(x, KE_TOPIC_DELETION_DISABLED, SLICE_LIT("Topic deletion is disabled (delete.topic.enable)."));
+    if (!x->topic)
+        return;
+    x->r->name = arena_dup(x->d->arena, x->topic->name);
+    x->r->topic_id = x->topic->id;
+    if (x->r->error_code)
+        x->topic = NULL;
+}
+
+static bool deleted_before(const struct decide *d, const struct uuid *id)
+{
+    for (size_t i = 0; i < d->out->n; i++) {
+        const struct kp_remove_topic_record *r = d->out->v[i].body;
+        if (uuid_eq(&r->topic_id, id))
+            return true;
+    }
+    return false;
+}
+
+static int16_t delete_one(const struct decide *d, struct slice name, const struct uuid *id,
+                          struct kp_delete_topics_response_responses *r)
+{
+    struct deleting x = {.d = d, .r = r};
+    *r = (struct kp_delete_topics_response_responses){
+        .name = name, .topic_id = *id, .error_message = SLICE_NULL};
+    bool by_id = !uuid_is_zero(id);
+    if (by_id && !slice_is_null(name))
+        refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("You may not specify both topic name and topic id."));
+    else if (!by_id && slice_is_null(name))
+        refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("Neither topic name nor id were specified."));
+    else
+        find(&x, by_id);
+    if (x.topic && deleted_before(d, &x.topic->id)) {
+        refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("Duplicate topic name or id."));
+        x.topic = NULL;
+    }
+    if (!x.topic)
+        return KE_NONE;
+    if (d->out->n >= DECIDE_RECORDS_MAX) {
+        refuse(&x, KE_POLICY_VIOLATION, SLICE_LIT("Unable to perform excessively large batch operation."));
+        return KE_NONE;
+    }
+    struct kp_remove_topic_record *record = decide_record(d, kp_type_remove_topic_record);
+    if (!record)
+        return KE_UNKNOWN_SERVER_ERROR;
+    record->topic_id = x.topic->id;
+    return KE_NONE;
+}
+
+int16_t decide_delete_topics(const struct decide *d, const struct kp_delete_topics_request *q,
+                             struct kp_delete_topics_response *r)
+{
+    static const struct uuid none;
+    int32_t n = q->topics_n > 0 ? q->topics_n : q->topic_names_n > 0 ? q->topic_names_n : 0;
+    int16_t error = KE_NONE;
+    r->responses = ARENA_NEWS(d->arena, struct kp_delete_topics_response_responses, n);
+    if (!r->responses)
+        return KE_UNKNOWN_SERVER_ERROR;
+    for (r->responses_n = 0; r->responses_n < n && !error; r->responses_n++) {
+        int32_t i = r->responses_n;
+        error = q->topics_n > 0 ? delete_one(d, q->topics[i].name, &q->topics[i].topic_id, &r->responses[i])
+                                : delete_one(d, q->topic_names[i], &none, &r->responses[i]);
+    }
+    return arena_failed(d->arena) ? KE_UNKNOWN_SERVER_ERROR : error;
+}

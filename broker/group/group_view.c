@@ -1,0 +1,131 @@
+/* Looking at a group: for answers, records and tests; and everything that must hold between two steps. */
+#include "broker/group/group_internal.h"
+
+enum group_state group_state(const struct group *g)
+{
+    return (enum group_state)sm_state(&g->state);
+}
+
+const char *group_state_name(const struct group *g)
+{
+    return sm_name(&g->state);
+}
+
+struct slice group_id(const struct group *g)
+{
+    return g->id;
+}
+
+int32_t group_generation(const struct group *g)
+{
+    return g->generation;
+}
+
+struct slice group_protocol_type(const struct group *g)
+{
+    return g->protocol_type;
+}
+
+struct slice group_protocol_name(const struct group *g)
+{
+    return g->protocol_name;
+}
+
+struct slice group_leader(const struct group *g)
+{
+    return g->leader ? g->leader->id : SLICE_NULL;
+}
+
+int64_t group_state_since_ms(const struct group *g)
+{
+    return g->state_since_ms;
+}
+
+int64_t group_due_us(const struct group *g)
+{
+    return g->due_us;
+}
+
+size_t group_bytes(const struct group *g)
+{
+    return g->bytes;
+}
+
+size_t group_members_n(const struct group *g)
+{
+    return g->members_n;
+}
+
+const struct group_member *group_member_next(const struct group *g, const struct group_member *after)
+{
+    const struct list *next = after ? after->link.next : g->members.next;
+    return next == &g->members ? NULL : LIST_ENTRY(next, const struct group_member, link);
+}
+
+struct group_member_view group_member_view(const struct group *g, const struct group_member *m)
+{
+    return (struct group_member_view){
+        .id = m->id,
+        .instance_id = m->instance_id,
+        .client_id = m->client_id,
+        .client_host = m->client_host,
+        .subscription =
+            slice_is_null(g->protocol_name) ? slice_of("", 0) : group_protocol_metadata(m, g->protocol_name),
+        .assignment = m->assignment,
+        .session_timeout_ms = m->session_timeout_ms,
+        .rebalance_timeout_ms = m->rebalance_timeout_ms,
+    };
+}
+
+bool group_idle(const struct group *g)
+{
+    return group_in(g, GROUP_EMPTY) && g->pending_n == 0;
+}
+
+static void check_member(const struct group *g, const struct group_member *m)
+{
+    assert(!m->pending && m->id.n > 0 && m->protocols_n > 0);
+    assert(group_member_find(g, m->id) == m);
+    assert(slice_is_null(m->instance_id) || group_static_find(g, m->instance_id) == m);
+    assert(!m->join || group_in(g, GROUP_PREPARING) || (group_in(g, GROUP_STABLE) && m->swap.ticket));
+    assert(!m->sync || group_in(g, GROUP_COMPLETING));
+    assert(!m->swap.ticket || m->join);
+    assert(!m->sync || !m->sync_missing);
+    assert(!m->fresh || m->join); /* a new member is never without a request of its own */
+    assert(m->session_due_us >= g->due_us);
+    /* Nobody is there for ever: either a session runs, or a request of its own is parked. */
+    assert(m->session_due_us != GROUP_NEVER || m->join || m->sync);
+}
+
+void group_check(const struct group *g)
+{
+    size_t members = 0, joining = 0, missing = 0, pending = 0, bytes = sizeof *g + g->id.n;
+    bool leader = false;
+    assert(g->magic == GROUP_MAGIC);
+    list_each (at, &g->members) {
+        const struct group_member *m = LIST_ENTRY(at, struct group_member, link);
+        check_member(g, m);
+        members++;
+        joining += m->join != NULL;
+        missing += m->sync_missing;
+        bytes += m->bytes;
+        leader |= m == g->leader;
+    }
+    list_each (at, &g->pending) {
+        const struct group_member *m = LIST_ENTRY(at, struct group_member, link);
+        assert(m->pending && group_pending_find(g, m->id) == m);
+        assert(!m->join && !m->sync && m->session_due_us != GROUP_NEVER && m->session_due_us >= g->due_us);
+        pending++;
+        bytes += m->bytes;
+    }
+    assert(members == g->members_n && pending == g->pending_n && joining == g->joining_n);
+    assert(missing == g->syncs_missing_n && bytes == g->bytes);
+    assert(HASH_CNT(by_id, g->by_id) == members + pending);
+    assert(leader == (members > 0) && (g->leader != NULL) == leader);
+    assert(g->join_due_us >= g->due_us && g->sync_due_us >= g->due_us);
+    assert((g->join_due_us != GROUP_NEVER) == group_in(g, GROUP_PREPARING));
+    assert(g->sync_due_us == GROUP_NEVER || missing > 0);
+    assert(!g->syncing.ticket || group_in(g, GROUP_COMPLETING));
+    assert(g->generation_persisted <= g->generation || g->generation == 1);
+    assert(group_state_table.invariant(g, sm_state(&g->state)));
+}

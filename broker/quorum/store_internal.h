@@ -1,0 +1,12 @@
+/* Shared by store.c and store_open.c. */
+#ifndef SUNDOG_BROKER_QUORUM_STORE_INTERNAL_H
+#define SUNDOG_BROKER_QUORUM_STORE_INTERNAL_H
+
+#include "broker/quorum/store.h"
+
+/* A control record of log or snapshot that concerns the quorum. */
+int quorum_store_control(struct quorum_store *s, int type, struct slice value, struct err *err);
+/* The next batch, into image and voters. */
+int quorum_store_replay(struct quorum_store *s, struct slice batch, struct err *err);
+
+#endif
