@@ -308,7 +308,7 @@ static void store_committed(struct loop_job *job)
     struct progress *p = LIST_ENTRY(job, struct progress, job);
     p->job_running = false;
     if (p->closed) {
-        progress_free(p);
+        progress_dispose(p);
         return;
     }
     if (p->job_status) {
@@ -415,14 +415,14 @@ int progress_open(const struct progress_options *o, struct progress **out, struc
     if (!rc)
         rc = compact_log_open(&log, &p->log, err);
     if (rc) {
-        progress_free(p);
+        progress_dispose(p);
         return rc;
     }
     *out = p;
     return 0;
 }
 
-void progress_free(struct progress *p)
+void progress_dispose(struct progress *p)
 {
     void (*closed)(void *) = p->closed;
     void *arg = p->closed_arg;
@@ -469,7 +469,7 @@ void progress_close(struct progress *p, void (*closed)(void *arg), void *arg)
     compact_log_close(p->log);
     p->log = NULL;
     if (!p->job_running)
-        progress_free(p);
+        progress_dispose(p);
 }
 
 bool progress_is_ready(const struct progress *p)
@@ -500,5 +500,5 @@ size_t progress_bytes(const struct progress *p)
 void progress_abandon(struct progress *p)
 {
     if (p)
-        progress_free(p);
+        progress_dispose(p);
 }

@@ -84,7 +84,7 @@ struct progress {
     int64_t foreign_from; /* others have written from here on, -1: nobody has */
 };
 
-void progress_free(struct progress *p);
+void progress_dispose(struct progress *p);
 /* Commits the batch to the store; progress_stored follows. */
 void progress_store(struct progress *p);
 void progress_stored(struct progress *p);
