@@ -59,7 +59,7 @@ static int on_group(void *arg, const struct group_entry *g)
     return json_array_append_new(d->groups, json_pack("{s:o, s:i, s:I, s:I, s:s, s:o, s:b}", "group",
                                                       cli_json_slice(g->group), "partition", g->q, "offset",
                                                       (json_int_t)g->offset, "reread", (json_int_t)g->reread,
-                                                      "state", group_state_name(g->state), "reason",
+                                                      "state", mirror_group_state_name(g->state), "reason",
                                                       cli_json_slice(g->reason), "applied", g->applied));
 }
 

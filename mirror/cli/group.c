@@ -112,7 +112,7 @@ int group_commits(struct session *s, const char *group, struct group_commits *ou
     return 0;
 }
 
-int group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows,
+int cli_group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows,
                 struct err *err)
 {
     struct slice names[] = {slice_str(group)};
@@ -147,7 +147,7 @@ static int describe(struct cli *cli, struct session *s, const char *name)
     int32_t members;
     struct group_commits commits;
     json_t *rows = json_array(), *who = json_array();
-    int rc = group_state(s, name, &state, &members, who, &err);
+    int rc = cli_group_state(s, name, &state, &members, who, &err);
     rc = rc ? rc : group_commits(s, name, &commits, &err);
     if (!rc && commits.n == 0 && members == 0 && (slice_eq_str(state, "Dead") || state.n == 0))
         rc = err_set(&err, -E_NOTFOUND, "there is no such group (sundog group list shows them)");

@@ -24,7 +24,7 @@ struct group_commits {
 /* Every committed offset of the group; none is not an error. */
 int group_commits(struct session *s, const char *group, struct group_commits *out, struct err *err);
 /* "Empty", "Stable", "Dead" for a group that is not there, … `rows` (may be NULL) gets an object per member. */
-int group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows,
+int cli_group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows,
                 struct err *err);
 
 #endif

@@ -159,7 +159,7 @@ int move_finish(struct move *m, const char *to_alias, bool partial)
         return cli_fail(CLI_REFUSED, "%d of its partitions or topics have no map; --partial moves the others",
                         m->lacking);
     }
-    if (group_state(m->to, m->group, &state, &members, NULL, &err))
+    if (cli_group_state(m->to, m->group, &state, &members, NULL, &err))
         return cli_fail_err(&err, "group %s at %s", m->group, to_alias);
     if (members > 0)
         return cli_fail(CLI_REFUSED,

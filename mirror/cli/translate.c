@@ -124,7 +124,7 @@ static json_t *entry_row(const struct group_walk *w, const struct stored_topic *
                      cli_json_slice(w->flow), "source_topic", cli_json_slice(t->topic.name), "topic",
                      cli_json_slice(t->target_topic), "partition", g->q, "source_offset", source, "offset",
                      (json_int_t)g->offset, "reread", (json_int_t)g->reread, "state",
-                     group_state_name(g->state), "reason", cli_json_slice(g->reason), "applied", g->applied,
+                     mirror_group_state_name(g->state), "reason", cli_json_slice(g->reason), "applied", g->applied,
                      "source_commits", commits);
 }
 

@@ -97,7 +97,7 @@ static void put_group(void *arg, const struct checkpoint_row *row)
     jsonw_put_slice(j, "group", row->group);
     jsonw_put_slice(j, "topic", row->topic);
     jsonw_put_int(j, "partition", row->partition);
-    jsonw_put_str(j, "state", group_state_name(g->state));
+    jsonw_put_str(j, "state", mirror_group_state_name(g->state));
     jsonw_put_slice(j, "reason", g->reason.p ? g->reason : SLICE_LIT(""));
     put_or_null(j, "source_offset", row->source_offset);
     put_or_null(j, "offset", g->state == GROUP_NO_MAP ? -1 : g->offset);
@@ -256,7 +256,7 @@ void flow_status_start(struct flow *f)
             metrics_cell(f->o.metrics, 0, M_sundog_mirror_partitions, f->name, sm_state_name(&part_sm, i));
     for (unsigned i = 0; i < GROUP_STATES_N; i++)
         f->m_groups[i] = metrics_cell(f->o.metrics, 0, M_sundog_mirror_group_offsets, f->name,
-                                      group_state_name((enum group_state)i));
+                                      mirror_group_state_name((enum group_state)i));
 }
 
 void flow_status_fini(struct flow *f)

@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-const char *group_state_name(enum group_state s)
+const char *mirror_group_state_name(enum group_state s)
 {
     static const char *const names[] = {
 #define X(name, text) [GROUP_##name] = text,

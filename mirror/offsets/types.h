@@ -62,7 +62,7 @@ enum group_state {
 #undef X
         GROUP_STATES_N
 };
-const char *group_state_name(enum group_state s);
+const char *mirror_group_state_name(enum group_state s);
 
 struct group_commit {
     int32_t p;
