@@ -1,0 +1,416 @@
+/* What is read, from where. Before a partition is given to the library the source is asked whether our history is still
+ * its history: the topic's id, and where the log of our last leader epoch ends (KIP-320; librdkafka 2.0.2 does not ask). The
+ * same again whenever metadata shows a new leader epoch. */
+#include "mirror/port/rdkafka_parts.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK_TIMEOUT_US 30000000
+
+static void ask_epoch(struct part *part, int32_t epoch);
+static void apply_changes(struct port_rdk *p);
+
+static uint32_t hash_of(const char *topic, int32_t partition)
+{
+    uint32_t h = 2166136261u ^ (uint32_t)partition * 2654435761u;
+    for (; *topic; topic++)
+        h = (h ^ (uint8_t)*topic) * 16777619u;
+    return h % RDK_BUCKETS;
+}
+
+struct part *part_of(struct port_rdk *p, const char *topic, int32_t partition)
+{
+    struct part *at = p->bucket[hash_of(topic, partition)];
+    while (at && (at->dropped || at->a.partition != partition || strcmp(at->topic, topic) != 0))
+        at = at->same_hash;
+    return at;
+}
+
+struct part *part_of_owner(struct port_rdk *p, const void *owner)
+{
+    list_each (at, &p->parts) {
+        struct part *part = LIST_ENTRY(at, struct part, link);
+        if (!part->dropped && part->a.owner == owner)
+            return part;
+    }
+    return NULL;
+}
+
+static void part_free(struct part *part)
+{
+    struct port_rdk *p = part->port;
+    struct part **at = &p->bucket[hash_of(part->topic, part->a.partition)];
+    while (*at != part)
+        at = &(*at)->same_hash;
+    *at = part->same_hash;
+    if (p->last_part == part)
+        p->last_topic = NULL;
+    if (part->check)
+        client_cancel(p->client, part->check);
+    list_remove(&part->link);
+    if (list_linked(&part->change))
+        list_remove(&part->change);
+    free(part->topic);
+    free(part);
+}
+
+void rdk_free_parts(struct port_rdk *p)
+{
+    list_each_safe(at, &p->parts) part_free(LIST_ENTRY(at, struct part, link));
+}
+
+/* The library is to be told of it: soon, with others of its kind. */
+static void change(struct part *part)
+{
+    struct port_rdk *p = part->port;
+    if (!list_linked(&part->change))
+        list_push(&p->changes, &part->change);
+    rdk_wake(p);
+}
+
+void part_stop(struct part *part)
+{
+    if (part->state == PART_STOPPED)
+        return;
+    part->state = PART_STOPPED;
+    if (part->check) {
+        client_cancel(part->port->client, part->check);
+        part->check = NULL;
+    }
+    change(part);
+}
+
+/* ---- the checks ---- */
+
+static void stop_with(struct part *part, enum port_event event, int64_t end, const char *text)
+{
+    struct waiting_event *e = rdk_event(part, event, text);
+    if (e) {
+        e->d.end = end;
+        e->d.log_start = -1;
+    }
+    part_stop(part);
+}
+
+static const struct client_partition *metadata_of(struct part *part, const struct client_topic **topic)
+{
+    *topic = client_topic(part->port->client, slice_str(part->topic));
+    return *topic && !(*topic)->error && part->a.partition < (*topic)->partitions_n
+               ? &(*topic)->partitions[part->a.partition]
+               : NULL;
+}
+
+/* False when it has ended the partition. */
+static bool same_topic(struct part *part, const struct client_topic *t)
+{
+    if (!t || t->error || uuid_is_zero(&part->a.topic_id) || uuid_is_zero(&t->id) ||
+        uuid_eq(&part->a.topic_id, &t->id))
+        return true;
+    struct waiting_event *e = rdk_event(part, PORT_RECREATED, "the topic was deleted and created again");
+    if (e)
+        e->d.topic_id = t->id;
+    part_stop(part);
+    return false;
+}
+
+static void checked(struct part *part)
+{
+    const struct client_topic *t;
+    const struct client_partition *m = metadata_of(part, &t);
+    if (!same_topic(part, t))
+        return;
+    if (m)
+        part->leader_epoch = m->leader_epoch;
+    if (part->state == PART_CHECKING) {
+        part->state = PART_ADDING;
+        change(part);
+    }
+}
+
+static void on_epoch(void *arg, const struct client_response *r)
+{
+    struct part *part = arg;
+    part->check = NULL;
+    const struct kp_offset_for_leader_epoch_response *a = r->body;
+    if (r->status == -E_VERSION) {
+        checked(part); /* an old cluster: nothing can be asked */
+        return;
+    }
+    if (r->status || a->topics_n != 1 || a->topics[0].partitions_n != 1 ||
+        a->topics[0].partitions[0].error_code) {
+        int16_t code = r->status || a->topics_n != 1 || a->topics[0].partitions_n != 1
+                           ? 0
+                           : a->topics[0].partitions[0].error_code;
+        rdk_event(part, PORT_TROUBLE,
+                  code        ? kafka_error_name(code)
+                  : r->status ? r->err->text
+                              : "the leader epoch cannot be checked");
+        client_metadata_refresh(part->port->client); /* tried again on the next metadata */
+        return;
+    }
+    int64_t end = a->topics[0].partitions[0].end_offset;
+    if (end >= 0 && part->next >= 0 && end < part->next) {
+        char text[128];
+        snprintf(text, sizeof text, "the source's log was cut to %" PRId64 ", below our position %" PRId64,
+                 end, part->next);
+        stop_with(part, PORT_TRUNCATED, end, text);
+        return;
+    }
+    checked(part);
+}
+
+static void ask_epoch(struct part *part, int32_t epoch)
+{
+    struct client *c = part->port->client;
+    part->check = client_call(c, kp_key_offset_for_leader_epoch);
+    if (!part->check)
+        return; /* on the next metadata */
+    struct arena *a = part->check->arena;
+    struct kp_offset_for_leader_epoch_request *r = part->check->body;
+    r->topics = ARENA_NEW(a, struct kp_offset_for_leader_epoch_request_topics);
+    struct kp_offset_for_leader_epoch_request_partitions *p =
+        ARENA_NEW(a, struct kp_offset_for_leader_epoch_request_partitions);
+    if (!r->topics || !p) {
+        client_cancel(c, part->check);
+        part->check = NULL;
+        return;
+    }
+    *p = (struct kp_offset_for_leader_epoch_request_partitions){
+        .partition = part->a.partition, .current_leader_epoch = -1, .leader_epoch = epoch};
+    *r->topics = (struct kp_offset_for_leader_epoch_request_topics){
+        .topic = slice_str(part->topic), .partitions = p, .partitions_n = 1};
+    r->topics_n = 1;
+    r->replica_id = -1;
+    part->check->target = (struct client_target){
+        .kind = CLIENT_LEADER, .name = slice_str(part->topic), .number = part->a.partition};
+    part->check->retry = CLIENT_RETRY_SAFE;
+    part->check->version_min = 2;
+    part->check->version_max = 4;
+    part->check->timeout_us = CHECK_TIMEOUT_US;
+    part->check->on_response = on_epoch;
+    part->check->arg = part;
+    client_send(c, part->check);
+}
+
+static void on_marks(void *arg, const struct client_response *r)
+{
+    struct part *part = arg;
+    part->check = NULL;
+    const struct kp_list_offsets_response *a = r->body;
+    int64_t start = -1;
+    if (!r->status && a->topics_n == 1 && a->topics[0].partitions_n == 1 &&
+        !a->topics[0].partitions[0].error_code)
+        start = a->topics[0].partitions[0].offset;
+    if (start < 0) {
+        part_out_of_range(part); /* until the source says */
+        return;
+    }
+    char text[128];
+    snprintf(text, sizeof text, "offset %" PRId64 " is not there: the source's log begins at %" PRId64,
+             part->next, start);
+    struct waiting_event *e = rdk_event(part, PORT_OUT_OF_RANGE, text);
+    if (e)
+        e->d.log_start = start;
+    part_stop(part);
+}
+
+void part_out_of_range(struct part *part)
+{
+    struct client *c = part->port->client;
+    enum { EARLIEST = -2 };
+    if (part->check || part->state == PART_STOPPED)
+        return;
+    part->check = client_call(c, kp_key_list_offsets);
+    struct kp_list_offsets_request *r = part->check ? part->check->body : NULL;
+    struct kp_list_offsets_request_partitions *p = NULL;
+    if (r) {
+        r->topics = ARENA_NEW(part->check->arena, struct kp_list_offsets_request_topics);
+        p = ARENA_NEW(part->check->arena, struct kp_list_offsets_request_partitions);
+    }
+    if (!r || !r->topics || !p) {
+        if (part->check)
+            client_cancel(c, part->check);
+        part->check = NULL;
+        stop_with(part, PORT_OUT_OF_RANGE, -1, "the offset is not at the source any more");
+        return;
+    }
+    *p = (struct kp_list_offsets_request_partitions){
+        .partition_index = part->a.partition, .current_leader_epoch = -1, .timestamp = EARLIEST};
+    *r->topics = (struct kp_list_offsets_request_topics){
+        .name = slice_str(part->topic), .partitions = p, .partitions_n = 1};
+    r->topics_n = 1;
+    r->replica_id = -1;
+    part->check->target = (struct client_target){
+        .kind = CLIENT_LEADER, .name = slice_str(part->topic), .number = part->a.partition};
+    part->check->retry = CLIENT_RETRY_SAFE;
+    part->check->version_min = 1;
+    part->check->version_max = 7;
+    part->check->timeout_us = CHECK_TIMEOUT_US;
+    part->check->on_response = on_marks;
+    part->check->arg = part;
+    client_send(c, part->check);
+}
+
+/* On each metadata answer: unfinished checks go on; a new leader epoch is a new check of what was read under the old. */
+void rdk_look_at_metadata(void *arg)
+{
+    struct port_rdk *p = arg;
+    list_each_safe(at, &p->parts)
+    {
+        struct part *part = LIST_ENTRY(at, struct part, link);
+        if (part->dropped || part->state == PART_STOPPED || part->check)
+            continue;
+        const struct client_topic *t;
+        const struct client_partition *m = metadata_of(part, &t);
+        if (!m || !same_topic(part, t))
+            continue;
+        if (part->state == PART_CHECKING) {
+            if (part->a.leader_epoch >= 0 && part->next >= 0)
+                ask_epoch(part, part->a.leader_epoch);
+            else
+                checked(part);
+        } else if (part->leader_epoch >= 0 && m->leader_epoch > part->leader_epoch && part->next >= 0) {
+            ask_epoch(part, part->leader_epoch);
+        } else if (part->leader_epoch < 0) {
+            part->leader_epoch = m->leader_epoch;
+        }
+    }
+    apply_changes(p);
+}
+
+/* ---- telling the library, on a helper thread ---- */
+
+static void run_changes(struct loop_job *job)
+{
+    struct port_rdk *p = LIST_ENTRY(job, struct port_rdk, job);
+    rd_kafka_error_t *e = NULL;
+    p->job_error[0] = '\0';
+    if (p->drop->cnt > 0)
+        e = rd_kafka_incremental_unassign(p->rk, p->drop);
+    if (!e && p->add->cnt > 0)
+        e = rd_kafka_incremental_assign(p->rk, p->add);
+    if (e) {
+        snprintf(p->job_error, sizeof p->job_error, "%s", rd_kafka_error_string(e));
+        rd_kafka_error_destroy(e);
+    }
+}
+
+static void changes_done(struct loop_job *job)
+{
+    struct port_rdk *p = LIST_ENTRY(job, struct port_rdk, job);
+    p->job_busy = false;
+    for (int i = 0; p->job_error[0] && i < p->add->cnt; i++) {
+        struct part *part = part_of(p, p->add->elems[i].topic, p->add->elems[i].partition);
+        if (part)
+            stop_with(part, PORT_FAILED, -1, p->job_error);
+    }
+    rd_kafka_topic_partition_list_destroy(p->add);
+    rd_kafka_topic_partition_list_destroy(p->drop);
+    p->add = p->drop = NULL;
+    apply_changes(p);
+    rdk_wake(p);
+}
+
+static int64_t library_offset(int64_t offset)
+{
+    return offset == PORT_FROM_START ? RD_KAFKA_OFFSET_BEGINNING
+           : offset == PORT_FROM_END ? RD_KAFKA_OFFSET_END
+                                     : offset;
+}
+
+static void apply_changes(struct port_rdk *p)
+{
+    if (p->job_busy || p->closing || list_empty(&p->changes))
+        return;
+    p->add = rd_kafka_topic_partition_list_new(16);
+    p->drop = rd_kafka_topic_partition_list_new(16);
+    list_each_safe(at, &p->changes)
+    {
+        struct part *part = LIST_ENTRY(at, struct part, change);
+        list_remove(&part->change);
+        bool wanted = !part->dropped && part->state == PART_ADDING;
+        if (part->in_library && !wanted) {
+            rd_kafka_topic_partition_list_add(p->drop, part->topic, part->a.partition);
+            part->in_library = false;
+        } else if (wanted && !part->in_library) {
+            /* One that has just been dropped under the same name is told of in the next lot. */
+            if (rd_kafka_topic_partition_list_find(p->drop, part->topic, part->a.partition)) {
+                list_push(&p->changes, &part->change);
+                break;
+            }
+            rd_kafka_topic_partition_list_add(p->add, part->topic, part->a.partition)->offset =
+                library_offset(part->next);
+            part->in_library = true;
+            part->state = PART_READING;
+        }
+        if (part->dropped)
+            part_free(part);
+    }
+    p->job_busy = p->add->cnt > 0 || p->drop->cnt > 0;
+    if (p->job_busy) {
+        p->job = (struct loop_job){.run = run_changes, .done = changes_done};
+        loop_job(p->loop, &p->job);
+    } else {
+        rd_kafka_topic_partition_list_destroy(p->add);
+        rd_kafka_topic_partition_list_destroy(p->drop);
+        p->add = p->drop = NULL;
+    }
+}
+
+/* ---- the port's two calls ---- */
+
+void rdk_unassign(struct port *port, void *owner)
+{
+    struct port_rdk *p = port_rdk(port);
+    struct part *part = part_of_owner(p, owner);
+    if (!part)
+        return;
+    list_each_safe(at, &p->events)
+    {
+        struct waiting_event *e = LIST_ENTRY(at, struct waiting_event, link);
+        if (e->part != part)
+            continue;
+        list_remove(&e->link);
+        p->events_n--;
+        free(e);
+    }
+    if (part->check) {
+        client_cancel(p->client, part->check);
+        part->check = NULL;
+    }
+    if (p->last_part == part)
+        p->last_topic = NULL;
+    part->dropped = true;
+    change(part);
+}
+
+int rdk_assign(struct port *port, const struct port_assignment *a, struct err *err)
+{
+    struct port_rdk *p = port_rdk(port);
+    rdk_unassign(port, a->owner);
+    struct part *part = calloc(1, sizeof *part);
+    char *topic = strndup((const char *)a->topic.p, a->topic.n);
+    if (!part || !topic || client_topic_follow(p->client, a->topic)) {
+        free(part);
+        free(topic);
+        return err_set(err, -E_NOMEM, "%.*s-%d cannot be followed: out of memory, or too many topics",
+                       SLICE_FMT(a->topic), a->partition);
+    }
+    *part = (struct part){
+        .port = p, .topic = topic, .a = *a, .state = PART_CHECKING, .next = a->offset, .leader_epoch = -1};
+    part->a.topic = slice_str(topic);
+    list_init(&part->change);
+    struct part **bucket = &p->bucket[hash_of(topic, a->partition)];
+    part->same_hash = *bucket;
+    *bucket = part;
+    list_push(&p->parts, &part->link);
+    p->last_topic = NULL;
+    /* Known metadata serves at once; else its answer goes on from here. */
+    rdk_wake(p);
+    client_metadata_refresh(p->client);
+    return 0;
+}

@@ -1,0 +1,102 @@
+#include "mirror/port/rdkafka_parts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Java's names for what librdkafka calls otherwise. */
+static const struct {
+    const char *java, *library;
+} renamed[] = {
+    {"fetch.max.wait.ms", "fetch.wait.max.ms"},
+    {"receive.buffer.bytes", "socket.receive.buffer.bytes"},
+    {"send.buffer.bytes", "socket.send.buffer.bytes"},
+    {"request.timeout.ms", "socket.timeout.ms"},
+    {"metadata.max.age.ms", "topic.metadata.refresh.interval.ms"},
+};
+
+/* What the port decides itself. */
+static const char *const ours[] = {"group.id",
+                                   "group.instance.id",
+                                   "enable.auto.commit",
+                                   "enable.auto.offset.store",
+                                   "auto.offset.reset",
+                                   "isolation.level",
+                                   "bootstrap.servers",
+                                   "metadata.broker.list",
+                                   "enable.partition.eof",
+                                   "check.crcs",
+                                   "queued.max.messages.kbytes",
+                                   "queued.min.messages",
+                                   "key.deserializer",
+                                   "value.deserializer",
+                                   "partition.assignment.strategy",
+                                   "session.timeout.ms",
+                                   "heartbeat.interval.ms",
+                                   "max.poll.records",
+                                   "max.poll.interval.ms"};
+
+static int set(rd_kafka_conf_t *c, const char *key, const char *value, struct err *err)
+{
+    char text[256];
+    if (rd_kafka_conf_set(c, key, value, text, sizeof text) != RD_KAFKA_CONF_OK)
+        return err_set(err, -E_CONFIG, "consumer property %s=%s: %s", key, value, text);
+    return 0;
+}
+
+static void pass_on(rd_kafka_conf_t *c, const struct port_options *o)
+{
+    for (size_t i = 0; i < o->properties_n; i++) {
+        const char *key = o->properties[i].key, *why = NULL;
+        char text[256];
+        for (size_t k = 0; k < sizeof ours / sizeof *ours; k++)
+            if (strcmp(key, ours[k]) == 0)
+                why = "the mirror sets it itself";
+        for (size_t k = 0; k < sizeof renamed / sizeof *renamed; k++)
+            if (strcmp(key, renamed[k].java) == 0)
+                key = renamed[k].library;
+        rd_kafka_conf_res_t rc =
+            why ? RD_KAFKA_CONF_OK : rd_kafka_conf_set(c, key, o->properties[i].value, text, sizeof text);
+        if (rc != RD_KAFKA_CONF_OK)
+            why = rc == RD_KAFKA_CONF_UNKNOWN ? "librdkafka does not have it" : text;
+        if (why && o->ignored)
+            o->ignored(o->arg, o->properties[i].key, why);
+    }
+}
+
+int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *err)
+{
+    enum { DEFAULT_BYTES = 64 << 20, KBYTES_MIN = 1024, KBYTES_MAX = 2097151 };
+    rd_kafka_conf_t *c = rd_kafka_conf_new();
+    char kbytes[32], group[128];
+    size_t bytes = o->memory_max_bytes ? o->memory_max_bytes : DEFAULT_BYTES;
+    size_t kb = bytes / 1024 < KBYTES_MIN   ? KBYTES_MIN
+                : bytes / 1024 > KBYTES_MAX ? KBYTES_MAX
+                                            : bytes / 1024;
+    snprintf(kbytes, sizeof kbytes, "%zu", kb);
+    /* assign() needs a group id; nothing is ever committed under it. */
+    snprintf(group, sizeof group, "sundog-mirror.%.100s", o->client_id ? o->client_id : "port");
+    pass_on(c, o);
+    int rc = set(c, "bootstrap.servers", o->bootstrap, err);
+    rc = rc ? rc : set(c, "client.id", o->client_id ? o->client_id : "sundog-mirror", err);
+    rc = rc ? rc : set(c, "group.id", group, err);
+    rc = rc ? rc : set(c, "enable.auto.commit", "false", err);
+    rc = rc ? rc : set(c, "enable.auto.offset.store", "false", err);
+    rc = rc ? rc : set(c, "auto.offset.reset", "error", err); /* loss must be loud (DESIGN.md §4) */
+    rc = rc ? rc : set(c, "check.crcs", "true", err);
+    rc = rc ? rc : set(c, "enable.partition.eof", "true", err);
+    rc =
+        rc ? rc : set(c, "isolation.level", o->read_uncommitted ? "read_uncommitted" : "read_committed", err);
+    /* 2.0.2 stalls for a second when its queue is full by count: only bytes bound it (LIMITS of the record engine). */
+    rc = rc ? rc : set(c, "queued.min.messages", "10000000", err);
+    rc = rc ? rc : set(c, "queued.max.messages.kbytes", kbytes, err);
+    rc = rc ? rc : set(c, "allow.auto.create.topics", "false", err);
+    rc = rc ? rc : set(c, "topic.metadata.refresh.interval.ms", "10000", err);
+    rc = rc ? rc : set(c, "reconnect.backoff.max.ms", "2000", err);
+    rc = rc ? rc : set(c, "log_level", "2", err); /* what matters comes as events */
+    if (rc) {
+        rd_kafka_conf_destroy(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}

@@ -1,0 +1,123 @@
+/* What the files of the record engine share (port_rdkafka.c: life and delivery; rdkafka_assign.c: what is read from where;
+ * rdkafka_conf.c: the library's properties). librdkafka itself appears in these files only. */
+#ifndef SUNDOG_MIRROR_PORT_RDKAFKA_PARTS_H
+#define SUNDOG_MIRROR_PORT_RDKAFKA_PARTS_H
+
+#include "base/core/arena.h"
+#include "base/core/hash.h"
+#include "base/core/list.h"
+#include "mirror/port/port.h"
+#include "proto/client/client.h"
+
+#include <librdkafka/rdkafka.h>
+#include <stdatomic.h>
+
+#define RDK_RECORDS_MAX 500          /* of one delivery */
+#define RDK_BYTES_MAX   (512u << 10) /* the same */
+#define RDK_EVENTS_MAX  100000       /* waiting; one partition has two at most */
+
+enum part_state {
+    PART_CHECKING, /* asks the source about id and epoch before anything is read */
+    PART_ADDING,   /* waits for the library to take it */
+    PART_READING,
+    PART_STOPPED, /* an event has ended it */
+};
+
+struct part_key {
+    int32_t partition;
+    uint32_t topic_hash; /* not the identity: see part_of */
+};
+
+struct part {
+    struct list link;   /* of all */
+    struct list change; /* of those the library must be told of */
+    struct port_rdk *port;
+    struct part *same_hash; /* the next of its bucket */
+    char *topic;
+    struct port_assignment a;
+    enum part_state state;
+    bool in_library;      /* the library has it, or is being told */
+    bool dropped;         /* unassigned: freed when the library has let it go */
+    int64_t next;         /* the next offset wanted; PORT_FROM_… until the first record */
+    int32_t leader_epoch; /* under which it is read, as metadata says */
+    struct client_call *check;
+};
+
+/* An event that waits for the next poll. */
+struct waiting_event {
+    struct list link;
+    struct part *part;
+    struct port_delivery d;
+    char text[256];
+};
+
+struct rdk_delivery {
+    struct list link; /* of the free ones */
+    struct waiting_event *event;
+    rd_kafka_message_t *messages[RDK_RECORDS_MAX];
+    struct port_record records[RDK_RECORDS_MAX];
+    size_t n;
+    struct arena headers;
+};
+
+#define RDK_BUCKETS 4096
+
+struct port_rdk {
+    struct port port;
+    struct loop *loop;
+    struct client *client;
+    rd_kafka_t *rk;
+    rd_kafka_queue_t *queue;
+    void (*ready)(void *arg);
+    void *arg;
+    struct list parts;
+    struct part *bucket[RDK_BUCKETS];
+    struct list events, free_deliveries;
+    size_t events_n, out_n;       /* out_n: deliveries not released */
+    rd_kafka_message_t *held;     /* taken from the queue, belongs to the next delivery */
+    rd_kafka_topic_t *last_topic; /* of the message before, and its partition: most messages are its like */
+    int32_t last_partition;
+    struct part *last_part;
+    bool hungry; /* the last poll found nothing: `ready` is owed */
+    /* The library wakes us from a thread of its own. */
+    struct loop_msg wake;
+    atomic_bool waking;
+    struct loop_timer tick;
+    struct client_watch watch;
+    /* Changes of assignment, applied on a helper thread, one lot at a time. */
+    struct list changes;
+    struct loop_job job;
+    bool job_busy;
+    rd_kafka_topic_partition_list_t *add, *drop;
+    char job_error[256];
+    bool closing;
+    void (*destroyed)(void *arg);
+    void *destroyed_arg;
+};
+
+static inline struct port_rdk *port_rdk(struct port *p)
+{
+    return (struct port_rdk *)(void *)p;
+}
+
+/* rdkafka_conf.c: the consumer's configuration; reports what is ignored. */
+int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *err);
+
+/* rdkafka_assign.c */
+int rdk_assign(struct port *p, const struct port_assignment *a, struct err *err);
+void rdk_unassign(struct port *p, void *owner);
+struct part *part_of(struct port_rdk *p, const char *topic, int32_t partition);
+struct part *part_of_owner(struct port_rdk *p, const void *owner);
+/* Leaves the library; the partition delivers nothing more. */
+void part_stop(struct part *part);
+/* What metadata says now about id and leader epoch of every partition that is read. */
+void rdk_look_at_metadata(void *arg);
+void rdk_free_parts(struct port_rdk *p);
+/* The offset asked for is not there: finds out where the log begins and ends, then says so. */
+void part_out_of_range(struct part *part);
+
+/* port_rdkafka.c */
+struct waiting_event *rdk_event(struct part *part, enum port_event event, const char *text);
+void rdk_wake(struct port_rdk *p);
+
+#endif
