@@ -86,7 +86,7 @@ static int move_topic(struct failback *f, struct slice topic, struct group_commi
         return move_leg(f, &l, list, n);
     }
     struct progress_topic own;
-    if (!f->back || !progress_topic(f->back, topic, &own)) {
+    if (!f->back || !cli_progress_topic(f->back, topic, &own)) {
         move_lacks(&f->move, topic,
                    f->back ? "the return flow has not mirrored it"
                            : "the return flow has left no progress at the source");
@@ -112,7 +112,7 @@ static int on_flow(void *arg, const struct stored_flow *flow)
     int rc = session_open(bootstrap, f->move.cli->timeout_ms, &from, &f->err);
     rc = rc ? rc : group_commits(from, f->move.group, &f->commits, &f->err);
     if (!rc)
-        rc = progress_read(f->move.to, target, &f->back, &f->err);
+        rc = cli_progress_read(f->move.to, target, &f->back, &f->err);
     f->flow = flow->number;
     f->taken = calloc(f->commits.n + 1, sizeof *f->taken);
     struct group_commit *list = calloc(f->commits.n + 1, sizeof *list);
@@ -121,7 +121,7 @@ static int on_flow(void *arg, const struct stored_flow *flow)
     for (size_t i = 0; !rc && i < f->commits.n; i++)
         if (!f->taken[i])
             rc = move_topic(f, f->commits.list[i].topic, list);
-    progress_free(f->back);
+    cli_progress_free(f->back);
     f->back = NULL;
     free(f->taken);
     free(list);

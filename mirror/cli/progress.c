@@ -25,7 +25,7 @@ struct progress {
     size_t n, cap;
 };
 
-void progress_free(struct progress *p)
+void cli_progress_free(struct progress *p)
 {
     if (!p)
         return;
@@ -116,7 +116,7 @@ static int take_batch(void *arg, const struct batch_header *h, struct slice payl
               : 0;
 }
 
-int progress_read(struct session *s, struct slice source_alias, struct progress **out, struct err *err)
+int cli_progress_read(struct session *s, struct slice source_alias, struct progress **out, struct err *err)
 {
     char name[512];
     struct buf b;
@@ -137,14 +137,14 @@ int progress_read(struct session *s, struct slice source_alias, struct progress 
     arena_init(&p->arena, PROGRESS_ARENA_MAX);
     rc = session_read(s, topic.name, 0, take_batch, p, err);
     if (rc) {
-        progress_free(p);
+        cli_progress_free(p);
         return rc;
     }
     *out = p;
     return 0;
 }
 
-bool progress_topic(struct progress *p, struct slice source_topic, struct progress_topic *out)
+bool cli_progress_topic(struct progress *p, struct slice source_topic, struct progress_topic *out)
 {
     for (size_t i = p->n; i-- > 0;) {
         struct mapped *m = &p->topics[i];

@@ -8,8 +8,8 @@
 struct progress;
 
 /* Reads the topic to the end it has now. *out is NULL when there is no such topic. */
-int progress_read(struct session *s, struct slice source_alias, struct progress **out, struct err *err);
-void progress_free(struct progress *p);
+int cli_progress_read(struct session *s, struct slice source_alias, struct progress **out, struct err *err);
+void cli_progress_free(struct progress *p);
 
 struct progress_topic {
     struct map *map;
@@ -18,6 +18,6 @@ struct progress_topic {
     struct slice target_topic;
 };
 /* False when nothing of the source topic has been mirrored. */
-bool progress_topic(struct progress *p, struct slice source_topic, struct progress_topic *out);
+bool cli_progress_topic(struct progress *p, struct slice source_topic, struct progress_topic *out);
 
 #endif
