@@ -402,8 +402,10 @@ int progress_open(const struct progress_options *o, struct progress **out, struc
     p->flow_name = strndup((const char *)o->flow.p, o->flow.n);
     p->topic = strndup((const char *)o->topic.p, o->topic.n);
     p->batch = store_batch_create(p->store);
-    int rc =
-        p->flow_name && p->topic && p->batch ? load(p, err) : err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
+    p->job_batch = store_batch_create(p->store);
+    int rc = p->flow_name && p->topic && p->batch && p->job_batch
+                 ? load(p, err)
+                 : err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
     struct compact_log_options log = {.loop = o->loop,
                                       .client = o->target,
                                       .name = o->topic,
