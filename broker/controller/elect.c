@@ -166,7 +166,7 @@ static void keep_elr(struct electing *e)
     }
     if (e->leader >= 0) {
         e->last_known_n = 0;
-    } else if (e->was->leader >= 0 && e->isr_n == 0 && e->elr_n == 0) {
+    } else if (e->was->leader >= 0 && e->isr_n == 0 && e->was->isr_n > 0) {
         e->last_known[0] = e->was->leader;
         e->last_known_n = 1;
     }
