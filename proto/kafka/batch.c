@@ -138,6 +138,7 @@ int record_read(const uint8_t **p, const uint8_t *end, struct record *out)
 {
     const uint8_t *at = *p;
     int32_t n;
+    assert(at <= end);
     if (!get_varint32(&at, end, &n))
         return end - *p < UVARINT32_MAX_BYTES ? -E_TRUNCATED : -E_CORRUPT;
     if (n < 0)
@@ -174,6 +175,7 @@ void record_walk_init(struct record_walk *w, const struct batch_header *h, struc
 
 int record_next(struct record_walk *w, struct record *out)
 {
+    assert(w->p <= w->end);
     if (w->left <= 0)
         return w->p == w->end && w->left == 0 ? 0 : -E_CORRUPT;
     if (record_read(&w->p, w->end, out))

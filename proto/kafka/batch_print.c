@@ -102,6 +102,7 @@ static void print_records(const struct batch_header *h, struct slice batch, int 
 
 void batch_print(struct slice bytes, int indent, struct buf *out)
 {
+    assert(indent >= 0);
     while (bytes.n > 0 && !out->failed) {
         struct batch_header h;
         struct err err = {0};
@@ -116,6 +117,7 @@ void batch_print(struct slice bytes, int indent, struct buf *out)
         if (rc)
             return;
         size_t n = batch_size(&h);
+        assert(n >= BATCH_HEADER_BYTES && n <= bytes.n);
         print_records(&h, slice_of(bytes.p, n), indent + PRINT_INDENT, out);
         bytes = slice_of(bytes.p + n, bytes.n - n);
     }

@@ -21,6 +21,7 @@ struct check {
 
 static void record_error(struct batch_verdict *v, int32_t index, const char *text)
 {
+    assert(index >= 0 && v->errors_n >= 0);
     if (v->errors_n < BATCH_RECORD_ERRORS_MAX)
         v->errors[v->errors_n++] = (struct batch_record_error){.index = index, .text = text};
 }
@@ -39,6 +40,7 @@ static bool timestamp_allowed(const struct batch_rules *rules, int64_t timestamp
 static void check_topic_rules(struct check *c, const struct record *r)
 {
     const struct batch_rules *rules = c->rules;
+    assert(rules && c->v);
     if (rules->needs_keys && slice_is_null(r->key)) {
         record_error(c->v, c->seen, "Compacted topic cannot accept message without key.");
         c->v->kafka_error = KE_INVALID_RECORD;
@@ -51,6 +53,7 @@ static void check_topic_rules(struct check *c, const struct record *r)
 
 static int malformed(struct check *c, const char *why)
 {
+    assert(!c->why);
     c->why = why;
     return -E_CORRUPT;
 }
@@ -91,6 +94,7 @@ static int check_run(struct check *c, struct slice in, size_t *used)
             break;
         rc = rc ? malformed(c, "malformed record") : check_record(c, &r);
     }
+    assert(p >= in.p && p <= end);
     *used = (size_t)(p - in.p);
     return rc == -E_TRUNCATED ? 0 : rc;
 }
@@ -113,6 +117,7 @@ static int check_records(struct check *c, struct slice batch, const struct codec
     struct slice payload = slice_of(batch.p + BATCH_HEADER_BYTES, batch_size(c->h) - BATCH_HEADER_BYTES);
     size_t left = 0, used;
     int rc = 0;
+    assert(batch_codec(c->h) < CODEC_COUNT && c->seen == 0);
     c->delta_last = c->max_timestamp_delta = -1;
     c->max_timestamp = BATCH_NO_TIMESTAMP;
     if (batch_codec(c->h) == CODEC_NONE) {
@@ -175,6 +180,7 @@ static int validate_frame(struct slice in, const struct batch_rules *rules, stru
     if (in.n > rules->size_max)
         return refuse(v, -E_LIMIT, KE_MESSAGE_TOO_LARGE, "record batch of %zu bytes, at most %zu are taken",
                       in.n, rules->size_max);
+    assert(batch_size(h) == in.n);
     uint32_t crc = batch_crc(in);
     if (crc != h->crc)
         return refuse(v, -E_CORRUPT, KE_CORRUPT_MESSAGE, "record batch has CRC %08x, computed %08x", h->crc,

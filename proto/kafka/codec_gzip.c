@@ -17,6 +17,7 @@ static int unpack_members(z_stream *z, struct outlet *o)
         z->next_out = room;
         z->avail_out = (uInt)got;
         int z_rc = inflate(z, Z_NO_FLUSH);
+        assert(z->avail_out <= got);
         int rc = outlet_made(o, got - z->avail_out);
         if (rc)
             return rc;

@@ -17,6 +17,7 @@ static int unpack_frames(LZ4F_dctx *d, struct slice in, struct outlet *o)
         hint = LZ4F_decompress(d, room, &made, in.p + at, &used, NULL);
         if (LZ4F_isError(hint))
             return -E_CORRUPT;
+        assert(used <= in.n - at && made <= got);
         at += used;
         int rc = outlet_made(o, made);
         if (rc)

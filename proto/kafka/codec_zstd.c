@@ -19,6 +19,7 @@ static int unpack_frames(ZSTD_DCtx *d, struct slice from, struct outlet *o)
         size_t in_before = in.pos, hint = ZSTD_decompressStream(d, &out, &in);
         if (ZSTD_isError(hint))
             return -E_CORRUPT;
+        assert(in.pos <= in.size && out.pos <= got);
         int rc = outlet_made(o, out.pos);
         if (rc)
             return rc;

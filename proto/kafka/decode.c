@@ -143,6 +143,7 @@ static int read_list(struct reader *r, const struct kp_field *f, void *body)
 {
     uint8_t *to = NULL;
     int32_t count;
+    assert(f->element < KP_LIST);
     int rc = read_count(r, f, body, &to, &count);
     size_t size = kp_memory_sizes[f->element];
     for (int32_t i = 0; i < count && !rc; i++, to += size)
@@ -154,6 +155,7 @@ static int read_array(struct reader *r, const struct kp_field *f, void *body)
 {
     uint8_t *to = NULL;
     int32_t count;
+    assert(f->child && f->child->size_bytes > 0);
     int rc = read_count(r, f, body, &to, &count);
     for (int32_t i = 0; i < count && !rc; i++, to += f->child->size_bytes)
         rc = read_struct(r, f->child, to);
@@ -164,6 +166,7 @@ static int read_nest_nullable(struct reader *r, const struct kp_field *f, void *
 {
     if (left(r) < 1)
         return -E_TRUNCATED;
+    assert(f->child);
     int8_t mark = (int8_t)*r->p++;
     kp_pointer_set(body, f, NULL);
     if (mark == -1)
@@ -191,6 +194,7 @@ static inline int read_field(struct reader *r, const struct kp_field *f, void *b
 /* The deepest place is told, once. */
 static int failed(struct reader *r, const struct kp_struct *s, const char *member, int code)
 {
+    assert(code < 0);
     err_set(r->err, code, "%s.%s: %s", s->name, member, code == -E_LIMIT ? "too much memory" : err_str(code));
     r->err = NULL;
     return code;
@@ -209,6 +213,7 @@ static int read_tagged(struct reader *r, const struct kp_struct *s, const struct
                        void *body)
 {
     const uint8_t *end = r->end;
+    assert(size <= left(r) && f->tag != KP_NO_TAG);
     r->end = r->p + size;
     int rc = read_field(r, f, body);
     if (!rc && r->p != r->end)
@@ -222,6 +227,7 @@ static int read_tagged(struct reader *r, const struct kp_struct *s, const struct
 static int read_tags(struct reader *r, const struct kp_struct *s, void *body)
 {
     uint32_t count, unknown = 0;
+    assert(r->flexible);
     int64_t before = -1;
     int rc = read_uvarint(r, &count);
     if (!rc && count > left(r) / 2)
@@ -266,6 +272,7 @@ static int read_struct(struct reader *r, const struct kp_struct *s, void *body)
 int kp_decode(const struct kp_message *m, int16_t version, struct slice in, struct arena *arena, void *body,
               size_t *used, struct err *err)
 {
+    assert(m && arena && body);
     if (!kp_has_version(m, version))
         return err_set(err, -E_VERSION, "%s has no version %d", m->body->name, version);
     if (slice_is_null(in))

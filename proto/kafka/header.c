@@ -68,6 +68,7 @@ int kp_request_header_decode(struct slice frame, struct kp_request_header *out, 
             return err_set(err, -E_INVALID, "request header: malformed tagged fields");
         p += tags;
     }
+    assert(p <= end);
     *used = (size_t)(p - frame.p);
     return 0;
 }
@@ -77,6 +78,7 @@ static int frame_close(struct buf *out, size_t start, int rc)
 {
     if (!rc && out->failed)
         rc = -E_LIMIT;
+    assert(rc || out->n >= start + SIZE_BYTES);
     size_t size = out->n - start - SIZE_BYTES;
     if (!rc && size > INT32_MAX)
         rc = -E_LIMIT;

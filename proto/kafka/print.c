@@ -72,6 +72,7 @@ static void print_list(const struct kp_field *f, const void *body, struct buf *o
 {
     int32_t n = kp_count_const(body, f);
     const uint8_t *at = kp_pointer(body, f);
+    assert(at || n <= 0);
     size_t size = kp_memory_sizes[f->element];
     if (n < 0) {
         buf_printf(out, " null\n");
