@@ -17,8 +17,8 @@ static bool plausible(const struct damage_site *site, int64_t at, const struct b
         return false;
     /* A batch of some bytes may hold many offsets, compressed; but not any number. */
     int64_t most = site->gaps ? INT32_MAX : (at - site->at) * 1024;
-    return h->base_offset - site->expected_offset <= most && h->leader_epoch >= site->leader_epoch &&
-           h->producer_id >= -1 && (h->attributes & ~BATCH_ATTRIBUTES) == 0;
+    return h->base_offset - site->expected_offset <= most && h->producer_id >= -1 &&
+           (h->attributes & ~BATCH_ATTRIBUTES) == 0;
 }
 
 /* The header at `at` is possible, and the CRC of its batch right: 1, 0 or an error. */

@@ -21,7 +21,6 @@ struct damage_site {
     struct disk_file *file;
     int64_t at, size;        /* the bad bytes begin there; the file's size */
     int64_t expected_offset; /* of the batch that should be there */
-    int32_t leader_epoch;    /* of the batch before, -1 */
     bool gaps;               /* offsets may be missing between batches (compacted topics) */
 };
 

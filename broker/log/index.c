@@ -121,6 +121,8 @@ int index_load(struct log_index *ix, struct disk *disk, const char *path, int64_
     } else if (bytes % (int64_t)each != 0) {
         return err_set(err, -E_CORRUPT, "%s has %lld bytes, no whole entry", path, (long long)bytes);
     }
+    if ((int64_t)(n * each) != bytes && (rc = disk_truncate(log_file_disk(file), (int64_t)(n * each))))
+        return err_set(err, rc, "cannot truncate %s", path);
     ix->in_file = n;
     ix->loaded = true;
     return 0;

@@ -275,9 +275,11 @@ static int dir_lock(struct log_dirs *d, unsigned i, struct err *err)
     int rc = disk_make_dirs(d->disk, dir->path, err);
     if (!rc && (rc = join(path, dir->path, LOCK_FILE)))
         return err_set(err, rc, "the path %s is too long", dir->path);
-    if (!rc && (rc = disk_lock(d->disk, path, &dir->lock)))
+    if (!rc && (rc = disk_lock(d->disk, path, &dir->lock))) {
+        dir->lock = NULL;
         err_set(err, rc, rc == -E_BUSY ? "%s is held: another process uses the folder" : "cannot lock %s",
                 path);
+    }
     return rc;
 }
 

@@ -31,7 +31,8 @@ static int locate(struct log *l, struct segment *s, int64_t offset, struct batch
         if (hint == size)
             return 0;
         int rc = segment_header_at(l, s, hint, h, err);
-        assert(rc || batch_last_offset(h) >= offset);
+        if (!rc && batch_last_offset(h) < offset)
+            rc = segment_bad(l, s, hint, -E_CORRUPT, "a batch has changed", err);
         return rc ? rc : 1;
     }
     return segment_locate(l, s, offset, h, position, err);
@@ -89,7 +90,8 @@ static int slice_fill(struct log *l, struct segment *s, const struct batch_heade
     int rc = limit_position(l, s, limit, &end, &next, err);
     if (rc)
         return rc;
-    assert(end >= position + (int64_t)batch_size(first));
+    if (end < position + (int64_t)batch_size(first))
+        return segment_bad(l, s, position, -E_CORRUPT, "a batch reaches over the next one", err);
     if ((uint64_t)(end - position) > max_bytes) {
         if (batch_size(first) >= max_bytes) {
             end = position + (int64_t)batch_size(first);
@@ -101,7 +103,8 @@ static int slice_fill(struct log *l, struct segment *s, const struct batch_heade
     struct log_file *f;
     if ((rc = segment_file(l, s, &f, err)))
         return rc;
-    assert(end > position && next > first->base_offset);
+    if (end <= position || next <= first->base_offset)
+        return segment_bad(l, s, position, -E_CORRUPT, "offsets do not rise", err);
     hint_keep(l, s, next, end);
     *out = (struct log_slice){.file = log_file_take(f),
                               .position = position,
@@ -173,7 +176,11 @@ int log_each(struct log *l, int64_t offset, int64_t limit_offset, int (*each)(vo
         for (struct slice left = buf_slice(&bytes); left.n > 0 && !rc;) {
             struct batch_header h;
             rc = batch_header_read(left, &h, NULL);
-            assert(rc == 0 && batch_size(&h) <= left.n); /* log_read gives whole batches */
+            if (rc || batch_size(&h) > left.n || batch_last_offset(&h) < offset) {
+                rc = err_set(err, -E_CORRUPT, "%s: no batch where offset %lld should be", l->dir,
+                             (long long)offset);
+                break;
+            }
             rc = each(arg, slice_of(left.p, batch_size(&h)));
             offset = batch_last_offset(&h) + 1;
             left = slice_of(left.p + batch_size(&h), left.n - batch_size(&h));

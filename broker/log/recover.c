@@ -44,7 +44,8 @@ static int clean_end(struct log *l, struct segment *s, struct err *err)
     int32_t epoch = -1;
     walk_init(&w, log_file_disk(f), from, size, WALK_WINDOW_HEADERS);
     while ((rc = walk_next(&w)) > 0) {
-        if (w.h.base_offset < s->base_offset || batch_last_offset(&w.h) < s->next_offset) {
+        if (w.h.base_offset < s->base_offset || batch_last_offset(&w.h) < s->next_offset ||
+            batch_last_offset(&w.h) - s->base_offset > INT32_MAX) {
             rc = -E_CORRUPT;
             break;
         }
@@ -71,8 +72,11 @@ struct scan {
     int64_t expected; /* next offset */
     int64_t point;    /* recovery point */
     int32_t epoch;    /* of the batch before */
-    int64_t cut_at;   /* position, -1: the segment is whole */
-    bool ends_early;  /* the file is too short for the batch there */
+    int32_t
+        known_epoch; /* the newest one at the recovery point, by the epoch file; INT32_MAX: it does not tell */
+    int64_t cut_at;  /* position, -1: the segment is whole */
+    bool ends_early; /* the file is too short for the batch there */
+    bool disorder;   /* a whole batch, but not one that may follow */
     enum damage damage;
     struct damage_found found;
 };
@@ -119,18 +123,27 @@ static int scan_from(struct scan *c, int64_t *from, struct err *err)
     return rc;
 }
 
+/* Offsets and epochs lie outside the CRC. They never fall; and where nothing was compacted, an offset that is one bit away
+ * from the expected one has been changed. */
+static bool in_order(const struct scan *c, const struct batch_header *h, int64_t position)
+{
+    bool gaps = c->l->config.cleanup_compact || position == 0;
+    if (h->base_offset < c->expected || batch_last_offset(h) - c->s->base_offset > INT32_MAX)
+        return false;
+    if (h->base_offset < c->point && h->leader_epoch > c->known_epoch)
+        return false;
+    return h->leader_epoch >= c->epoch &&
+           (gaps || __builtin_popcountll((uint64_t)(h->base_offset ^ c->expected)) != 1);
+}
+
 /* A batch that is where and what it should be: 1, else 0; or an error of the outside. */
 static int scan_batch(struct scan *c, struct walk *w)
 {
     const struct batch_header *h = &w->h;
-    bool gaps = c->l->config.cleanup_compact || c->expected < c->point || w->position == 0;
-    if (h->base_offset < c->expected || (!gaps && h->base_offset != c->expected))
-        return 0;
-    if (batch_last_offset(h) - c->s->base_offset > INT32_MAX || h->leader_epoch < c->epoch)
-        return 0;
     int rc = MUTANT("crc_ignored_on_recovery") ? 1 : walk_crc_ok(w);
-    if (rc != 1)
-        return rc;
+    c->disorder = rc == 1 && !in_order(c, h, w->position);
+    if (rc != 1 || c->disorder)
+        return rc < 0 ? rc : 0;
     if ((rc = segment_note(c->l, c->s, h, w->position)) ||
         (rc = epochs_assign(&c->l->epochs, h->leader_epoch, h->base_offset)))
         return rc;
@@ -146,12 +159,17 @@ static int scan_damage(struct scan *c, struct disk_file *file, int64_t at, struc
         .at = at,
         .size = c->s->size_bytes,
         .expected_offset = c->expected,
-        .leader_epoch = c->epoch,
         .gaps = c->l->config.cleanup_compact,
     };
     if (c->expected < c->point)
         return segment_bad(c->l, c->s, at, -E_CORRUPT, "bad batch below the recovery point: " REMEDY, err);
-    int rc = damage_judge(&site, &c->found);
+    int64_t head = at + BATCH_HEADER_BYTES < site.size ? at + BATCH_HEADER_BYTES : site.size;
+    int rc = c->disorder ? damage_sector_lost(&site, head) : 1;
+    /* A whole batch in the wrong place has not been torn, unless the first bytes of its offset were lost. */
+    if (rc > 0)
+        rc = damage_judge(&site, &c->found);
+    else if (rc == 0)
+        rc = DAMAGE_CORRUPT;
     if (rc < 0)
         return segment_bad(c->l, c->s, at, rc, "cannot read what follows a bad batch", err);
     c->damage = (enum damage)rc;
@@ -260,8 +278,7 @@ static int scan_end_here(struct scan *c, unsigned at, struct err *err)
     if (c->cut_at >= 0 && c->damage == DAMAGE_TORN && later > 0 && !c->ends_early) {
         if ((rc = segment_file(l, c->s, &f, err)))
             return rc;
-        struct damage_site site = {log_file_disk(f), c->cut_at, c->s->size_bytes,
-                                   c->expected,      c->epoch,  true};
+        struct damage_site site = {log_file_disk(f), c->cut_at, c->s->size_bytes, c->expected, true};
         rc = damage_sector_lost(&site, c->s->size_bytes);
         if (rc < 0)
             return segment_bad(l, c->s, c->cut_at, rc, "cannot be read", err);
@@ -273,9 +290,9 @@ static int scan_end_here(struct scan *c, unsigned at, struct err *err)
     return cut_log(l, at, c->cut_at, err);
 }
 
-static int scan_log(struct log *l, int64_t point, struct err *err)
+static int scan_log(struct log *l, int64_t point, int32_t known_epoch, struct err *err)
 {
-    struct scan c = {.l = l, .point = point, .epoch = -1};
+    struct scan c = {.l = l, .point = point, .epoch = -1, .known_epoch = known_epoch};
     for (unsigned i = log_segment_at(l, point); i < l->segments_n; i++) {
         c.s = l->segments[i];
         int64_t next_base = i + 1 < l->segments_n ? l->segments[i + 1]->base_offset : INT64_MAX;
@@ -377,7 +394,7 @@ static int read_segments(struct log *l, const struct log_open_options *o, bool *
     }
     if (!*clean) {
         log_active(l)->offsets.loaded = log_active(l)->times.loaded = false;
-        rc = scan_log(l, o->recovery_point, err);
+        rc = scan_log(l, o->recovery_point, rebuild ? INT32_MAX : epochs_latest(&l->epochs), err);
         if (!rc && rebuild && o->recovery_point > l->segments[0]->base_offset)
             rc = log_epochs_rebuild(l, err); /* else the scan has seen all of it */
     }

@@ -148,15 +148,17 @@ int segment_index_rebuild(struct log *l, struct segment *s, struct err *err)
         return rc;
     f = log_file_take(f); /* the indexes may push it out of the LRU */
     struct walk w;
-    int64_t next = s->next_offset;
+    int64_t next = s->next_offset, end = s->base_offset;
     s->max_timestamp = s->max_timestamp_offset = -1;
     s->since_index = 0;
     walk_init(&w, log_file_disk(f), 0, size, WALK_WINDOW_SCAN);
     while ((rc = walk_next(&w)) > 0) {
-        if (w.h.base_offset < s->base_offset || batch_last_offset(&w.h) >= next)
+        if (w.h.base_offset < end || batch_last_offset(&w.h) >= next ||
+            batch_last_offset(&w.h) - s->base_offset > INT32_MAX)
             rc = -E_CORRUPT;
         else
             rc = segment_note(l, s, &w.h, w.position);
+        end = batch_last_offset(&w.h) + 1;
         if (rc)
             break;
     }
