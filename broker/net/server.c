@@ -89,6 +89,12 @@ int net_server_open(struct net_server *s, struct net_listen_at *at, size_t n, st
     return 0;
 }
 
+void net_server_pause(struct net_server *s, bool pause)
+{
+    for (size_t i = 0; i < s->listeners_n; i++)
+        net_listener_pause(s->listeners[i], pause);
+}
+
 static void close_listeners(struct net_server *s)
 {
     for (size_t i = 0; i < s->listeners_n; i++)

@@ -38,6 +38,8 @@ int net_server_create(struct shard *shard, const struct net_options *o, struct n
 /* Binds `n` listeners; with `first` (another shard's server) it accepts from that one's sockets instead. */
 int net_server_open(struct net_server *s, struct net_listen_at *at, size_t n, struct net_server *first,
                     struct err *err);
+/* Connections wait in the kernel's queue while paused. */
+void net_server_pause(struct net_server *s, bool pause);
 /* Once a turn, after the partitions' work: starts what may start, sends what can be sent. True: call again. */
 bool net_server_turn(struct net_server *s);
 /* No new connections or requests; those under way are answered. `drained` runs when no connection is left; after

@@ -1,0 +1,441 @@
+#include "broker/broker.h"
+
+#include "base/runtime/log.h"
+#include "broker/api/api.h"
+#include "broker/api/producer_ids.h"
+#include "broker/parts.h"
+#include "broker/partition/checkpoint.h"
+#include "broker/settle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Rounds of one turn: what the partitions finish is answered, what answers make room for is started. */
+#define ROUNDS_MAX 8
+
+/* ---- options that belong together ---- */
+
+static bool has_role(const struct broker_options *o, const char *role)
+{
+    for (size_t i = 0; i < o->process_roles.n; i++)
+        if (strcmp(o->process_roles.item[i], role) == 0)
+            return true;
+    return o->process_roles.n == 0;
+}
+
+static int check_roles(const struct broker_options *o, struct err *err)
+{
+    if (!has_role(o, "broker") || !has_role(o, "controller"))
+        return err_set(err, -E_CONFIG,
+                       "process.roles: only broker,controller in one process is served; leave it out");
+    if (o->controller_quorum_voters.n > 1)
+        return err_set(err, -E_CONFIG,
+                       "controller.quorum.voters: only a quorum of this node alone is served; leave it out");
+    return 0;
+}
+
+/* The key's value for DescribeConfigs. */
+static bool static_config(void *arg, struct slice key, struct arena *arena, struct slice *value,
+                          bool *is_default)
+{
+    const struct broker_options *o = arg;
+    char name[128];
+    struct buf text, dflt;
+    const struct option_row *row = options_find(&broker_option_table, slice_cstr(key, name, sizeof name));
+    if (!row)
+        return false;
+    buf_init(&text, 1 << 16);
+    buf_init(&dflt, 1 << 16);
+    options_print(row, o, &text);
+    buf_printf(&dflt, "%s", row->value && row->value != option_required ? row->value : "");
+    *is_default = slice_eq(buf_slice(&text), buf_slice(&dflt));
+    *value = row->value || text.n > 0 ? arena_dup(arena, buf_slice(&text)) : SLICE_NULL;
+    buf_fini(&text);
+    buf_fini(&dflt);
+    return true;
+}
+
+/* ---- the turn ---- */
+
+static void shard_ready(struct loop_msg *msg)
+{
+    LIST_ENTRY(msg, struct shard_parts, ready)->parts->ready_n++;
+}
+
+/* Tells shard 0, once, that every log the first image asks for is open. */
+static void report_ready(struct shard_parts *s)
+{
+    if (s->reported || !s->shard.image || partitions_opening(s->shard.partitions) > 0)
+        return;
+    s->reported = true;
+    s->ready.fn = shard_ready;
+    if (s->shard.index == 0)
+        shard_ready(&s->ready);
+    else
+        loop_post(s->parts->shards[0].shard.loop, &s->ready);
+}
+
+static void turn_end(void *arg)
+{
+    struct shard_parts *s = arg;
+    bool more = true;
+    for (int i = 0; more && i < ROUNDS_MAX; i++) {
+        more = partitions_turn(s->shard.partitions);
+        more |= net_server_turn(s->shard.server);
+    }
+    if (more)
+        loop_timer_in(&s->again, 0);
+    report_ready(s);
+}
+
+static void nothing(void *arg)
+{
+    (void)arg; /* the turn that it makes is what it is for */
+}
+
+static void on_image(void *arg, const struct image *was, const struct image *now)
+{
+    struct shard_parts *s = arg;
+    partitions_apply(s->shard.partitions, was, now);
+}
+
+/* ---- building ---- */
+
+static int open_dirs(struct broker_parts *p, struct err *err)
+{
+    const char *metadata = p->options->metadata_log_dir;
+    int rc = settle_log_dirs(p->options, p->dirs, &p->dirs_n, err);
+    if (rc)
+        return rc;
+    while (metadata && p->metadata_dir < p->dirs_n && strcmp(p->dirs[p->metadata_dir], metadata) != 0)
+        p->metadata_dir++;
+    if (p->metadata_dir == p->dirs_n)
+        return err_set(err, -E_CONFIG, "metadata.log.dir: %s is none of log.dirs; add it there", metadata);
+    rc = log_dirs_open(p->disk, p->dirs, p->dirs_n, &p->log_dirs, err);
+    if (rc)
+        return rc == -E_CONFIG ? -E_INVALID : rc;
+    for (unsigned i = 0; i < p->dirs_n; i++)
+        if (!log_dir_online(p->log_dirs, i))
+            log_error("broker", "log dir is offline path=%s error=%s", p->dirs[i],
+                      log_dir_error(p->log_dirs, i));
+    if (!log_dir_online(p->log_dirs, p->metadata_dir))
+        return err_set(err, -E_IO, "log.dirs: %s has the metadata log: %s", p->dirs[p->metadata_dir],
+                       log_dir_error(p->log_dirs, p->metadata_dir));
+    return 0;
+}
+
+static uint64_t random_of(void *arg)
+{
+    return loop_random(arg);
+}
+
+static void list_endpoints(struct broker_parts *p)
+{
+    for (int controller = 0; controller < 2; controller++) {
+        for (size_t i = 0; i < p->listeners.n; i++) {
+            const struct net_listen_at *at = &p->listeners.at[i];
+            if (at->api.controller != (controller == 1))
+                continue;
+            p->endpoints[p->endpoints_n + p->controller_n] = (struct control_endpoint){
+                .listener = at->api.name, .host = at->api.advertised_host, .port = at->api.advertised_port};
+            *(controller ? &p->controller_n : &p->endpoints_n) += 1;
+        }
+    }
+}
+
+/* Which cluster, which node, which directories: formats them at the first start. */
+static int identify(struct broker_parts *p, struct err *err)
+{
+    struct loop *loop = p->shards[0].shard.loop;
+    const char *online[LOG_DIRS_MAX];
+    struct identity_endpoint endpoints[NET_LISTENERS_MAX];
+    struct identity_options o = {.disk = p->disk,
+                                 .dirs = online,
+                                 .node_id = p->broker.node_id,
+                                 .cluster_id = p->options->cluster_id,
+                                 .endpoints = endpoints,
+                                 .endpoints_n = p->controller_n,
+                                 .wall_ms = loop_wall_ms(loop),
+                                 .random = random_of,
+                                 .random_arg = loop};
+    for (unsigned i = 0; i < p->dirs_n; i++) {
+        if (!log_dir_online(p->log_dirs, i))
+            continue;
+        if (i == p->metadata_dir)
+            o.metadata_dir = o.dirs_n;
+        online[o.dirs_n++] = p->dirs[i];
+    }
+    for (unsigned i = 0; i < p->controller_n; i++) {
+        const struct control_endpoint *e = &p->endpoints[p->endpoints_n + i];
+        endpoints[i] = (struct identity_endpoint){e->listener, e->host, e->port};
+    }
+    p->incarnation = identity_uuid(random_of, loop);
+    int rc = identity_prepare(&o, &p->identity, err);
+    if (rc == -E_CONFIG) /* the directories are another's: not the file's fault alone */
+        err->code = rc = -E_INVALID;
+    return rc;
+}
+
+static struct quorum_options quorum_options(const struct broker_parts *p)
+{
+    const struct broker_options *o = p->options;
+    struct quorum_options q = quorum_options_default();
+    unsigned online = 0;
+    for (unsigned i = 0; i < p->metadata_dir; i++)
+        online += log_dir_online(p->log_dirs, i);
+    q.loop = p->shards[0].shard.loop;
+    q.disk = p->disk;
+    q.files = p->quorum_files;
+    q.lane = LANE_FLUSH;
+    q.metadata_dir = p->dirs[p->metadata_dir];
+    q.cluster_id = slice_str(p->identity.cluster_id);
+    q.node_id = p->broker.node_id;
+    q.directory_id = p->identity.directory_ids[online];
+    q.clean = log_dir_was_clean(p->log_dirs, p->metadata_dir);
+    q.segment_bytes = o->metadata_log_segment_bytes;
+    q.segment_ms = o->metadata_log_segment_ms;
+    q.snapshot_bytes = o->metadata_log_max_record_bytes_between_snapshots;
+    q.snapshot_ms = o->metadata_log_max_snapshot_interval_ms;
+    q.retention_bytes = o->metadata_max_retention_bytes;
+    q.retention_ms = o->metadata_max_retention_ms;
+    q.election_timeout_ms = o->controller_quorum_election_timeout_ms;
+    q.fetch_timeout_ms = o->controller_quorum_fetch_timeout_ms;
+    return q;
+}
+
+static void on_failed(void *arg, const char *why)
+{
+    struct broker_parts *p = arg;
+    if (p->failed)
+        p->failed(p->failed_arg, why);
+}
+
+static int open_control(struct broker_parts *p, struct err *err)
+{
+    const struct broker_options *o = p->options;
+    char bootstrap[LOG_PATH_MAX];
+    p->quorum_files = log_files_create(p->disk, 16);
+    if (!p->quorum_files)
+        return err_set(err, -E_NOMEM, "no memory for the quorum");
+    snprintf(bootstrap, sizeof bootstrap, "%s/%s", p->dirs[p->metadata_dir], BOOTSTRAP_NAME);
+    const struct control_options c = {
+        .quorum = quorum_options(p),
+        .rules = {.num_partitions = o->num_partitions,
+                  .default_replication_factor = (int16_t)o->default_replication_factor,
+                  .delete_topics = o->delete_topic_enable,
+                  .offsets_partitions = o->offsets_topic_num_partitions,
+                  .offsets_replication_factor = (int16_t)o->offsets_topic_replication_factor,
+                  .offsets_segment_bytes = o->offsets_topic_segment_bytes,
+                  .statics = {static_config, (void *)(uintptr_t)o}},
+        .bootstrap = bootstrap,
+        .idle_interval_ms = o->metadata_max_idle_interval_ms,
+        .session_timeout_ms = o->broker_session_timeout_ms,
+        .incarnation = p->incarnation,
+        .endpoints = p->endpoints + p->endpoints_n,
+        .endpoints_n = p->controller_n,
+        .failed = on_failed,
+        .stopped = broker_stop_control,
+        .arg = p,
+    };
+    return control_open(&c, &p->broker.control, err);
+}
+
+static int64_t previous_epoch(const struct broker_parts *p)
+{
+    for (unsigned i = 0; i < p->dirs_n; i++)
+        if (log_dir_online(p->log_dirs, i) && !log_dir_was_clean(p->log_dirs, i))
+            return -1;
+    return log_dir_broker_epoch(p->log_dirs, p->metadata_dir);
+}
+
+static bool logs_are_open(void *arg)
+{
+    struct broker_parts *p = arg;
+    return p->ready_n == p->broker.shards_n;
+}
+
+static void resume(struct loop_msg *msg)
+{
+    struct shard_parts *s = LIST_ENTRY(msg, struct shard_parts, down);
+    net_server_pause(s->shard.server, false);
+}
+
+static void on_serving(void *arg)
+{
+    struct broker_parts *p = arg;
+    if (p->phase != BROKER_STARTING)
+        return;
+    p->phase = BROKER_SERVING;
+    log_info("broker", "serving node.id=%d cluster.id=%s partitions=%lld start_ms=%lld", p->broker.node_id,
+             p->identity.cluster_id, (long long)image_partitions_n(p->shards[0].shard.image),
+             (long long)(loop_now_us(p->shards[0].shard.loop) - p->started_us) / 1000);
+    for (unsigned i = 0; i < p->broker.shards_n; i++) {
+        p->shards[i].down.fn = resume;
+        loop_post(p->shards[i].shard.loop, &p->shards[i].down);
+    }
+}
+
+static int make_lifecycle(struct broker_parts *p, struct err *err)
+{
+    unsigned online = 0;
+    for (unsigned i = 0; i < p->dirs_n; i++)
+        online += log_dir_online(p->log_dirs, i);
+    return lifecycle_create(
+        &(struct lifecycle_options){.loop = p->shards[0].shard.loop,
+                                    .control = p->broker.control,
+                                    .node_id = p->broker.node_id,
+                                    .cluster_id = p->identity.cluster_id,
+                                    .rack = p->options->broker_rack,
+                                    .incarnation = p->incarnation,
+                                    .previous_epoch = previous_epoch(p),
+                                    .listeners = p->endpoints,
+                                    .listeners_n = p->endpoints_n,
+                                    .directory_ids = p->identity.directory_ids,
+                                    .directories_n = online,
+                                    .heartbeat_ms = p->options->broker_heartbeat_interval_ms,
+                                    .registration_timeout_ms =
+                                        p->options->initial_broker_registration_timeout_ms,
+                                    .ready = logs_are_open,
+                                    .serving = on_serving,
+                                    .failed = on_failed,
+                                    .stopped = broker_stop_drained_lifecycle,
+                                    .arg = p},
+        &p->lifecycle, err);
+}
+
+static int make_shard(struct broker_parts *p, unsigned i, const struct broker_world *w,
+                      const struct net_options *net, struct err *err)
+{
+    struct shard_parts *s = &p->shards[i];
+    s->parts = p;
+    s->shard = (struct shard){.index = i,
+                              .count = w->shards,
+                              .all = p->shard_list,
+                              .broker = &p->broker,
+                              .loop = w->loops[i],
+                              .net = w->nets[i],
+                              .disk = w->disk,
+                              .metrics = p->broker.metrics};
+    s->shard.memory.limit_bytes = (size_t)p->options->memory_max_bytes / w->shards;
+    s->shard.requests = api_pool_create(&s->shard);
+    if (!s->shard.requests || producer_ids_create(&s->shard))
+        return err_set(err, -E_NOMEM, "no memory for a shard");
+    loop_timer_init(&s->again, s->shard.loop, nothing, NULL);
+    s->hook = (struct loop_hook){.fn = turn_end, .arg = s};
+    s->images = (struct control_subscriber){.loop = s->shard.loop, .changed = on_image, .arg = s};
+    int rc = net_server_create(&s->shard, net, &s->shard.server, err);
+    if (!rc)
+        rc = net_server_open(s->shard.server, p->listeners.at, p->listeners.n,
+                             i ? p->shards[0].shard.server : NULL, err);
+    if (!rc)
+        net_server_pause(s->shard.server, true);
+    return rc;
+}
+
+static int make_shards(struct broker_parts *p, const struct broker_world *w, struct err *err)
+{
+    struct net_options net = settle_net(p->options, w->fds);
+    int rc = 0;
+    net.connections = &p->connections;
+    p->broker.metrics = metrics_create(broker_metric_rows, BROKER_METRICS, w->shards);
+    p->shards = calloc(w->shards, sizeof *p->shards);
+    p->shard_list = calloc(w->shards, sizeof(struct shard *));
+    if (!p->broker.metrics || !p->shards || !p->shard_list)
+        return err_set(err, -E_NOMEM, "no memory for the shards");
+    p->broker.shards = p->shard_list;
+    p->broker.shards_n = w->shards;
+    for (unsigned i = 0; i < w->shards; i++)
+        p->shard_list[i] = &p->shards[i].shard;
+    for (unsigned i = 0; !rc && i < w->shards; i++)
+        rc = make_shard(p, i, w, &net, err);
+    return rc;
+}
+
+static int make_partitions(struct broker_parts *p, struct err *err)
+{
+    p->host = settle_partitions(p->options);
+    p->host.disk = p->disk;
+    p->host.dirs = p->log_dirs;
+    int rc = partition_host_init(&p->host, err);
+    if (!rc &&
+        checkpoints_create(&p->host, p->shards[0].shard.loop, p->broker.shards_n, &p->host.checkpoints))
+        rc = err_set(err, -E_NOMEM, "no memory for checkpoints");
+    for (unsigned i = 0; !rc && i < p->broker.shards_n; i++) {
+        rc = partitions_create(&p->shards[i].shard, &p->host, err);
+        if (!rc)
+            loop_hook_add(p->shards[i].shard.loop, &p->shards[i].hook);
+    }
+    return rc;
+}
+
+int broker_create(const struct broker_world *w, const struct broker_options *options, struct broker **out,
+                  struct err *err)
+{
+    struct broker_parts *p = calloc(1, sizeof *p);
+    assert(w->shards > 0 && w->loops && w->nets && w->disk);
+    if (!p)
+        return err_set(err, -E_NOMEM, "no memory for a broker");
+    p->options = options;
+    p->disk = w->disk;
+    p->failed = w->failed;
+    p->failed_arg = w->arg;
+    p->epoch = -1;
+    p->started_us = loop_now_us(w->loops[0]);
+    p->broker = (struct broker){.options = options, .node_id = settle_node_id(options), .parts = p};
+    /* In this order: what is wrong with the file first, then with its surroundings; nothing is written before the
+     * directories are ours and the ports are bound. */
+    int rc = check_roles(options, err);
+    rc = rc ? rc : settle_listeners(options, &p->listeners, err);
+    rc = rc ? rc : open_dirs(p, err);
+    rc = rc ? rc : make_shards(p, w, err);
+    if (!rc)
+        list_endpoints(p);
+    rc = rc ? rc : identify(p, err);
+    rc = rc ? rc : open_control(p, err);
+    rc = rc ? rc : make_partitions(p, err);
+    rc = rc ? rc : make_lifecycle(p, err);
+    rc = rc ? rc : broker_admin_open(p, err);
+    if (rc)
+        return rc; /* the process ends: see broker.h */
+    *out = &p->broker;
+    return 0;
+}
+
+int broker_start(struct broker *b, struct err *err)
+{
+    struct broker_parts *p = b->parts;
+    (void)err;
+    control_start(b->control);
+    for (unsigned i = 0; i < b->shards_n; i++)
+        control_subscribe(b->control, &p->shards[i].images);
+    lifecycle_start(p->lifecycle);
+    return 0;
+}
+
+const char *broker_unready(const struct broker *b)
+{
+    const struct broker_parts *p = b->parts;
+    if (p->phase == BROKER_SERVING)
+        return NULL;
+    if (p->phase != BROKER_STARTING)
+        return "shutting down";
+    if (!control_active(b->control))
+        return "the quorum has no leader yet";
+    return p->ready_n < b->shards_n ? "logs are being opened" : lifecycle_state(p->lifecycle);
+}
+
+uint16_t broker_port(const struct broker *b, size_t listener)
+{
+    assert(listener < b->parts->listeners.n);
+    return b->parts->listeners.at[listener].port;
+}
+
+void broker_stop(struct broker *b, void (*stopped)(void *arg), void *arg)
+{
+    struct broker_parts *p = b->parts;
+    assert(p->phase != BROKER_STOPPING && p->phase != BROKER_STOPPED);
+    p->phase = BROKER_STOPPING;
+    p->stopped = stopped;
+    p->stopped_arg = arg;
+    broker_stop_begin(p);
+}

@@ -1,0 +1,134 @@
+#include "broker/settle.h"
+
+#include "proto/kafka/batch_validate.h"
+
+/* Descriptors that are not for clients: logs, indexes, the quorum, the admin port. */
+#define FDS_RESERVED (LOG_FILES_DEFAULT + 256)
+#define FDS_MIN      64
+#define HOUR_MS      INT64_C(3600000)
+#define MINUTE_MS    INT64_C(60000)
+
+unsigned settle_shards(const struct broker_options *o, unsigned cpus)
+{
+    if (o->shards > 0)
+        return (unsigned)o->shards;
+    return cpus > 1 ? cpus - 1 : 1;
+}
+
+int settle_log_dirs(const struct broker_options *o, const char *paths[LOG_DIRS_MAX], unsigned *n,
+                    struct err *err)
+{
+    const struct option_list *from = o->log_dirs.n ? &o->log_dirs : &o->log_dir;
+    *n = 0;
+    for (size_t i = 0; i < from->n && *n < LOG_DIRS_MAX; i++)
+        paths[(*n)++] = from->item[i];
+    return *n > 0
+               ? 0
+               : err_set(err, -E_CONFIG, "log.dirs: not set; give the folder that the records are kept in");
+}
+
+int32_t settle_node_id(const struct broker_options *o)
+{
+    return o->broker_id >= 0 ? o->broker_id : o->node_id;
+}
+
+int settle_listeners(const struct broker_options *o, struct net_listeners *out, struct err *err)
+{
+    return net_listeners_parse(
+        &(struct net_listeners_options){.listeners = &o->listeners,
+                                        .advertised = &o->advertised_listeners,
+                                        .controller_names = &o->controller_listener_names,
+                                        .protocol_map = o->listener_security_protocol_map,
+                                        .insecure = o->insecure},
+        out, err);
+}
+
+struct net_options settle_net(const struct broker_options *o, int64_t fds)
+{
+    struct net_options n = {.request_max_bytes = o->socket_request_max_bytes,
+                            .idle_max_us = o->connections_max_idle_ms > INT64_MAX / 1000
+                                               ? INT64_MAX
+                                               : o->connections_max_idle_ms * 1000,
+                            .request_max_us = (int64_t)o->request_timeout_ms * 1000,
+                            .write_max_us = (int64_t)o->write_timeout_ms * 1000,
+                            .connections_max = o->max_connections,
+                            .requests_max = o->connection_requests_max,
+                            .queued_max_bytes = o->connection_queued_max_bytes};
+    int64_t room = fds - FDS_RESERVED;
+    room = room > fds / 2 ? room : fds / 2; /* few descriptors: half of them */
+    room = room > FDS_MIN ? room : FDS_MIN;
+    if (fds > 0 && room < n.connections_max)
+        n.connections_max = (int32_t)room;
+    return n;
+}
+
+/* The first that is set: milliseconds, minutes, hours. */
+static int64_t first_set(int64_t ms, int64_t minutes, int64_t hours)
+{
+    if (ms)
+        return ms;
+    if (minutes)
+        return minutes < 0 ? -1 : minutes * MINUTE_MS;
+    return hours < 0 ? -1 : hours * HOUR_MS;
+}
+
+static bool has(const struct option_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (strcmp(list->item[i], name) == 0)
+            return true;
+    return false;
+}
+
+static struct log_config settle_log(const struct broker_options *o)
+{
+    struct log_config c = log_config_default();
+    c.segment_bytes = o->log_segment_bytes;
+    c.segment_ms = first_set(o->log_roll_ms, 0, o->log_roll_hours);
+    c.segment_jitter_ms = first_set(o->log_roll_jitter_ms, 0, o->log_roll_jitter_hours);
+    c.index_interval_bytes = o->log_index_interval_bytes;
+    c.segment_index_bytes = o->log_index_size_max_bytes;
+    c.retention_ms = first_set(o->log_retention_ms, o->log_retention_minutes, o->log_retention_hours);
+    c.retention_bytes = o->log_retention_bytes;
+    c.cleanup_delete = has(&o->log_cleanup_policy, "delete");
+    c.cleanup_compact = has(&o->log_cleanup_policy, "compact");
+    c.delete_retention_ms = o->log_cleaner_delete_retention_ms;
+    c.min_compaction_lag_ms = o->log_cleaner_min_compaction_lag_ms;
+    c.max_compaction_lag_ms = o->log_cleaner_max_compaction_lag_ms;
+    c.min_cleanable_dirty_ratio = o->log_cleaner_min_cleanable_ratio;
+    c.max_message_bytes = o->message_max_bytes;
+    c.message_timestamp_type =
+        strcmp(o->log_message_timestamp_type, "LogAppendTime") == 0 ? LOG_APPEND_TIME : LOG_CREATE_TIME;
+    c.file_delete_delay_ms = o->log_segment_delete_delay_ms;
+    c.preallocate = o->log_preallocate;
+    c.flush_messages = o->log_flush_interval_messages;
+    c.flush_ms = o->log_flush_interval_ms ? o->log_flush_interval_ms : INT64_MAX;
+    c.producer_id_expiration_ms = o->producer_id_expiration_ms;
+    return c;
+}
+
+static int check_depth(const char *text)
+{
+    if (strcmp(text, "header") == 0)
+        return BATCH_CHECK_HEADER;
+    return strcmp(text, "records") == 0 ? BATCH_CHECK_RECORDS : BATCH_CHECK_ALL;
+}
+
+struct partition_host settle_partitions(const struct broker_options *o)
+{
+    return (struct partition_host){
+        .node_id = settle_node_id(o),
+        .flush_before_ack = o->flush_before_ack,
+        .check_depth = check_depth(o->produce_check),
+        .defaults = settle_log(o),
+        .min_insync_replicas = o->min_insync_replicas,
+        .before_max_ms = o->log_message_timestamp_before_max_ms,
+        .after_max_ms = o->log_message_timestamp_after_max_ms,
+        .retention_interval_us = o->log_retention_check_interval_ms * 1000,
+        .recovery_interval_us = (int64_t)o->log_flush_offset_checkpoint_interval_ms * 1000,
+        .watermark_interval_us = o->replica_high_watermark_checkpoint_interval_ms * 1000,
+        .cleaner_backoff_us = o->log_cleaner_enable ? o->log_cleaner_backoff_ms * 1000 : 0,
+        .cleaner_map_bytes = (size_t)o->log_cleaner_dedupe_buffer_size,
+        .files_max = LOG_FILES_DEFAULT,
+    };
+}
