@@ -176,6 +176,16 @@ struct flow {
     uint64_t unsaved;
     int64_t saved_us;
 
+    /* runs that are no longer needed: the lane that is looked at */
+    struct {
+        struct loop_timer timer;
+        struct client_call *call;
+        unsigned part;
+        uint32_t topic;
+        int32_t lane, p, q;
+        int64_t source_start;
+    } prune;
+
     /* stopping */
     struct loop_timer deadline, step;
     void (*stopped)(void *arg);
@@ -240,6 +250,10 @@ struct flow_pid *flow_pid_get(struct flow *f,
                               int32_t p); /* asks for one when there is none yet; NULL: not held yet */
 void flow_pids_destroy(struct flow *f);
 void flow_settle(struct flow *f);
+
+/* prune.c */
+void flow_prune_start(struct flow *f);
+void flow_prune_stop(struct flow *f);
 
 /* status.c */
 void flow_status_start(struct flow *f);

@@ -269,6 +269,45 @@ static int resolve_option(const struct mirror_config *c, const struct mirror_flo
     return resolve_as(resolved, row, best, err);
 }
 
+/* The strongest setting of each consumer key for this flow, the options' own keys aside. */
+static int add_consumer(const struct mirror_config *c, struct mirror_flow *f, const struct props *file,
+                        size_t from)
+{
+    struct place at, other;
+    if (place_key(c, file->list[from].key, &at, NULL) || at.parts.of != OF_CONSUMER ||
+        options_find(&flow_option_table, at.option))
+        return 0;
+    int rank = place_rank(&at, f->source, f->target);
+    if (rank == 0)
+        return 0;
+    for (size_t i = 0; i < file->n; i++) {
+        if (i == from || place_key(c, file->list[i].key, &other, NULL) ||
+            strcmp(other.option, at.option) != 0)
+            continue;
+        int its = place_rank(&other, f->source, f->target);
+        if (its > rank || (its == rank && i > from))
+            return 0;
+    }
+    struct config_property *grown = realloc(f->consumer, (size_t)(f->consumer_n + 1) * sizeof *grown);
+    if (!grown)
+        return -E_NOMEM;
+    f->consumer = grown;
+    struct config_property *p = &grown[f->consumer_n++];
+    p->key = strdup(at.parts.key);
+    p->value = strdup(file->list[from].value);
+    return p->key && p->value ? 0 : -E_NOMEM;
+}
+
+static int read_consumer(const struct mirror_config *c, struct mirror_flow *f, const struct props *file,
+                         struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < file->n && !rc; i++)
+        if (strstr(file->list[i].key, "consumer."))
+            rc = add_consumer(c, f, file, i);
+    return rc ? err_set(err, rc, "%s", err_str(rc)) : 0;
+}
+
 static int read_flow(struct props *file, const struct mirror_config *c, struct mirror_flow *f,
                      struct err *err)
 {
@@ -321,6 +360,8 @@ static int read_flows(struct props *file, const char *const *targets, size_t tar
             if (rc)
                 return rc;
             c->flows_n++;
+            if ((rc = read_consumer(c, f, file, err)))
+                return rc;
             if (!(f->name = strdup(name)))
                 return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
             f->served = f->o.enabled && target_asked(c, t, targets, targets_n);
@@ -376,7 +417,8 @@ static int finish_key(const struct mirror_config *c, struct prop *prop, const st
     bool option = options_find(&flow_option_table, at.option) != NULL;
     if (at.old_name)
         warn_line(w, "%s (%s) is an old name: write %s", prop->key, prop->origin, at.option);
-    if (option && place_speaks(&at))
+    bool consumer = at.parts.of == OF_CONSUMER && known_key(at.parts.key) & OF_CONSUMER;
+    if ((option || consumer) && place_speaks(&at))
         return 0;
     if (option)
         warn_line(w, "%s (%s) has no effect here: write it as %s or FLOW.%s", prop->key, prop->origin,
@@ -426,6 +468,11 @@ void mirror_config_fini(struct mirror_config *c)
 {
     for (int i = 0; i < c->flows_n; i++) {
         options_fini(&flow_option_table, &c->flows[i].o);
+        for (int k = 0; k < c->flows[i].consumer_n; k++) {
+            free(c->flows[i].consumer[k].key);
+            free(c->flows[i].consumer[k].value);
+        }
+        free(c->flows[i].consumer);
         free(c->flows[i].name);
     }
     for (int i = 0; i < c->clusters_n; i++) {

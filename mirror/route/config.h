@@ -33,11 +33,18 @@ struct mirror_cluster {
     char *bootstrap; /* HOST:PORT, comma separated */
 };
 
+/* A consumer's setting that is no option of ours: the source port takes it or says that it does not. */
+struct config_property {
+    char *key, *value; /* without the prefix */
+};
+
 struct mirror_flow {
     int source, target; /* indexes into clusters */
     char *name;         /* "east->west" */
     bool served;        /* enabled, and its target was asked for */
     struct flow_options o;
+    struct config_property *consumer;
+    int consumer_n;
 };
 
 struct mirror_config {
