@@ -14,12 +14,12 @@
 #define META_BYTES_MAX 65536
 #define PATH_SIZE      (LOG_PATH_MAX + 64)
 
-struct uuid identity_uuid(uint64_t (*random)(void *arg), void *arg)
+struct uuid identity_uuid(uint64_t (*draw)(void *arg), void *arg)
 {
     struct uuid u;
     char text[UUID_TEXT_SIZE];
     do {
-        uint64_t v[2] = {random(arg), random(arg)};
+        uint64_t v[2] = {draw(arg), draw(arg)};
         memcpy(&u, v, sizeof u);
         u.b[6] = (uint8_t)((u.b[6] & 0x0f) | 0x40);
         u.b[8] = (uint8_t)((u.b[8] & 0x3f) | 0x80);

@@ -63,6 +63,6 @@ struct identity {
 int identity_prepare(const struct identity_options *o, struct identity *out, struct err *err);
 
 /* Random (version 4), not reserved, and not beginning with "-" as text, like Kafka's own. */
-struct uuid identity_uuid(uint64_t (*random)(void *arg), void *arg);
+struct uuid identity_uuid(uint64_t (*draw)(void *arg), void *arg);
 
 #endif
