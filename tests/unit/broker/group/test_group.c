@@ -1,3 +1,5 @@
+/* The membership machine, event by event, and what a client is answered.
+ * size: one list of cases of one machine; they share its opening moves (two_stable) and are read in its order. */
 #include "tests/support/group_script.h"
 
 #include "proto/kafka/wire.h"
