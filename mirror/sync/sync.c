@@ -403,14 +403,14 @@ static void next_step(struct sync *s)
     case SYNC_TARGET:
         tell(s);
         s->step = SYNC_CREATE;
-        /* fall through */
+        __attribute__((fallthrough));
     case SYNC_CREATE:
         if (create_some(s))
             return;
         s->step = SYNC_GROW;
         if (grow_some(s))
             return;
-        /* fall through */
+        __attribute__((fallthrough));
     case SYNC_GROW:
         if (!s->changed_target) {
             round_ends(s, true);
@@ -423,7 +423,7 @@ static void next_step(struct sync *s)
         tell(s);
         round_ends(s, true);
         return;
-    case SYNC_IDLE: assert(!"a step while idle");
+    case SYNC_IDLE: assert(false && "a step while idle");
     }
 }
 
