@@ -190,7 +190,7 @@ void control_activate(struct control *c)
     }
     c->active = true;
     control_sessions_begin(c);
-    if (c->o.idle_interval_ms > 0)
+    if (c->o.idle_interval_ms > 0 && c->o.endpoints_n > 0)
         loop_timer_in(&c->idle_timer, c->o.idle_interval_ms * 1000);
     log_info("broker.controller", "active controller node=%d offset=%lld metadata_version=%d",
              c->o.quorum.node_id, (long long)image_offset(quorum_image(c->quorum)),

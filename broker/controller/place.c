@@ -12,7 +12,7 @@ struct place_broker {
 
 struct racks {
     struct slice *name;
-    int32_t *next; /* where the rack's turn is */
+    int32_t *next, *lead; /* whose turn it is in the rack: to follow, to lead */
     int32_t n;
     struct place_broker *brokers;
     int32_t brokers_n;
@@ -34,8 +34,9 @@ static bool survey(const struct decide *d, struct racks *k)
     size_t n = image_brokers_n(d->img);
     *k = (struct racks){.name = ARENA_NEWS(d->arena, struct slice, n),
                         .next = ARENA_NEWS(d->arena, int32_t, n),
+                       .lead = ARENA_NEWS(d->arena, int32_t, n),
                         .brokers = ARENA_NEWS(d->arena, struct place_broker, n)};
-    if (!k->name || !k->next || !k->brokers)
+    if (!k->name || !k->next || !k->lead || !k->brokers)
         return false;
     for (const struct image_broker *b = image_broker_next(d->img, NULL); b; b = image_broker_next(d->img, b))
         k->brokers[k->brokers_n++] =
@@ -47,15 +48,16 @@ static bool survey(const struct decide *d, struct racks *k)
  * is, so that successive partitions go round. */
 static int32_t take(struct racks *k, int32_t rack, bool active, const int32_t *chosen, int32_t chosen_n)
 {
+    int32_t *turn = chosen_n == 0 ? &k->lead[rack] : &k->next[rack];
     for (int32_t step = 0; step < k->brokers_n; step++) {
-        int32_t i = (k->next[rack] + step) % k->brokers_n;
+        int32_t i = (*turn + step) % k->brokers_n;
         const struct place_broker *b = &k->brokers[i];
         bool used = b->rack != rack || b->active != active;
         for (int32_t c = 0; c < chosen_n && !used; c++)
             used = chosen[c] == b->id;
         if (used)
             continue;
-        k->next[rack] = (i + 1) % k->brokers_n;
+        *turn = (i + 1) % k->brokers_n;
         return b->id;
     }
     return -1;
@@ -103,7 +105,7 @@ int16_t decide_place(const struct decide *d, int32_t partitions, int32_t replica
         return KE_UNKNOWN_SERVER_ERROR;
     k.turn = (int32_t)rng_below(d->rng, (uint64_t)k.n);
     for (int32_t r = 0; r < k.n; r++)
-        k.next[r] = (int32_t)rng_below(d->rng, (uint64_t)k.brokers_n);
+        k.next[r] = k.lead[r] = (int32_t)rng_below(d->rng, (uint64_t)k.brokers_n);
     for (int32_t p = 0; p < partitions; p++)
         place_one(&k, *out + (int64_t)p * replication_factor, replication_factor);
     return KE_NONE;
