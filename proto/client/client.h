@@ -110,6 +110,8 @@ struct client_call {
     int16_t version_min,
         version_max;    /* what the caller is prepared for; both sides' ranges narrow it further */
     int64_t timeout_us; /* from client_send on; 0: the options' */
+    int64_t
+        send_within_us; /* gives up earlier while it has not been sent (no leader, no connection); 0: does not */
     void (*on_response)(void *arg,
                         const struct client_response *r); /* exactly once, unless cancelled or destroyed */
     void *arg;

@@ -69,7 +69,7 @@ struct call {
     struct client_conn *conn;
     uint64_t seq; /* order of submission */
     bool internal, abandoned, started, written;
-    int64_t deadline_us, not_before_us;
+    int64_t deadline_us, send_by_us, not_before_us;
     unsigned attempts;
     int32_t correlation;
     int16_t version;

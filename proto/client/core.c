@@ -260,6 +260,8 @@ void client_core_submit(struct client_core *core, struct call *call, int64_t now
     call->seq = core->seq++;
     int64_t timeout = call->pub.timeout_us > 0 ? call->pub.timeout_us : core->o.request_timeout_us;
     call->deadline_us = core->now_us + timeout;
+    call->send_by_us = call->pub.send_within_us > 0 ? core->now_us + call->pub.send_within_us : INT64_MAX;
+    client_core_due_by(core, call->send_by_us);
     client_core_due_by(core, call->deadline_us);
     wait_in_order(core, call);
     err_set(&call->err, -E_TIMEOUT, "no connection yet");
@@ -393,9 +395,12 @@ static struct call *find_expired(struct client_core *core)
         struct call *call = LIST_ENTRY(at, struct call, all);
         if (call->state != CALL_WAITING && call->state != CALL_QUEUED)
             continue;
-        if (call->deadline_us <= core->now_us)
+        bool unsent = call->state == CALL_WAITING && call->attempts == 0;
+        int64_t until_us =
+            unsent && call->send_by_us < call->deadline_us ? call->send_by_us : call->deadline_us;
+        if (until_us <= core->now_us)
             return call;
-        client_core_due_by(core, call->deadline_us);
+        client_core_due_by(core, until_us);
     }
     return NULL;
 }

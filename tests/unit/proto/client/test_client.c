@@ -292,6 +292,21 @@ Test(client, a_leader_that_is_not_there_is_waited_for)
     cr_assert_eq(rig_take(&r).conn->broker->node_id, 2);
 }
 
+Test(client, gives_up_early_what_cannot_be_sent)
+{
+    r.metadata.topics[0].partitions[0].leader_id = -1;
+    struct client_call *c = rig_call(&r, kp_key_list_offsets, &g);
+    c->target = (struct client_target){.kind = CLIENT_LEADER, .name = SLICE_LIT("t"), .number = 0};
+    c->send_within_us = 5 * SEC;
+    rig_send(&r, c);
+    rig_pass(&r, 4 * SEC);
+    cr_assert_eq(g.n, 0);
+    rig_pass(&r, 2 * SEC);
+    cr_assert_eq(g.status, -E_TIMEOUT);
+    cr_assert_not(g.sent);
+    cr_assert_not_null(strstr(g.text, "has no leader"));
+}
+
 Test(client, says_at_the_deadline_what_it_waited_for)
 {
     r.metadata.topics[0].error_code = KE_UNKNOWN_TOPIC_OR_PARTITION;

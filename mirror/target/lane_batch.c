@@ -1,0 +1,167 @@
+/* Batches in memory and the budget that bounds them. A batch and its buffer are used again and again: appending costs
+ * no allocation per record, and none per batch once buffers have grown. */
+#include "mirror/target/lane.h"
+
+#include <stdlib.h>
+
+#define BATCH_BYTES_MAX ((size_t)INT32_MAX) /* what a batch can be at all */
+
+struct appender_budget *appender_budget_create(size_t limit_bytes)
+{
+    struct appender_budget *b = calloc(1, sizeof *b);
+    if (b) {
+        b->limit_bytes = limit_bytes;
+        list_init(&b->spare);
+        list_init(&b->waiters);
+    }
+    return b;
+}
+
+static void free_batch(struct lane_batch *b)
+{
+    buf_fini(&b->bytes);
+    free(b->segments);
+    free(b);
+}
+
+static size_t batch_memory(const struct lane_batch *b)
+{
+    return b->bytes.cap + b->segments_cap * sizeof *b->segments;
+}
+
+void appender_budget_destroy(struct appender_budget *b)
+{
+    if (!b)
+        return;
+    assert(b->used_bytes == 0);
+    while (!list_empty(&b->spare))
+        free_batch(LIST_ENTRY(list_pop(&b->spare), struct lane_batch, link));
+    free(b);
+}
+
+size_t appender_budget_used(const struct appender_budget *b)
+{
+    return b->used_bytes;
+}
+
+struct lane_batch *lane_batch_take(struct appender_budget *budget)
+{
+    struct lane_batch *b;
+    if (!list_empty(&budget->spare)) {
+        b = LIST_ENTRY(list_pop(&budget->spare), struct lane_batch, link);
+        assert(budget->spare_bytes >= batch_memory(b));
+        budget->spare_bytes -= batch_memory(b);
+    } else {
+        b = calloc(1, sizeof *b);
+        if (!b)
+            return NULL;
+        buf_init(&b->bytes, BATCH_BYTES_MAX);
+    }
+    struct buf bytes = b->bytes;
+    struct lane_segment *segments = b->segments;
+    size_t cap = b->segments_cap;
+    *b = (struct lane_batch){.bytes = bytes, .segments = segments, .segments_cap = cap, .timestamp_max = -1};
+    buf_clear(&b->bytes);
+    list_init(&b->link);
+    return b;
+}
+
+void lane_batch_give(struct appender_budget *budget, struct lane_batch *b)
+{
+    assert(!b->driver && budget->used_bytes >= b->counted);
+    budget->used_bytes -= b->counted;
+    b->counted = 0;
+    while (budget_room(budget) && !list_empty(&budget->waiters)) {
+        struct budget_waiter *w = LIST_ENTRY(list_pop(&budget->waiters), struct budget_waiter, link);
+        w->room(w->arg);
+    }
+    if (list_linked(&b->link))
+        list_remove(&b->link);
+    if (budget->spare_bytes + batch_memory(b) > budget->limit_bytes / 4) {
+        free_batch(b);
+        return;
+    }
+    budget->spare_bytes += batch_memory(b);
+    list_push_front(&budget->spare, &b->link);
+}
+
+static void count_bytes(struct lane *l, struct lane_batch *b)
+{
+    size_t now = b->bytes.n;
+    l->c.budget->used_bytes += now - b->counted; /* wraps and comes back when it has become less */
+    b->counted = now;
+}
+
+int lane_batch_begin(struct lane *l, struct lane_batch *b, int64_t number)
+{
+    struct batch_options o = BATCH_OPTIONS;
+    o.codec = (enum codec)l->c.codec;
+    o.level = l->c.codec_level;
+    o.producer_id = l->c.producer_id;
+    o.producer_epoch = l->c.producer_epoch;
+    o.base_sequence = lane_sequence(number);
+    b->number = number;
+    b->state = LANE_BATCH_OPEN;
+    batch_begin(&b->builder, &b->bytes, &o);
+    return b->builder.failed;
+}
+
+static int add_segment(struct lane_batch *b, int64_t src)
+{
+    if (b->segments_n && src == b->src_last + 1)
+        return 0;
+    if (b->segments_n == b->segments_cap) {
+        size_t cap = b->segments_cap ? b->segments_cap * 2 : 16;
+        struct lane_segment *now = realloc(b->segments, cap * sizeof *now);
+        if (!now)
+            return -E_NOMEM;
+        b->segments = now;
+        b->segments_cap = cap;
+    }
+    b->segments[b->segments_n++] = (struct lane_segment){src, b->count};
+    return 0;
+}
+
+int lane_batch_add(struct lane *l, struct lane_batch *b, const struct record_new *r, int64_t src)
+{
+    assert(b->state == LANE_BATCH_OPEN && (b->count == 0 || src > b->src_last));
+    int rc = add_segment(b, src);
+    if (!rc)
+        rc = batch_add(&b->builder, r);
+    if (rc)
+        return rc;
+    if (b->count++ == 0)
+        b->src_first = src;
+    b->src_last = src;
+    if (r->timestamp > b->timestamp_max)
+        b->timestamp_max = r->timestamp;
+    count_bytes(l, b);
+    return 0;
+}
+
+int lane_batch_seal(struct lane *l, struct lane_batch *b)
+{
+    struct batch_header h;
+    assert(b->state == LANE_BATCH_OPEN && b->count > 0);
+    int rc = batch_close(&b->builder, &h);
+    if (rc)
+        return rc;
+    assert(h.records_n == b->count && h.last_offset_delta == b->count - 1);
+    b->state = LANE_BATCH_SEALED;
+    count_bytes(l, b);
+    return 0;
+}
+
+int64_t lane_batch_src(const struct lane_batch *b, int32_t at)
+{
+    assert(at >= 0 && at < b->count);
+    size_t low = 0, high = b->segments_n;
+    while (high - low > 1) {
+        size_t mid = (low + high) / 2;
+        if (b->segments[mid].at <= at)
+            low = mid;
+        else
+            high = mid;
+    }
+    return b->segments[low].src + (at - b->segments[low].at);
+}

@@ -1,0 +1,830 @@
+/* The lanes against a modelled target: each rule of APPENDER.md that concerns appending and reconciling, with the
+ * mutants that must be noticed.
+ * size: one test per rule and mutant, in the order of the rules. */
+#include "tests/unit/mirror/target/rig.h"
+
+#include <signal.h>
+
+static struct rig r;
+
+static void up(void)
+{
+    rig_init(&r, 1, 1, 1);
+}
+
+static void down(void)
+{
+    rig_fini(&r);
+}
+
+TestSuite(lane, .init = up, .fini = down);
+
+#define DAY_MS (INT64_C(24) * 3600 * 1000)
+
+static void finishes_at(int line)
+{
+    cr_assert(rig_finish(&r, 600 * SEC), "line %d: %s %s: %s", line,
+              appender_state_name(rig_status(&r, 0)->state), appender_reason_name(rig_status(&r, 0)->reason),
+              rig_status(&r, 0)->text);
+    rig_assert_good(&r, 0);
+}
+#define FINISHES() finishes_at(__LINE__)
+
+static void halts_at(int line, enum appender_reason why, const char *words)
+{
+    rig_finish(&r, 600 * SEC);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_HALTED, "line %d: it goes on (%s)", line,
+                 rig_status(&r, 0)->text);
+    cr_assert_eq(rig_status(&r, 0)->reason, why, "line %d: halted for %s: %s", line,
+                 appender_reason_name(rig_status(&r, 0)->reason), rig_status(&r, 0)->text);
+    cr_assert_not_null(strstr(rig_status(&r, 0)->text, words), "line %d: %s", line, rig_status(&r, 0)->text);
+}
+#define HALTS(why, words) halts_at(__LINE__, APPENDER_REASON_##why, words)
+
+/* With the mutant the same story must not end well. */
+static bool ends_well(void)
+{
+    if (!rig_finish(&r, 600 * SEC))
+        return false;
+    struct verdict v = rig_check(&r);
+    return v.missing + v.doubled + v.disordered + v.wrong_runs == 0;
+}
+
+static void mutant(const char *name)
+{
+    setenv("SUNDOG_MUTANT", name, 1);
+}
+
+static struct lane *lane0(void)
+{
+    return &r.m[0].g.lanes[0];
+}
+
+static void run_until_appended(int64_t records)
+{
+    for (int i = 0; i < 100000 && r.t[0].end < records; i++)
+        rig_step(&r, r.now + SEC);
+    cr_assert_geq(r.t[0].end, records);
+}
+
+Test(lane, appends_everything_once_and_in_order)
+{
+    source_grow(&r, 2000);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.m[0].anchors, 1);
+    cr_assert_eq(r.t[0].end, 2000);
+    cr_assert_eq(r.max_inflight_seen, APPENDER_INFLIGHT_MAX);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_APPENDING);
+    cr_assert(rig_status(&r, 0)->guarded);
+}
+
+Test(lane, every_codec)
+{
+    for (r.codec = CODEC_NONE; r.codec < CODEC_COUNT; r.codec++) {
+        source_grow(&r, 300);
+        if (r.m[0].up) {
+            rig_save(&r, 0);
+            rig_kill(&r, 0);
+        }
+        rig_start(&r, 0);
+        FINISHES();
+    }
+}
+
+/* Rule 2 */
+static void first_request_is_refused(void)
+{
+    r.t[0].refuse = KE_NOT_ENOUGH_REPLICAS;
+    r.t[0].refuse_n = 1;
+    source_grow(&r, 2000);
+    rig_start(&r, 0);
+}
+
+Test(lane, one_in_flight_until_the_first_acknowledgement)
+{
+    first_request_is_refused();
+    FINISHES();
+    cr_assert_leq(r.sends_before_ack, 1);
+}
+
+Test(lane, mutant_pipeline_before_first_ack)
+{
+    mutant("pipeline_before_first_ack");
+    first_request_is_refused();
+    cr_assert_not(ends_well());
+}
+
+Test(lane, each_retriable_refusal_is_lived_with)
+{
+    static const int16_t before[] = {KE_NOT_LEADER_OR_FOLLOWER, KE_NOT_ENOUGH_REPLICAS,
+                                     KE_LEADER_NOT_AVAILABLE,   KE_UNKNOWN_TOPIC_OR_PARTITION,
+                                     KE_KAFKA_STORAGE_ERROR,    KE_UNKNOWN_TOPIC_ID,
+                                     KE_CORRUPT_MESSAGE,        KE_TOPIC_AUTHORIZATION_FAILED};
+    static const int16_t after[] = {KE_REQUEST_TIMED_OUT, KE_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+                                    KE_NOT_LEADER_OR_FOLLOWER, KE_KAFKA_STORAGE_ERROR};
+    rig_start(&r, 0);
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+        r.t[0].refuse = before[i];
+        r.t[0].refuse_n = 3;
+        source_grow(&r, 1000);
+        FINISHES();
+    }
+    for (size_t i = 0; i < sizeof after / sizeof *after; i++) {
+        r.t[0].after = after[i];
+        r.t[0].after_n = 3;
+        source_grow(&r, 1000);
+        FINISHES();
+    }
+    cr_assert_gt(r.t[0].doubled, 0, "something was sent twice, and not appended twice");
+}
+
+/* Rules 17 to 19: killed before anything was saved but the anchor. */
+static void appended_but_not_saved(int n)
+{
+    source_grow(&r, n);
+    rig_start(&r, 0);
+    FINISHES();
+    rig_kill(&r, 0);
+}
+
+Test(lane, what_was_not_saved_is_paired)
+{
+    appended_but_not_saved(1000);
+    source_grow(&r, 100);
+    r.runs_n = 0;
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.t[0].end, 1100);
+    cr_assert_eq(r.runs_n + 0 > 0 ? r.runs[0].src_start : -1, 100, "the map begins where the source does");
+}
+
+Test(lane, what_was_not_saved_is_paired_when_records_look_alike)
+{
+    for (int i = 0; i < 300; i++) {
+        source_add(&r, "k", wall(&r));
+        snprintf(r.s.v[i].value, sizeof r.s.v[i].value, "v%d", 7);
+    }
+    rig_start(&r, 0);
+    cr_assert(rig_finish(&r, 60 * SEC));
+    rig_kill(&r, 0);
+    rig_start(&r, 0);
+    cr_assert(rig_finish(&r, 60 * SEC), "%s", rig_status(&r, 0)->text);
+    cr_assert_eq(r.t[0].end, 300);
+}
+
+Test(lane, source_compacted_while_down)
+{
+    appended_but_not_saved(500);
+    for (int i = 100; i < 300; i++)
+        r.s.v[i].gone = i % 3 != 0;
+    source_grow(&r, 50);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.t[0].end, 550);
+    cr_assert_gt(r.m[0].notes[APPENDER_ORPHANS], 0);
+}
+
+Test(lane, source_prefix_deleted_while_down_below_and_above_what_is_there)
+{
+    appended_but_not_saved(500);
+    r.s.start = r.s.v[200].offset;
+    source_grow(&r, 50);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.t[0].end, 550);
+    rig_kill(&r, 0);
+    source_grow(&r, 100);
+    r.s.start = r.s.v[600].offset; /* past all that the target has: 50 records are lost at the source */
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.t[0].end, 600);
+}
+
+Test(lane, target_compacted_while_down)
+{
+    appended_but_not_saved(500);
+    target_compact(&r.t[0], 300000);
+    source_grow(&r, 50);
+    rig_start(&r, 0);
+    rig_finish(&r, 60 * SEC);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_APPENDING, "%s", rig_status(&r, 0)->text);
+    cr_assert_eq(r.t[0].end, 550);
+    struct verdict v = rig_check(&r);
+    cr_assert_eq(v.doubled + v.disordered + v.wrong_runs, 0);
+}
+
+Test(lane, mutant_count_records_not_delta)
+{
+    mutant("count_records_not_delta");
+    appended_but_not_saved(500);
+    target_compact(&r.t[0], 300000);
+    source_grow(&r, 50);
+    rig_start(&r, 0);
+    rig_finish(&r, 60 * SEC);
+    struct verdict v = rig_check(&r);
+    bool good =
+        rig_status(&r, 0)->state == APPENDER_APPENDING && r.t[0].end == 550 && !v.doubled && !v.disordered;
+    cr_assert_not(good);
+}
+
+/* Alike records in a compacted source: nobody guesses. */
+static void alike_and_compacted(void)
+{
+    for (int i = 0; i < 10; i++) {
+        source_add(&r, "k", wall(&r));
+        snprintf(r.s.v[i].value, sizeof r.s.v[i].value, "v%d", 7);
+    }
+    rig_start(&r, 0);
+    cr_assert(rig_finish(&r, 60 * SEC));
+    rig_kill(&r, 0);
+    for (int i = 0; i < 5; i++)
+        r.s.v[i].gone = true;
+    for (int i = 10; i < 20; i++) {
+        source_add(&r, "k", r.s.v[0].timestamp);
+        snprintf(r.s.v[i].value, sizeof r.s.v[i].value, "v%d", 7);
+    }
+    rig_start(&r, 0);
+}
+
+Test(lane, alike_records_of_a_compacted_source_halt)
+{
+    alike_and_compacted();
+    HALTS(POSITION_UNCERTAIN, "look alike");
+}
+
+Test(lane, mutant_pass_over_by_count)
+{
+    mutant("pass_over_by_count");
+    alike_and_compacted();
+    rig_finish(&r, 60 * SEC);
+    cr_assert_neq(rig_status(&r, 0)->state, APPENDER_HALTED, "it guesses, which the test above refuses");
+}
+
+/* Rule 18: the headers are gone, the target's memory tells the number. */
+static void headers_below_log_start(void)
+{
+    appended_but_not_saved(500);
+    target_delete_prefix(&r.t[0], r.t[0].end);
+    source_grow(&r, 50);
+    rig_start(&r, 0);
+}
+
+Test(lane, headers_below_the_log_start)
+{
+    headers_below_log_start();
+    cr_assert(rig_finish(&r, 60 * SEC), "%s", rig_status(&r, 0)->text);
+    cr_assert_eq(r.t[0].end, 550);
+}
+
+Test(lane, mutant_next_from_headers_only)
+{
+    mutant("next_from_headers_only");
+    headers_below_log_start();
+    rig_finish(&r, 60 * SEC);
+    cr_assert_not(rig_status(&r, 0)->state == APPENDER_APPENDING && r.t[0].end == 550);
+}
+
+/* Rule 20 */
+Test(lane, neither_headers_nor_memory)
+{
+    appended_but_not_saved(500);
+    target_delete_prefix(&r.t[0], r.t[0].end);
+    target_forget(&r.t[0], RIG_PID);
+    rig_start(&r, 0);
+    HALTS(POSITION_UNCERTAIN, "does not know our producer id");
+}
+
+/* Rule 7 */
+Test(lane, five_in_flight_across_restarts_of_the_target)
+{
+    rig_start(&r, 0);
+    for (int i = 0; i < 20; i++) {
+        source_grow(&r, 1500);
+        run_until_appended(r.t[0].end + 300);
+        rig_break(&r, 0, true);
+        target_restart(&r.t[0]);
+        target_new_epoch(&r.t[0]);
+        FINISHES();
+    }
+}
+
+Test(lane, five_in_flight_across_restarts_of_a_target_that_cannot_describe)
+{
+    r.t[0].no_describe = true;
+    rig_start(&r, 0);
+    for (int i = 0; i < 20; i++) {
+        source_grow(&r, 1500);
+        run_until_appended(r.t[0].end + 300);
+        rig_break(&r, 0, true);
+        target_restart(&r.t[0]);
+        FINISHES();
+    }
+}
+
+/* Rule 3: records older than the target's memory. */
+static void unguarded_with_a_lost_answer(void)
+{
+    r.no_late = true;
+    rig_start(&r, 0);
+    for (int i = 0; i < 2000; i++)
+        source_add(&r, "k", wall(&r) - 30 * DAY_MS);
+    for (int i = 0; i < 10; i++) {
+        int64_t before = r.t[0].end;
+        run_until_appended(before + 1);
+        rig_break(&r, 0, true); /* appended, the answer is lost */
+        target_expire(&r.t[0]);
+    }
+}
+
+Test(lane, nothing_is_sent_twice_unguarded_without_looking)
+{
+    unguarded_with_a_lost_answer();
+    FINISHES();
+    cr_assert_not(rig_status(&r, 0)->guarded);
+    cr_assert_leq(r.max_inflight_seen, 1);
+}
+
+Test(lane, mutant_resend_unguarded_without_headers)
+{
+    mutant("resend_unguarded_without_headers");
+    unguarded_with_a_lost_answer();
+    cr_assert_not(ends_well());
+}
+
+Test(lane, timestamps_minus_one_are_unguarded)
+{
+    r.no_late = true;
+    rig_start(&r, 0);
+    for (int i = 0; i < 500; i++)
+        source_add(&r, "k", -1);
+    FINISHES();
+    cr_assert_leq(r.max_inflight_seen, 1);
+}
+
+Test(lane, a_target_that_keeps_the_wall_clock_guards_always)
+{
+    r.guard.wall_clock = true;
+    r.t[0].wall_clock = true;
+    rig_start(&r, 0);
+    for (int i = 0; i < 2000; i++)
+        source_add(&r, "k", wall(&r) - 30 * DAY_MS);
+    FINISHES();
+    cr_assert_eq(r.max_inflight_seen, APPENDER_INFLIGHT_MAX);
+    cr_assert(rig_status(&r, 0)->guarded);
+}
+
+/* Rule 4 */
+Test(lane, others_between_ours_are_noted_and_the_map_stays_right)
+{
+    rig_start(&r, 0);
+    for (int i = 0; i < 10; i++) {
+        source_grow(&r, 100);
+        target_foreign(&r.t[0], 3);
+        FINISHES();
+    }
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 27, "three stand before our first");
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_APPENDING);
+}
+
+static void base_goes_back(void)
+{
+    source_grow(&r, 500);
+    rig_start(&r, 0);
+    cr_assert(rig_finish(&r, 60 * SEC));
+    /* created again under the same name, by somebody who tells nobody */
+    target_fini(&r.t[0]);
+    target_init(&r.t[0], 99);
+    source_grow(&r, 100);
+}
+
+Test(lane, a_base_offset_going_back_halts)
+{
+    base_goes_back();
+    HALTS(TARGET_TRUNCATED, "below the end");
+}
+
+Test(lane, mutant_base_going_back_ignored)
+{
+    mutant("base_going_back_ignored");
+    base_goes_back();
+    rig_finish(&r, 60 * SEC);
+    cr_assert_neq(rig_status(&r, 0)->state, APPENDER_HALTED, "which the test above refuses");
+}
+
+/* Rule 6 */
+Test(lane, a_new_leader_that_has_everything_is_no_matter)
+{
+    rig_start(&r, 0);
+    for (int i = 0; i < 10; i++) {
+        source_grow(&r, 500);
+        run_until_appended(r.t[0].end + 100);
+        target_new_epoch(&r.t[0]);
+        FINISHES();
+    }
+}
+
+Test(lane, a_new_leader_that_lacks_what_was_acknowledged_halts)
+{
+    source_grow(&r, 500);
+    rig_start(&r, 0);
+    FINISHES();
+    target_truncate(&r.t[0], 300);
+    source_grow(&r, 10);
+    HALTS(TARGET_TRUNCATED, "below the end");
+}
+
+Test(lane, a_new_leader_that_lacks_what_was_acknowledged_and_has_others_since_halts)
+{
+    source_grow(&r, 500);
+    rig_start(&r, 0);
+    FINISHES();
+    target_truncate(&r.t[0], 300);
+    target_foreign(&r.t[0], 400);
+    source_grow(&r, 10);
+    HALTS(TARGET_TRUNCATED, "others have written there since");
+}
+
+Test(lane, truncated_while_down)
+{
+    appended_but_not_saved(500);
+    rig_start(&r, 0);
+    FINISHES();
+    rig_save(&r, 0);
+    rig_kill(&r, 0);
+    target_truncate(&r.t[0], 300);
+    target_foreign(&r.t[0], 400);
+    rig_start(&r, 0);
+    HALTS(TARGET_TRUNCATED, "others have written there since");
+}
+
+/* Rule 8 */
+Test(lane, batches_that_are_too_large_are_split)
+{
+    r.t[0].batch_bytes_max = 700;
+    source_grow(&r, 500);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_gt(r.m[0].notes[APPENDER_SPLIT], 0);
+}
+
+Test(lane, a_record_that_is_too_large_halts)
+{
+    r.t[0].batch_bytes_max = 70;
+    source_grow(&r, 5);
+    rig_start(&r, 0);
+    HALTS(RECORD_TOO_LARGE, "source offset 100 makes a batch of");
+}
+
+/* Rule 9 */
+Test(lane, a_timestamp_too_far_ahead_waits)
+{
+    r.t[0].ahead_ms_max = 3600 * 1000;
+    source_grow(&r, 100);
+    source_add(&r, "k", wall(&r) + 3700 * 1000);
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    rig_run(&r, 60 * SEC);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_WAITING);
+    cr_assert_eq(rig_status(&r, 0)->reason, APPENDER_REASON_TIMESTAMP_AHEAD);
+    cr_assert_not_null(strstr(rig_status(&r, 0)->text, "of source offset 200"), "%s",
+                       rig_status(&r, 0)->text);
+    cr_assert_eq(r.t[0].end, 100, "what stands before it is there");
+    FINISHES();
+}
+
+Test(lane, a_timestamp_that_is_too_old_halts)
+{
+    r.t[0].before_ms_max = 3600 * 1000;
+    source_grow(&r, 100);
+    source_add(&r, "k", wall(&r) - 3700 * 1000);
+    rig_start(&r, 0);
+    HALTS(TIMESTAMP_REFUSED, "of source offset 200");
+    cr_assert_eq(r.t[0].end, 100);
+}
+
+Test(lane, a_target_that_stamps_records_itself)
+{
+    r.t[0].append_time = true;
+    for (int i = 0; i < 500; i++)
+        source_add(&r, "k", wall(&r) - 30 * DAY_MS);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.m[0].notes[APPENDER_APPEND_TIME], 1);
+    rig_kill(&r, 0);
+    source_grow(&r, 50);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.t[0].end, 550);
+}
+
+/* Rule 14 */
+static void target_is_not_empty(void)
+{
+    r.fresh_needs_empty = true;
+    target_foreign(&r.t[0], 5);
+    source_grow(&r, 10);
+    rig_start(&r, 0);
+}
+
+Test(lane, no_progress_and_a_target_that_is_not_empty_halts)
+{
+    target_is_not_empty();
+    HALTS(PROGRESS_LOST, "is not empty (its end is 5)");
+}
+
+Test(lane, mutant_empty_progress_starts_at_zero)
+{
+    mutant("empty_progress_starts_at_zero");
+    target_is_not_empty();
+    rig_finish(&r, 60 * SEC);
+    cr_assert_neq(rig_status(&r, 0)->state, APPENDER_HALTED);
+}
+
+Test(lane, no_progress_but_the_target_knows_us_halts)
+{
+    appended_but_not_saved(100);
+    r.m[0].has_saved = false;
+    rig_start(&r, 0);
+    HALTS(PROGRESS_LOST, "knows our producer id");
+}
+
+Test(lane, fresh_beside_others_begins_at_the_end)
+{
+    target_foreign(&r.t[0], 5);
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.m[0].points[0].end_offset, 5, "the anchor");
+}
+
+/* Rule 1: 64 bits here, 31 on the wire. */
+static void close_to_the_wrap(void)
+{
+    struct buf out;
+    struct batch_builder b;
+    struct batch_options o = BATCH_OPTIONS;
+    int64_t base, number = INT32_MAX - INT64_C(700);
+    o.producer_id = RIG_PID;
+    o.producer_epoch = 0;
+    o.base_sequence = (int32_t)number - 1;
+    buf_init(&out, 1000);
+    batch_begin(&b, &out, &o);
+    batch_add(&b, &(struct record_new){.timestamp = wall(&r), .value = SLICE_LIT("the one before")});
+    batch_close(&b, NULL);
+    cr_assert_eq(target_produce(&r.t[0], buf_slice(&out), &base), KE_NONE);
+    buf_fini(&out);
+    r.m[0].has_saved = true;
+    r.m[0].points[0] = (struct appender_point){.known = true,
+                                               .number_next = number,
+                                               .end_offset = 1,
+                                               .end_epoch = 0,
+                                               .source_next = r.s.start,
+                                               .timestamp_max = wall(&r)};
+    r.m[0].saved = (struct appender_progress){.source_next = r.s.start};
+    source_grow(&r, 2000);
+    rig_start(&r, 0);
+}
+
+Test(lane, sequences_wrap_and_numbers_do_not)
+{
+    close_to_the_wrap();
+    FINISHES();
+    rig_save(&r, 0);
+    cr_assert_eq(r.m[0].points[0].number_next, INT32_MAX - INT64_C(700) + 2000);
+    rig_kill(&r, 0);
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+}
+
+Test(lane, a_restart_across_the_wrap)
+{
+    close_to_the_wrap();
+    FINISHES();
+    rig_kill(&r, 0); /* nothing saved since before the wrap */
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.t[0].end, 2101);
+}
+
+Test(lane, mutant_n_q_32_bit, .signal = SIGABRT)
+{
+    mutant("n_q_32_bit");
+    close_to_the_wrap();
+    ends_well();
+}
+
+/* A request of an earlier life that arrives late has our numbers; the source has been compacted since, so that under
+ * these numbers stands something else. */
+static void late_request_with_other_content(void)
+{
+    r.batch_max = 300;
+    r.feed_max = 1;
+    source_grow(&r, 40);
+    rig_start(&r, 0);
+    FINISHES();
+    rig_save(&r, 0);
+    source_grow(&r, 1); /* one record, alone in its batch: 100 + 40 */
+    rig_settle_now(&r);
+    cr_assert_eq(lane0()->inflight, 1);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    for (int i = 0; i < r.ev_n; i++) {
+        if (r.ev[i].kind == EV_APPLY) {
+            bytes = r.ev[i].bytes;
+            size = r.ev[i].size;
+            r.ev[i].kind = EV_FREE; /* on its way for long */
+        }
+    }
+    cr_assert_not_null(bytes);
+    rig_kill(&r, 0);
+    r.s.v[40].gone = true;
+    source_grow(&r, 1);
+    rig_start(&r, 0);
+    for (int i = 0; i < 10000 && lane_state(lane0()) != LANE_APPENDING; i++) {
+        rig_step(&r, r.now + SEC);
+        rig_settle_now(&r);
+    }
+    cr_assert_eq(lane0()->inflight, 1);
+    int64_t base;
+    cr_assert_eq(target_produce(&r.t[0], slice_of(bytes, size), &base), KE_NONE); /* now */
+    free(bytes);
+    source_grow(&r, 100);
+}
+
+Test(lane, a_late_request_with_our_numbers_is_noticed)
+{
+    late_request_with_other_content();
+    FINISHES();
+}
+
+Test(lane, mutant_late_request_not_noticed)
+{
+    mutant("late_request_not_noticed");
+    late_request_with_other_content();
+    cr_assert_not(ends_well());
+}
+
+Test(lane, records_that_are_not_replicated_yet_are_waited_for)
+{
+    source_grow(&r, 300);
+    rig_start(&r, 0);
+    FINISHES();
+    r.t[0].hold_watermark = true;
+    r.t[0].after = KE_REQUEST_TIMED_OUT;
+    r.t[0].after_n = 1000000;
+    source_grow(&r, 300);
+    rig_run(&r, 5 * SEC);
+    rig_kill(&r, 0);
+    rig_start(&r, 0);
+    rig_run(&r, 20 * SEC);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_WAITING);
+    cr_assert_eq(rig_status(&r, 0)->reason, APPENDER_REASON_NOT_ENOUGH_REPLICAS);
+    r.t[0].hold_watermark = false;
+    r.t[0].after_n = 0;
+    target_replicate(&r.t[0]);
+    FINISHES();
+}
+
+Test(lane, a_hole_in_our_numbers_halts)
+{
+    appended_but_not_saved(500);
+    struct target_model *t = &r.t[0];
+    for (size_t i = 0; i < t->log_n; i++) /* the second batch becomes somebody else's */
+        if (i == 1)
+            batch_producer_set(
+                t->log[i].bytes, t->log[i].size,
+                &(struct batch_patch){.producer_id = -1, .producer_epoch = -1, .base_sequence = -1});
+    rig_start(&r, 0);
+    HALTS(HOLE, "hole");
+}
+
+Test(lane, a_newer_generation_halts)
+{
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    r.t[0].producers[0].epoch = 1;
+    source_grow(&r, 100);
+    HALTS(NEWER_GENERATION, "higher epoch");
+}
+
+Test(lane, a_lower_memory_halts)
+{
+    appended_but_not_saved(100);
+    rig_start(&r, 0);
+    FINISHES();
+    rig_save(&r, 0);
+    rig_kill(&r, 0);
+    r.t[0].producers[0].last_sequence = 50;
+    r.t[0].producers[0].n = 0;
+    rig_start(&r, 0);
+    source_grow(&r, 10);
+    HALTS(HOLE, "remembers our numbers up to 51 only");
+}
+
+Test(lane, a_refused_record_halts)
+{
+    r.t[0].refuse = KE_INVALID_RECORD;
+    r.t[0].refuse_n = 1;
+    source_grow(&r, 10);
+    rig_start(&r, 0);
+    HALTS(RECORD_REFUSED, "refuses source offsets 100 to ");
+}
+
+/* Rule 16 */
+Test(lane, settling_moves_the_end_past_others)
+{
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    target_foreign(&r.t[0], 500);
+    group_settle(&r.m[0].g);
+    rig_run(&r, SEC);
+    cr_assert_eq(r.m[0].settled, 1);
+    rig_save(&r, 0);
+    cr_assert_eq(r.m[0].points[0].end_offset, 600);
+    source_grow(&r, 100);
+    FINISHES();
+}
+
+Test(lane, draining_takes_nothing_more)
+{
+    source_grow(&r, 1000);
+    rig_start(&r, 0);
+    run_until_appended(200);
+    group_drain(&r.m[0].g);
+    rig_run(&r, 5 * SEC);
+    cr_assert_eq(r.m[0].drained, 1);
+    struct appender_progress p;
+    group_progress(&r.m[0].g, &p);
+    cr_assert_eq(p.source_next, 100 + r.t[0].end);
+    FINISHES();
+}
+
+/* Rule 17 */
+Test(lane, the_position_is_what_was_covered)
+{
+    source_grow(&r, 10);
+    source_gap(&r, 7);
+    rig_start(&r, 0);
+    FINISHES();
+    struct appender_progress p;
+    group_progress(&r.m[0].g, &p);
+    cr_assert_eq(p.source_next, 117);
+}
+
+Test(lane, what_is_not_saved_is_bounded)
+{
+    source_grow(&r, 30);
+    rig_start(&r, 0);
+    r.m[0].g.unsaved_max = 500;
+    FINISHES();
+    source_grow(&r, 3000);
+    rig_run(&r, 10 * SEC);
+    cr_assert_leq(r.t[0].end, 500 + r.feed_max);
+    while (r.t[0].end < 3030) {
+        int64_t before = r.t[0].end;
+        rig_save(&r, 0);
+        rig_run(&r, SEC);
+        cr_assert_gt(r.t[0].end, before);
+    }
+}
+
+Test(lane, one_source_partition_into_many)
+{
+    rig_fini(&r);
+    rig_init(&r, 5, 3, 1);
+    source_grow(&r, 1000);
+    rig_start(&r, 0);
+    FINISHES();
+    rig_save(&r, 0);
+    source_grow(&r, 1000);
+    FINISHES();
+    rig_kill(&r, 0);
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert_eq(r.t[0].end + r.t[1].end + r.t[2].end, 2100);
+}
+
+Test(lane, two_mirrors_that_know_nothing_of_each_other)
+{
+    rig_fini(&r);
+    rig_init(&r, 6, 1, 2);
+    r.shared_progress = true;
+    source_grow(&r, 50);
+    rig_start(&r, 0);
+    rig_run(&r, 10 * SEC);
+    rig_save(&r, 0);
+    rig_start(&r, 1);
+    source_grow(&r, 3000);
+    for (int i = 0; i < 2000 && !rig_quiet(&r); i++) {
+        rig_run(&r, 100 * MS);
+        rig_save(&r, (int)(i % 2));
+    }
+    cr_assert(rig_quiet(&r), "0: %s 1: %s", rig_status(&r, 0)->text, rig_status(&r, 1)->text);
+    rig_assert_good(&r, 6);
+}
