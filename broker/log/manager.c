@@ -82,7 +82,7 @@ static int join(char out[LOG_PATH_MAX], const char *dir, const char *name)
     return n > 0 && n < LOG_PATH_MAX ? 0 : -E_LIMIT;
 }
 
-/* ---- partition.metadata: "version: 0\ntopic_id: <22 characters>\n" ---- */
+/* ---- partition.metadata: "version: 0\ntopic_id: <22 characters>", with a line end or without ---- */
 
 static int metadata_read(struct disk *disk, const char *log_dir, struct uuid *out)
 {
@@ -97,8 +97,10 @@ static int metadata_read(struct disk *disk, const char *log_dir, struct uuid *ou
     struct slice left = text;
     const struct slice version = SLICE_LIT("version: 0"), id = SLICE_LIT("topic_id: ");
     rc = -E_CORRUPT;
-    if (text_word(&left, '\n', &line) && slice_eq(line, version) && text_word(&left, '\n', &line) &&
-        line.n > id.n && memcmp(line.p, id.p, id.n) == 0)
+    bool known = text_word(&left, '\n', &line) && slice_eq(line, version);
+    if (known && !text_word(&left, '\n', &line))
+        line = left;
+    if (known && line.n > id.n && memcmp(line.p, id.p, id.n) == 0)
         rc = uuid_parse(slice_of(line.p + id.n, line.n - id.n), out);
     free((void *)(uintptr_t)text.p);
     return rc;
