@@ -91,14 +91,14 @@ static bool make_room(struct group *g, struct group_effects *fx)
 void group_step(struct group *g, const struct group_event *e, struct group_now now, struct group_effects *fx)
 {
     assert(g->magic == GROUP_MAGIC && fx->n == 0 && !fx->kept);
-    if (!make_room(g, fx)) {
-        if (e->kind == GROUP_TICK) {
-            g->due_us = now.us + 1000000;
-        } else {
-            /* The others answer only what a join has parked, and that join has made the room. */
-            assert(e->kind != GROUP_PERSISTED && e->kind != GROUP_UNLOAD);
-            refuse(e, fx);
-        }
+    bool room = make_room(g, fx);
+    if (!room && e->kind == GROUP_TICK) {
+        g->due_us = now.us + 1000000;
+        return;
+    }
+    /* The others answer what a join has parked, and that join has made the room. */
+    if (!room && e->kind != GROUP_PERSISTED && e->kind != GROUP_UNLOAD) {
+        refuse(e, fx);
         return;
     }
     switch (e->kind) {
