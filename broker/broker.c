@@ -97,6 +97,7 @@ static void on_image(void *arg, const struct image *was, const struct image *now
 {
     struct shard_parts *s = arg;
     partitions_apply(s->shard.partitions, was, now);
+    groups_on_image(s->shard.groups, was, now);
 }
 
 /* ---- building ---- */
@@ -361,7 +362,10 @@ static int make_partitions(struct broker_parts *p, struct err *err)
         checkpoints_create(&p->host, p->shards[0].shard.loop, p->broker.shards_n, &p->host.checkpoints))
         rc = err_set(err, -E_NOMEM, "no memory for checkpoints");
     for (unsigned i = 0; !rc && i < p->broker.shards_n; i++) {
+        const struct groups_options groups = settle_groups(p->options);
         rc = partitions_create(&p->shards[i].shard, &p->host, err);
+        if (!rc && !groups_create(&p->shards[i].shard, &groups))
+            rc = err_set(err, -E_NOMEM, "no memory for groups");
         if (!rc)
             loop_hook_add(p->shards[i].shard.loop, &p->shards[i].hook);
     }

@@ -132,3 +132,21 @@ struct partition_host settle_partitions(const struct broker_options *o)
         .files_max = LOG_FILES_DEFAULT,
     };
 }
+
+/* A new member's join that is not answered within five minutes is given up, as in Kafka. */
+#define NEW_MEMBER_JOIN_MS 300000
+
+struct groups_options settle_groups(const struct broker_options *o)
+{
+    return (struct groups_options){
+        .group = {.session_min_ms = o->group_min_session_timeout_ms,
+                  .session_max_ms = o->group_max_session_timeout_ms,
+                  .initial_rebalance_delay_ms = o->group_initial_rebalance_delay_ms,
+                  .new_member_join_timeout_ms = NEW_MEMBER_JOIN_MS,
+                  .members_max = o->group_max_size},
+        .offset_metadata_max_bytes = o->offset_metadata_max_bytes,
+        .commit_timeout_ms = o->offsets_commit_timeout_ms,
+        .retention_ms = (int64_t)o->offsets_retention_minutes * 60000,
+        .retention_check_ms = o->offsets_retention_check_interval_ms,
+    };
+}

@@ -2,6 +2,7 @@
 #ifndef SUNDOG_BROKER_SETTLE_H
 #define SUNDOG_BROKER_SETTLE_H
 
+#include "broker/group/groups.h"
 #include "broker/net/listeners.h"
 #include "broker/options.h"
 #include "broker/partition/partitions.h"
@@ -17,5 +18,6 @@ int settle_listeners(const struct broker_options *o, struct net_listeners *out, 
 struct net_options settle_net(const struct broker_options *o, int64_t fds);
 /* All but disk, dirs and what is made of them. */
 struct partition_host settle_partitions(const struct broker_options *o);
+struct groups_options settle_groups(const struct broker_options *o);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/runtime/log.h"
 #include "broker/api/api.h"
 #include "broker/api/producer_ids.h"
+#include "broker/group/groups.h"
 #include "broker/partition/checkpoint.h"
 
 #include <stdlib.h>
@@ -45,6 +46,7 @@ static void on_every_shard(struct broker_parts *p, void (*fn)(struct loop_msg *m
 static void drain(struct loop_msg *msg)
 {
     struct shard_parts *s = LIST_ENTRY(msg, struct shard_parts, down);
+    groups_stop(s->shard.groups); /* whoever waits for a rebalance is answered, and drains */
     net_server_drain(s->shard.server, DRAIN_US, step_done, s);
 }
 
@@ -106,6 +108,7 @@ static void free_shards(struct broker_parts *p)
         struct shard_parts *s = &p->shards[i];
         net_server_destroy(s->shard.server);
         partitions_destroy(s->shard.partitions);
+        groups_destroy(s->shard.groups);
         producer_ids_destroy(s->shard.producer_ids);
         api_pool_destroy(s->shard.requests);
         loop_hook_remove(&s->hook);
