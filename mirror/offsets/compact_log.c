@@ -248,7 +248,8 @@ static void look(void *arg)
     struct compact_log *l = arg;
     assert(!l->opening);
     l->state = LOG_LOOKING;
-    struct client_call *c = compact_call(l, kp_key_metadata, CLIENT_ANY, CLIENT_RETRY_SAFE, 12, on_looked);
+    /* Not RETRY_SAFE: "unknown topic" counts as retriable, and here it is the answer. */
+    struct client_call *c = compact_call(l, kp_key_metadata, CLIENT_ANY, CLIENT_RETRY_UNSENT, 12, on_looked);
     struct kp_metadata_request *q = c ? c->body : NULL;
     struct kp_metadata_request_topics *t =
         c ? ARENA_NEWS(c->arena, struct kp_metadata_request_topics, 1) : NULL;

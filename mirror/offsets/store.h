@@ -89,7 +89,7 @@ int store_producer_id(struct store_view *v, uint32_t flow, int32_t p, struct map
 int store_last_run(struct store_view *v, uint32_t topic, int32_t p, int32_t q, struct map_run *out);
 int store_group(struct store_view *v, uint32_t topic, struct slice group, int32_t q, struct group_entry *out);
 
-/* In key order; an `each` that gives anything but 0 ends the walk with that. */
+/* In key order; an `each` that gives anything but 0 ends the walk with that. Runs and events live only for the call. */
 int store_aliases_each(struct store_view *v,
                        int (*each)(void *arg, struct slice alias, struct slice cluster_id), void *arg);
 int store_flows_each(struct store_view *v, int (*each)(void *arg, const struct stored_flow *f), void *arg);

@@ -4,8 +4,8 @@
 #include "mirror/offsets/store.h"
 #include "mirror/offsets/store_internal.h"
 
-/* A walk over everything decodes into an arena that is emptied for each element; single look-ups share another, which
- * the view's life bounds. */
+/* What is decoded lives in the view's arena, that is as long as the view; runs and events, of which there may be very
+ * many, in one that is emptied for each element. */
 #define VIEW_ARENA_MAX ((size_t)256 << 20)
 #define EACH_ARENA_MAX ((size_t)32 << 20)
 
@@ -74,7 +74,9 @@ struct walk {
     enum store_table table;
     struct store_key prefix, from; /* from: the first key, at or after the prefix */
     int (*each)(struct walk *w, struct slice key, struct slice message);
-    struct arena arena;
+    bool passing; /* what is decoded dies with the next element: for tables of any length */
+    struct arena passing_arena;
+    struct arena *arena;
     union {
         alias_fn *alias;
         flow_fn *flow;
@@ -99,7 +101,8 @@ static int walk(struct walk *w)
     int rc = mdb_cursor_open(w->view->txn, w->view->store->dbi[w->table], &c);
     if (rc)
         return store_code(rc);
-    arena_init(&w->arena, EACH_ARENA_MAX);
+    arena_init(&w->passing_arena, EACH_ARENA_MAX);
+    w->arena = w->passing ? &w->passing_arena : &w->view->arena;
     MDB_val key = {w->from.n, w->from.p}, value;
     rc = mdb_cursor_get(c, &key, &value, w->from.n ? MDB_SET_RANGE : MDB_FIRST);
     int result = 0;
@@ -110,11 +113,11 @@ static int walk(struct walk *w)
         result = value_open(k, slice_of(value.mv_data, value.mv_size), &message);
         if (!result)
             result = w->each(w, k, message);
-        arena_reset(&w->arena);
+        arena_reset(&w->passing_arena);
         rc = mdb_cursor_get(c, &key, &value, MDB_NEXT);
     }
     mdb_cursor_close(c);
-    arena_fini(&w->arena);
+    arena_fini(&w->passing_arena);
     return result ? result : rc && rc != MDB_NOTFOUND ? store_code(rc) : 0;
 }
 
@@ -134,7 +137,7 @@ int store_alias(struct store_view *v, struct slice alias, struct slice *cluster_
 static int each_alias(struct walk *w, struct slice key, struct slice message)
 {
     struct slice id;
-    int rc = stored_alias_decode(message, &w->arena, &id);
+    int rc = stored_alias_decode(message, w->arena, &id);
     return rc ? rc : w->fn.alias(w->arg, slice_of(key.p + w->prefix.n, key.n - w->prefix.n), id);
 }
 
@@ -149,7 +152,7 @@ int store_aliases_each(struct store_view *v, alias_fn *each, void *arg)
 static int each_flow(struct walk *w, struct slice key, struct slice message)
 {
     struct stored_flow f;
-    int rc = key.n == 4 ? stored_flow_decode(message, &w->arena, &f) : -E_CORRUPT;
+    int rc = key.n == 4 ? stored_flow_decode(message, w->arena, &f) : -E_CORRUPT;
     if (rc)
         return rc;
     f.number = be32_get(key.p);
@@ -187,7 +190,7 @@ int store_flow(struct store_view *v, struct slice name, struct stored_flow *out)
 static int each_topic(struct walk *w, struct slice key, struct slice message)
 {
     struct stored_topic t;
-    int rc = key.n == 4 ? stored_topic_decode(message, &w->arena, &t) : -E_CORRUPT;
+    int rc = key.n == 4 ? stored_topic_decode(message, w->arena, &t) : -E_CORRUPT;
     if (rc)
         return rc;
     t.number = be32_get(key.p);
@@ -245,7 +248,7 @@ int store_position(struct store_view *v, uint32_t topic, int32_t p, struct map_p
 static int each_position(struct walk *w, struct slice key, struct slice message)
 {
     struct map_position p;
-    int rc = key.n == 8 ? position_decode(message, &w->arena, &p) : -E_CORRUPT;
+    int rc = key.n == 8 ? position_decode(message, w->arena, &p) : -E_CORRUPT;
     return rc ? rc : w->fn.position(w->arg, &p);
 }
 
@@ -272,7 +275,7 @@ int store_producer_id(struct store_view *v, uint32_t flow, int32_t p, struct map
 static int each_producer(struct walk *w, struct slice key, struct slice message)
 {
     struct map_producer_id id;
-    int rc = key.n == 8 ? stored_producer_id_decode(message, &w->arena, &id) : -E_CORRUPT;
+    int rc = key.n == 8 ? stored_producer_id_decode(message, w->arena, &id) : -E_CORRUPT;
     return rc ? rc : w->fn.producer(w->arg, (int32_t)be32_get(key.p + 4), &id);
 }
 
@@ -303,7 +306,7 @@ static int each_group(struct walk *w, struct slice key, struct slice message)
     if (key.n < 9)
         return -E_CORRUPT;
     struct group_entry g = {.q = (int32_t)be32_get(key.p + key.n - 4)};
-    int rc = stored_group_decode(message, &w->arena, &g);
+    int rc = stored_group_decode(message, w->arena, &g);
     return rc ? rc : w->fn.group(w->arg, &g);
 }
 
@@ -318,7 +321,7 @@ int store_groups_each(struct store_view *v, uint32_t topic, group_fn *each, void
 static int each_event(struct walk *w, struct slice key, struct slice message)
 {
     struct ledger_event e;
-    int rc = key.n == 8 ? stored_event_decode(message, &w->arena, &e) : -E_CORRUPT;
+    int rc = key.n == 8 ? stored_event_decode(message, w->arena, &e) : -E_CORRUPT;
     if (rc)
         return rc;
     e.number = be64_get(key.p);
@@ -327,7 +330,8 @@ static int each_event(struct walk *w, struct slice key, struct slice message)
 
 int store_events_each(struct store_view *v, uint64_t from, event_fn *each, void *arg)
 {
-    struct walk w = {.view = v, .table = TABLE_ledger, .each = each_event, .fn.event = each, .arg = arg};
+    struct walk w = {
+        .view = v, .table = TABLE_ledger, .passing = true, .each = each_event, .fn.event = each, .arg = arg};
     key_u64(&w.from, from);
     return walk(&w);
 }
@@ -385,13 +389,14 @@ int store_last_run(struct store_view *v, uint32_t topic, int32_t p, int32_t q, s
 static int each_run(struct walk *w, struct slice key, struct slice message)
 {
     struct map_run r;
-    int rc = store_run_of(true, key, message, &w->arena, &r);
+    int rc = store_run_of(true, key, message, w->arena, &r);
     return rc ? rc : w->fn.run(w->arg, (int32_t)be32_get(key.p + 4), &r);
 }
 
 int store_runs_each(struct store_view *v, uint32_t topic, int32_t p, run_fn *each, void *arg)
 {
-    struct walk w = {.view = v, .table = TABLE_runs, .each = each_run, .fn.run = each, .arg = arg};
+    struct walk w = {
+        .view = v, .table = TABLE_runs, .passing = true, .each = each_run, .fn.run = each, .arg = arg};
     key_u32(&w.prefix, topic);
     if (p >= 0)
         key_u32(&w.prefix, (uint32_t)p);
