@@ -451,7 +451,7 @@ int quorum_open(const struct quorum_options *o, struct quorum **out, struct err 
     q->o.metadata_dir = q->metadata_dir;
     struct log_config config = metadata_config(o);
     struct raft_replica voters[QUORUM_VOTERS_MAX];
-    int32_t voters_n;
+    int32_t voters_n = 0;
     int rc = quorum_store_open(&q->store,
                                &(struct quorum_store_options){.disk = o->disk,
                                                               .metadata_dir = q->metadata_dir,
