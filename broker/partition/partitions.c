@@ -107,7 +107,8 @@ static void on_config(void *arg, const struct image_config *was, const struct im
     if (c->type != IMAGE_CONFIG_TOPIC && c->type != IMAGE_CONFIG_BROKER)
         return;
     HASH_ITER (hh, a->ps->all, p, next)
-        if (c->type == IMAGE_CONFIG_BROKER || slice_eq_str(c->name, p->topic))
+        /* the log of one that is being deleted is in the hands of its job */
+        if (!p->remove && (c->type == IMAGE_CONFIG_BROKER || slice_eq_str(c->name, p->topic)))
             partition_configure(p, a->now);
 }
 
