@@ -170,7 +170,7 @@ static bool admit(struct log *l, struct log_batch *b, struct batch_header *h,
     b->error = KE_NONE;
     b->duplicate = false;
     b->base_offset = b->last_offset = b->timestamp_ms = -1;
-    if (batch_header_read(slice_of(b->bytes, b->size_bytes), h, NULL) || batch_size(h) != b->size_bytes) {
+    if (walk_header(slice_of(b->bytes, b->size_bytes), h) || batch_size(h) != b->size_bytes) {
         b->error = KE_CORRUPT_MESSAGE;
         return false;
     }
@@ -296,6 +296,8 @@ static int as_is_check(const struct log *l, struct slice bytes, unsigned *n, str
     while (bytes.n > 0) {
         struct batch_header h;
         int rc = batch_read(bytes, &h, err);
+        if (!rc)
+            rc = walk_header(bytes, &h);
         if (rc)
             return err_set(err, -E_CORRUPT, "batch to be appended at %lld of %s: %s", (long long)expected,
                            l->dir, err_str(rc));
@@ -324,7 +326,7 @@ static int as_is_fill(struct log *l, struct run *r, struct slice *bytes, bool *r
     *roll = false;
     while (bytes->n > 0 && r->n < r->most) {
         struct batch_header h;
-        int rc = batch_header_read(*bytes, &h, NULL);
+        int rc = walk_header(*bytes, &h);
         assert(rc == 0);
         if (must_roll(l, r, &h, wall_ms)) {
             *roll = true;

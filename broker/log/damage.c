@@ -28,7 +28,7 @@ static int valid_at(const struct damage_site *site, struct walk *w, int64_t at, 
     int rc = walk_bytes(w, at, BATCH_HEADER_BYTES, &p);
     if (rc)
         return rc;
-    if (batch_header_read(slice_of(p, BATCH_HEADER_BYTES), &w->h, NULL) || !plausible(site, at, &w->h))
+    if (walk_header(slice_of(p, BATCH_HEADER_BYTES), &w->h) || !plausible(site, at, &w->h))
         return 0;
     *budget -= (int64_t)batch_size(&w->h);
     w->position = at;
@@ -135,8 +135,7 @@ static int64_t claimed_end(const struct damage_site *site, struct walk *w)
     const uint8_t *p;
     struct batch_header h;
     if (site->size - site->at < BATCH_HEADER_BYTES || walk_bytes(w, site->at, BATCH_HEADER_BYTES, &p) ||
-        batch_header_read(slice_of(p, BATCH_HEADER_BYTES), &h, NULL) ||
-        h.base_offset != site->expected_offset)
+        walk_header(slice_of(p, BATCH_HEADER_BYTES), &h) || h.base_offset != site->expected_offset)
         return 0;
     return site->at + (int64_t)batch_size(&h);
 }

@@ -65,7 +65,7 @@ static void each_name(void *arg, const char *name)
     const char *suffix = name + digits;
     if (ends_with(name, SUFFIX_DELETED) || ends_with(name, SUFFIX_CLEANED) || ends_with(name, ".tmp"))
         f->rc = junk_add(f, name);
-    if (digits != 20)
+    if (digits != 20 || base > WALK_OFFSET_MAX)
         return;
     if (strcmp(suffix, SUFFIX_LOG SUFFIX_TRIMMED) == 0 && base > f->trimmed)
         f->trimmed = base;
@@ -187,7 +187,8 @@ static int finish_trim(struct folder *f, struct log *l, struct err *err)
         remove_file(l, base, SUFFIX_INDEX);
         remove_file(l, base, SUFFIX_TIMEINDEX);
     }
-    memmove(f->logs.v, f->logs.v + gone, (f->logs.n - gone) * sizeof *f->logs.v);
+    if (gone > 0)
+        memmove(f->logs.v, f->logs.v + gone, (f->logs.n - gone) * sizeof *f->logs.v);
     f->logs.n -= gone;
     int rc = names_sync(l->disk, l->dir);
     return rc ? err_set(err, rc, "cannot sync %s", l->dir) : 0;

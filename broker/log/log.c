@@ -57,6 +57,8 @@ int log_segments_insert(struct log *l, unsigned at, struct segment *s)
 void log_segments_remove(struct log *l, unsigned at, unsigned n)
 {
     assert(at + n <= l->segments_n);
+    if (n == 0)
+        return;
     for (unsigned i = at; i < at + n; i++)
         segment_destroy(l->segments[i]);
     memmove(l->segments + at, l->segments + at + n, (l->segments_n - at - n) * sizeof(struct segment *));

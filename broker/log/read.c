@@ -175,7 +175,7 @@ int log_each(struct log *l, int64_t offset, int64_t limit_offset, int (*each)(vo
         }
         for (struct slice left = buf_slice(&bytes); left.n > 0 && !rc;) {
             struct batch_header h;
-            rc = batch_header_read(left, &h, NULL);
+            rc = walk_header(left, &h);
             if (rc || batch_size(&h) > left.n || batch_last_offset(&h) < offset) {
                 rc = err_set(err, -E_CORRUPT, "%s: no batch where offset %lld should be", l->dir,
                              (long long)offset);

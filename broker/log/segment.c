@@ -225,13 +225,15 @@ int segment_header_at(struct log *l, struct segment *s, int64_t position, struct
 {
     struct log_file *f;
     uint8_t raw[BATCH_HEADER_BYTES];
+    if (position < 0 || position >= s->size_bytes)
+        return segment_bad(l, s, position, -E_CORRUPT, "no such position", err);
     int rc = segment_file(l, s, &f, err);
     if (rc)
         return rc;
     ssize_t n = disk_pread(log_file_disk(f), raw, sizeof raw, position);
     if (n < 0)
         return segment_bad(l, s, position, (int)n, "read failed", err);
-    rc = n < (ssize_t)sizeof raw ? -E_CORRUPT : batch_header_read(slice_of(raw, sizeof raw), h, NULL);
+    rc = n < (ssize_t)sizeof raw ? -E_CORRUPT : walk_header(slice_of(raw, sizeof raw), h);
     if (!rc && position + (int64_t)batch_size(h) > s->size_bytes)
         rc = -E_CORRUPT;
     return rc ? segment_bad(l, s, position, -E_CORRUPT, "no batch where one should begin", err) : 0;
@@ -268,7 +270,7 @@ int segment_locate(struct log *l, struct segment *s, int64_t offset, struct batc
     if (rc)
         return rc;
     int64_t from = n > 0 ? e.value : 0;
-    if (n > 0 && from >= s->size_bytes)
+    if (n > 0 && (from < 0 || from >= s->size_bytes))
         rc = -E_CORRUPT;
     if (!rc)
         rc = locate_from(l, s, from, offset, h, position, n > 0 ? NULL : err);

@@ -102,6 +102,8 @@ static int reread_end(struct log *l, struct segment *s, struct err *err)
     int64_t from = index_entries(&s->offsets) > 0 ? s->offsets.last.value : 0;
     struct walk w;
     int rc;
+    if (from < 0 || from > s->size_bytes)
+        from = 0; /* the index lies */
     s->next_offset = s->base_offset;
     walk_init(&w, log_file_disk(s->data.file), from, s->size_bytes, WALK_WINDOW_HEADERS);
     while ((rc = walk_next(&w)) > 0) {

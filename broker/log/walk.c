@@ -49,6 +49,14 @@ int walk_bytes(struct walk *w, int64_t at, size_t n, const uint8_t **out)
     return 0;
 }
 
+int walk_header(struct slice in, struct batch_header *out)
+{
+    int rc = batch_header_read(in, out, NULL);
+    if (!rc && (out->base_offset < 0 || out->base_offset > WALK_OFFSET_MAX || out->last_offset_delta < 0))
+        rc = -E_CORRUPT;
+    return rc;
+}
+
 int walk_next(struct walk *w)
 {
     w->position = w->at;
@@ -62,7 +70,7 @@ int walk_next(struct walk *w)
     int rc = walk_bytes(w, w->at, BATCH_HEADER_BYTES, &p);
     if (rc)
         return rc;
-    rc = batch_header_read(slice_of(p, BATCH_HEADER_BYTES), &w->h, NULL);
+    rc = walk_header(slice_of(p, BATCH_HEADER_BYTES), &w->h);
     if (rc)
         return rc;
     if ((int64_t)batch_size(&w->h) > left)

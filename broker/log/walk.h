@@ -8,6 +8,7 @@
 
 #define WALK_WINDOW_HEADERS ((size_t)8 * 1024)   /* to look something up */
 #define WALK_WINDOW_SCAN    ((size_t)512 * 1024) /* to read everything */
+#define WALK_OFFSET_MAX     (INT64_MAX / 2)
 
 struct walk {
     struct disk_file *file;
@@ -21,6 +22,8 @@ struct walk {
 
 void walk_init(struct walk *w, struct disk_file *file, int64_t at, int64_t end, size_t window_bytes);
 void walk_fini(struct walk *w);
+/* batch_header_read for bytes that nobody has checked: offsets that cannot be added to are -E_CORRUPT too. */
+int walk_header(struct slice in, struct batch_header *out);
 /* 1: a batch with a possible header that lies wholly before `end`; `at` is behind it. 0: at the end.
  * -E_TRUNCATED: the batch, or its header, ends beyond `end`; -E_CORRUPT, -E_VERSION: no header. On these `position`
  * and `at` are where it should begin. -E_IO, -E_NOMEM. */

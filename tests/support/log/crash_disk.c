@@ -288,6 +288,8 @@ static void size_set(struct inode *i, int64_t size)
 
 static void change_bytes(struct inode *i, int64_t at, const void *p, int64_t n)
 {
+    if (n == 0)
+        return;
     reserve(i, at + n);
     touch(i, at, n, false);
     if (p)
