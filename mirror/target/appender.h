@@ -186,6 +186,9 @@ struct appender_options {
     int64_t source_next; /* S; with fresh points: where the source will be read from */
     int32_t source_epoch;
     bool fresh_needs_empty;
+    /* Whether a producer id is that of another source partition of this flow, which writes the same target where keys
+     * are hashed: no stranger. With the options' `arg`; NULL: there is none. */
+    bool (*kin)(void *arg, int64_t producer_id);
     const struct appender_events *events;
     void *arg;
 };

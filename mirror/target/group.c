@@ -23,6 +23,8 @@ static struct lane_config config_of(const struct appender_options *o, int32_t pa
                                     o->batch_max_bytes ? o->batch_max_bytes : (size_t)512 * 1024,
                                 .partition = partition,
                                 .fresh_needs_empty = o->fresh_needs_empty,
+                                .kin = o->kin,
+                                .kin_arg = o->arg,
                                 .guard = o->guard,
                                 .budget = o->budget,
                                 .seed = seed + (uint64_t)partition};

@@ -132,6 +132,8 @@ struct lane_config {
     size_t batch_max_bytes;
     int32_t partition;
     bool fresh_needs_empty;
+    bool (*kin)(void *arg, int64_t producer_id); /* as in appender_options */
+    void *kin_arg;
     const struct appender_guard *guard;
     struct appender_budget *budget;
     uint64_t seed;

@@ -16,7 +16,7 @@ void lane_side_reset(struct lane *l)
 
 void lane_stranger(struct lane *l, const struct batch_header *h)
 {
-    if (batch_is(h, BATCH_CONTROL))
+    if (batch_is(h, BATCH_CONTROL) || (l->c.kin && l->c.kin(l->c.kin_arg, h->producer_id)))
         return;
     if (l->stranger.count == 0) {
         l->stranger.kind = APPENDER_STRANGER;
@@ -38,7 +38,9 @@ void lane_side_between(struct lane *l, int64_t from, int64_t to)
 {
     assert(from < to);
     if (l->gaps_n == LANE_GAPS_MAX) {
-        /* More come than can be read: counted, at least. */
+        /* More come than can be read: counted, at least, where they can be nobody else's. */
+        if (l->c.kin)
+            return;
         lane_note(l, &(struct appender_note){
                          .kind = APPENDER_STRANGER, .offset = from, .count = to - from, .producer_id = -1});
         l->counts.strangers += (uint64_t)(to - from);
