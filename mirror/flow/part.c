@@ -210,6 +210,18 @@ static void on_note(void *arg, const struct appender_note *n)
     }
 }
 
+/* Another source partition of this flow: where keys are hashed several write one target partition. */
+static bool is_kin(void *arg, int64_t producer_id)
+{
+    const struct part *p = arg;
+    struct flow_pid *id, *next;
+    HASH_ITER (hh, p->flow->pids, id, next) {
+        if (id->state == PID_HELD && id->producer_id == producer_id)
+            return true;
+    }
+    return false;
+}
+
 static void on_room(void *arg)
 {
     part_room(arg);
@@ -300,6 +312,7 @@ static void create_appender(struct part *p, struct store_view *v, const struct m
                                  .source_epoch = pos ? pos->leader_epoch : -1,
                                  .fresh_needs_empty = p->topic->rule.mode == ROUTE_KEEP &&
                                                       !MUTANT("empty_progress_starts_at_0"),
+                                 .kin = p->topic->rule.mode == ROUTE_HASH ? is_kin : NULL,
                                  .events = &part_events,
                                  .arg = p};
     int rc = points ? fill_points(p, v, pos, points) : -E_NOMEM;

@@ -375,8 +375,12 @@ static int seek(struct store_view *v, bool forward, uint32_t topic, int32_t firs
         result = 0;
     if (result == 1)
         result = found(value_open(at, slice_of(value.mv_data, value.mv_size), &message));
-    if (result == 1)
-        result = found(store_run_of(forward, at, message, &v->arena, out));
+    if (result == 1) {
+        struct arena scratch; /* the run is a plain value: nothing of it need stay */
+        arena_init(&scratch, 4096);
+        result = found(store_run_of(forward, at, message, &scratch, out));
+        arena_fini(&scratch);
+    }
     mdb_cursor_close(c);
     return result;
 }
