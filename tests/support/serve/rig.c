@@ -70,7 +70,10 @@ static void publish(struct rig *r, const struct metadata_record *records, size_t
     assert(!rc);
     r->offset += (int64_t)n;
     struct image *next = image_edit_finish(&e, r->offset, 1, loop_wall_ms(r->shard.loop)), *was = r->image;
-    partitions_apply(r->shard.partitions, r->shard.image ? was : NULL, next);
+    const struct image *shown = r->shard.image ? was : NULL;
+    partitions_apply(r->shard.partitions, shown, next);
+    if (r->shard.groups)
+        groups_on_image(r->shard.groups, shown, next);
     r->image = next;
     image_unref(was);
 }
@@ -249,6 +252,8 @@ struct rig *rig_create(const struct rig_options *o)
     if (rc)
         fprintf(stderr, "rig: %s\n", err.text);
     assert(!rc && r->shard.requests);
+    if (o->groups && !groups_create(&r->shard, o->groups))
+        abort();
     r->image = image_empty(SLICE_LIT("rig"));
     r->hook = (struct loop_hook){.fn = on_turn_end, .arg = r};
     loop_hook_add(r->shard.loop, &r->hook);
@@ -274,6 +279,8 @@ void rig_destroy(struct rig *r, bool keep)
 {
     net_server_destroy(r->shard.server);
     r->shard.server = NULL;
+    if (r->shard.groups)
+        groups_stop(r->shard.groups);
     partitions_close(r->shard.partitions, on_closed, r);
     bool closed = rig_until(r, is_closed, r, 10000);
     assert(closed);
@@ -282,6 +289,7 @@ void rig_destroy(struct rig *r, bool keep)
     checkpoints_destroy(r->host.checkpoints);
     log_dirs_close(r->host.dirs, partitions_clean(r->shard.partitions), 1);
     partitions_destroy(r->shard.partitions);
+    groups_destroy(r->shard.groups);
     partition_host_fini(&r->host);
     producer_ids_destroy(r->shard.producer_ids);
     api_pool_destroy(r->shard.requests);

@@ -8,6 +8,7 @@
 #include "base/world/loop_posix.h"
 #include "broker/api/api.h"
 #include "broker/broker.h"
+#include "broker/group/groups.h"
 #include "broker/metadata/image_edit.h"
 #include "broker/net/server.h"
 #include "broker/partition/partitions.h"
@@ -15,11 +16,12 @@
 #define RIG_NODE 1
 
 struct rig_options {
-    bool page_cache;        /* sundog.flush.before.ack=false */
-    bool listen;            /* open a listener on loopback, port 0 */
-    const char *dir;        /* an earlier rig's folder; NULL: a fresh one */
-    size_t memory_bytes;    /* 0: 64 MiB */
-    struct net_options net; /* zero members: defaults */
+    bool page_cache;                     /* sundog.flush.before.ack=false */
+    bool listen;                         /* open a listener on loopback, port 0 */
+    const char *dir;                     /* an earlier rig's folder; NULL: a fresh one */
+    size_t memory_bytes;                 /* 0: 64 MiB */
+    struct net_options net;              /* zero members: defaults */
+    const struct groups_options *groups; /* NULL: no consumer groups */
 };
 
 struct rig;
