@@ -22,6 +22,20 @@ static void add(struct api_request *req, struct kp_describe_cluster_response *r,
         .is_fenced = b->fenced};
 }
 
+/* KIP-919: the controllers, asked on one's own listener. A quorum of one is this node. */
+static void add_controller(struct api_request *req, struct kp_describe_cluster_response *r)
+{
+    r->brokers = API_NEW(req, struct kp_describe_cluster_response_brokers);
+    if (!r->brokers)
+        return;
+    r->brokers_n = 1;
+    r->brokers[0] =
+        (struct kp_describe_cluster_response_brokers){.broker_id = req->shard->broker->node_id,
+                                                      .host = slice_str(req->listener->advertised_host),
+                                                      .port = req->listener->advertised_port,
+                                                      .rack = SLICE_NULL};
+}
+
 void handle_describe_cluster(struct api_request *req)
 {
     const struct kp_describe_cluster_request *in = req->body;
@@ -35,10 +49,17 @@ void handle_describe_cluster(struct api_request *req)
     r->endpoint_type = in->endpoint_type;
     r->controller_id = req->shard->broker->node_id;
     r->cluster_id = image ? image_cluster_id(image) : SLICE_LIT("");
-    if (in->endpoint_type != ENDPOINT_BROKERS) {
-        bool known = in->endpoint_type == ENDPOINT_CONTROLLERS;
+    if (req->listener->controller && in->endpoint_type == ENDPOINT_CONTROLLERS) {
+        add_controller(req, r);
+        api_respond(req, r);
+        return;
+    }
+    if (in->endpoint_type != ENDPOINT_BROKERS || req->listener->controller) {
+        bool known = in->endpoint_type == ENDPOINT_CONTROLLERS || in->endpoint_type == ENDPOINT_BROKERS;
         r->error_code = known ? KE_MISMATCHED_ENDPOINT_TYPE : KE_UNSUPPORTED_ENDPOINT_TYPE;
-        r->error_message = SLICE_LIT("this is a broker's listener: ask for brokers");
+        r->error_message = req->listener->controller
+                               ? SLICE_LIT("this is a controller's listener: ask for controllers")
+                               : SLICE_LIT("this is a broker's listener: ask for brokers");
         api_respond(req, r);
         return;
     }
