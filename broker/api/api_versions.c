@@ -1,9 +1,7 @@
 /* ApiVersions (KIP-35, KIP-511): answered from apis.def. A later version than ours is answered as version 0 with an
  * error and the list, so that the client can choose. */
 #include "broker/api/api.h"
-#include "broker/broker.h"
 #include "broker/controller/brokers.h"
-#include "broker/controller/control.h"
 #include "broker/metadata/image.h"
 #include "broker/metadata/image_edit.h"
 
@@ -30,9 +28,8 @@ static void list_features(struct api_request *req, struct kp_api_versions_respon
             (struct kp_api_versions_response_supported_features){name, claims[i].level_min,
                                                                  claims[i].level_max};
         int16_t level = image ? image_feature_level(image, name) : 0;
-        if (slice_eq_str(name, "kraft.version") && req->shard->broker->control)
-            level =
-                control_kraft_version(req->shard->broker->control); /* the quorum's, in no metadata record */
+        if (image && slice_eq_str(name, "kraft.version"))
+            level = image_kraft_version(image);
         if (level > 0)
             r->finalized_features[r->finalized_features_n++] =
                 (struct kp_api_versions_response_finalized_features){name, level, level};

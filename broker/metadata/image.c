@@ -41,6 +41,7 @@ struct image *image_clone(const struct image *img)
     c->producer_ids_broker = img->producer_ids_broker;
     c->producer_ids_broker_epoch = img->producer_ids_broker_epoch;
     c->partitions_n = img->partitions_n;
+    c->kraft_version = img->kraft_version;
     pmap_share(&c->topics, &img->topics);
     pmap_share(&c->topics_by_id, &img->topics_by_id);
     pmap_share(&c->brokers, &img->brokers);
@@ -121,6 +122,11 @@ struct slice image_cluster_id(const struct image *img)
 int64_t image_offset(const struct image *img)
 {
     return img->offset;
+}
+
+int16_t image_kraft_version(const struct image *img)
+{
+    return img->kraft_version;
 }
 
 int32_t image_epoch(const struct image *img)

@@ -94,6 +94,8 @@ void image_unref(const struct image *img);
 struct slice image_cluster_id(const struct image *img);
 int64_t image_offset(const struct image *img); /* last record contained; -1: none */
 int32_t image_epoch(const struct image *img);  /* of that record */
+/* The quorum's; chosen when the directory was formatted, in no metadata record. */
+int16_t image_kraft_version(const struct image *img);
 /* The first producer id not yet given to anybody. */
 int64_t image_producer_id_next(const struct image *img);
 

@@ -78,6 +78,7 @@ struct image {
     int32_t producer_ids_broker;
     int64_t producer_ids_broker_epoch;
     int64_t partitions_n;
+    int16_t kraft_version;
 
     struct pmap topics;       /* by name */
     struct pmap topics_by_id; /* the same items */

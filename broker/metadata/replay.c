@@ -1,6 +1,7 @@
 #include "broker/metadata/replay.h"
 
 #include "broker/metadata/batches.h"
+#include "broker/metadata/image_internal.h"
 #include "proto/kafka/batch.h"
 
 #include <assert.h>
@@ -32,6 +33,11 @@ static int apply_record(void *arg, int64_t offset, const struct metadata_record 
     const struct applying *a = arg;
     (void)offset;
     return image_edit_apply(&a->r->edit, record, a->err);
+}
+
+void replay_set_kraft_version(struct replay *r, int16_t kraft_version)
+{
+    r->img->kraft_version = kraft_version;
 }
 
 int replay_batch(struct replay *r, struct slice batch, struct err *err)

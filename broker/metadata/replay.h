@@ -23,5 +23,7 @@ void replay_fini(struct replay *r);
 /* One batch with a right CRC, in order. Control batches only move the offset. After an error the image is the one
  * before this batch and the replay may only be released. */
 int replay_batch(struct replay *r, struct slice batch, struct err *err);
+/* The quorum's kraft.version, for this image (which nobody else has seen yet) and those that follow. */
+void replay_set_kraft_version(struct replay *r, int16_t kraft_version);
 
 #endif

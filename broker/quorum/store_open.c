@@ -231,6 +231,8 @@ int quorum_store_open(struct quorum_store *s, const struct quorum_store_options 
         rc = load_latest(s, o, err);
     if (rc == 0)
         rc = replay_log(s, err);
+    if (rc == 0)
+        replay_set_kraft_version(&s->replay, s->kraft_version);
     if (rc < 0)
         quorum_store_close(s, false, NULL);
     return rc;
