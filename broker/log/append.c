@@ -83,6 +83,8 @@ static int roll_at(struct log *l, int64_t base, int64_t wall_ms, struct err *err
     }
     (void)segment_spill(l, old, true,
                         NULL); /* if it fails the tail stays and a checkpoint flush tries again */
+    if (l->config.preallocate) /* what was reserved behind its end */
+        (void)disk_truncate(log_file_disk(old->data.file), old->size_bytes);
     old->next_offset = base;
     log_handle_unpin(&old->data);
     (void)log_snapshot_want(l, l->end); /* without it recovery replays a little more */

@@ -75,7 +75,10 @@ static int segment_add(struct log_flush *f, struct log *l, struct segment *s)
         return rc;
     if ((rc = segment_spill(l, s, false, &f->err)))
         return rc;
-    if (!(rc = index_add(f, l, s, &s->offsets, SUFFIX_INDEX)))
+    /* An empty index needs no sync: one that is missing is made again. */
+    if (s->offsets.in_file > 0)
+        rc = index_add(f, l, s, &s->offsets, SUFFIX_INDEX);
+    if (!rc && s->times.in_file > 0)
         rc = index_add(f, l, s, &s->times, SUFFIX_TIMEINDEX);
     return rc;
 }
@@ -227,6 +230,25 @@ static int run_files(struct log_flush *f)
     return 0;
 }
 
+/* As disk_replace, but the folder is synced once for all of them: run_names. */
+static int replace_file(struct log_flush *f, const char *path, struct slice content)
+{
+    char temporary[LOG_PATH_MAX];
+    struct disk_file *file;
+    if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
+        return err_set(&f->err, -E_LIMIT, "the path %s is too long", path);
+    int rc = disk_open(f->disk, temporary, DISK_WRITE | DISK_CREATE | DISK_TRUNCATE, &file, &f->err);
+    if (rc)
+        return rc;
+    ssize_t n = disk_pwrite(file, content.p, content.n, 0);
+    rc = n < 0 ? (int)n : MUTANT("no_fsync") ? 0 : disk_fdatasync(file);
+    disk_close(file);
+    if (!rc)
+        rc = disk_rename(f->disk, temporary, path);
+    f->sync_names = true;
+    return rc ? err_set(&f->err, rc, "cannot write %s", path) : 0;
+}
+
 static int run_side_files(struct log_flush *f)
 {
     char path[LOG_PATH_MAX];
@@ -234,12 +256,12 @@ static int run_side_files(struct log_flush *f)
     list_each (at, &f->snapshots) {
         struct snapshot_wanted *w = LIST_ENTRY(at, struct snapshot_wanted, link);
         snapshot_path(f, w->offset, path);
-        if ((rc = disk_replace(f->disk, path, buf_slice(&w->bytes), &f->err)))
+        if ((rc = replace_file(f, path, buf_slice(&w->bytes))))
             return rc;
     }
     if (f->epochs_write) {
         snprintf(path, sizeof path, "%s/" EPOCHS_FILE, f->dir);
-        rc = disk_replace(f->disk, path, buf_slice(&f->epochs), &f->err);
+        rc = replace_file(f, path, buf_slice(&f->epochs));
     }
     if (!rc && f->snapshot_remove >= 0) {
         snapshot_path(f, f->snapshot_remove, path);

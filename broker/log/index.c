@@ -152,7 +152,7 @@ static int tail_grow(struct log_index *ix)
     return 0;
 }
 
-int index_append(struct log_index *ix, struct disk *disk, const char *path, struct index_entry e)
+int index_append(struct log_index *ix, struct index_entry e)
 {
     assert(ix->loaded);
     if (ix->kind == INDEX_TIMES && e.key < 0)
@@ -162,8 +162,6 @@ int index_append(struct log_index *ix, struct disk *disk, const char *path, stru
             return 0;
         assert(e.value >= ix->last.value);
     }
-    if (ix->in_tail >= INDEX_TAIL)
-        (void)index_spill(ix, disk, path, NULL);
     if (ix->in_tail == ix->tail_room && tail_grow(ix))
         return -E_NOMEM;
     encode(ix, e, ix->tail + ix->in_tail * index_entry_bytes(ix->kind));

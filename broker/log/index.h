@@ -54,9 +54,9 @@ int index_load(struct log_index *ix, struct disk *disk, const char *path, int64_
                int64_t log_bytes, struct err *err);
 /* Makes the file anew, empty. */
 int index_reset(struct log_index *ix, struct disk *disk, const char *path, struct err *err);
-/* A key that does not rise is left out (times: one that does not rise). Only memory, unless the tail is full: then it
- * is written; when that fails the tail grows and the next append tries again. -E_NOMEM. */
-int index_append(struct log_index *ix, struct disk *disk, const char *path, struct index_entry e);
+/* Adds to the tail, which the caller spills when it has INDEX_TAIL entries. A key that does not rise is left out.
+ * -E_NOMEM. */
+int index_append(struct log_index *ix, struct index_entry e);
 /* Writes the tail. */
 int index_spill(struct log_index *ix, struct disk *disk, const char *path, struct err *err);
 /* Entry `at` < index_entries. -E_IO, -E_CORRUPT when it lies before the base offset. */

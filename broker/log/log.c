@@ -195,6 +195,9 @@ int log_open(struct disk *disk, const char *dir, const struct log_config *config
 /* Index tails, the snapshot at the end, the epochs; then everything to disk by a checkpoint flush. */
 static int finish(struct log *l, struct err *err)
 {
+    struct segment *active = log_active(l);
+    if (l->config.preallocate)
+        (void)disk_truncate(log_file_disk(active->data.file), active->size_bytes);
     for (unsigned i = 0; i < l->segments_n; i++) {
         int rc = segment_spill(l, l->segments[i], true, err);
         if (rc)

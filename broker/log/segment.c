@@ -92,7 +92,6 @@ int64_t segment_size(struct log *l, struct segment *s, struct err *err)
 
 int segment_note(struct log *l, struct segment *s, const struct batch_header *h, int64_t position)
 {
-    char path[LOG_PATH_MAX];
     int64_t last = batch_last_offset(h);
     assert(last >= s->base_offset && position >= 0);
     if (s->first_timestamp < 0 && position == 0)
@@ -102,11 +101,12 @@ int segment_note(struct log *l, struct segment *s, const struct batch_header *h,
         s->max_timestamp_offset = last;
     }
     if (s->since_index > l->config.index_interval_bytes) {
-        struct index_entry at = {last, position}, time = {s->max_timestamp, s->max_timestamp_offset};
-        int rc = index_append(&s->offsets, l->disk, log_path(l, s->base_offset, SUFFIX_INDEX, "", path), at);
+        if (s->offsets.in_tail >= INDEX_TAIL || s->times.in_tail >= INDEX_TAIL)
+            (void)segment_spill(l, s, false,
+                                NULL); /* when that fails the tails grow, and the next one tries again */
+        int rc = index_append(&s->offsets, (struct index_entry){last, position});
         if (!rc && s->max_timestamp >= 0)
-            rc = index_append(&s->times, l->disk, log_path(l, s->base_offset, SUFFIX_TIMEINDEX, "", path),
-                              time);
+            rc = index_append(&s->times, (struct index_entry){s->max_timestamp, s->max_timestamp_offset});
         if (rc)
             return rc;
         s->since_index = 0;
@@ -126,7 +126,7 @@ int segment_spill(struct log *l, struct segment *s, bool closing, struct err *er
     log_path(l, s->base_offset, SUFFIX_TIMEINDEX, "", path);
     if (!rc && closing && s->max_timestamp >= 0) {
         struct index_entry time = {s->max_timestamp, s->max_timestamp_offset};
-        rc = index_append(&s->times, l->disk, path, time);
+        rc = index_append(&s->times, time);
         s->index_dirty = s->index_dirty || s->times.in_tail > 0;
     }
     return rc ? rc : index_spill(&s->times, l->disk, path, err);
