@@ -1,0 +1,244 @@
+/* Fetches: one request per leader at a time, for every partition there that may be read on. */
+#include "mirror/port/client_parts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static bool may_fetch(const struct raw_part *part, int64_t now)
+{
+    return part->state == RAW_FETCHING && !part->dropped && !part->in_fetch && !part->ask &&
+           part->leader >= 0 && part->retry_at_us <= now && part->ahead_bytes < RAW_AHEAD_BYTES;
+}
+
+static bool busy(const struct raw_port *p, int32_t node)
+{
+    list_each (at, &p->fetches) {
+        if (LIST_ENTRY(at, struct raw_fetch, link)->node == node)
+            return true;
+    }
+    return false;
+}
+
+static void end(struct raw_fetch *f)
+{
+    list_remove(&f->link);
+    for (int32_t i = 0; i < f->parts_n; i++) {
+        f->parts[i]->in_fetch = false;
+        f->parts[i]->users--;
+        raw_release_part(f->parts[i]);
+    }
+}
+
+void raw_fetch_cancel(struct raw_fetch *f)
+{
+    struct raw_port *p = f->port;
+    struct client_call *call = f->call;
+    end(f);
+    client_cancel(p->client, call);
+}
+
+/* ---- answers ---- */
+
+static bool keep_aborted(struct raw_chunk *c, const struct kp_fetch_response_partitions *m)
+{
+    if (m->aborted_transactions_n <= 0)
+        return true;
+    c->aborted = calloc((size_t)m->aborted_transactions_n, sizeof *c->aborted);
+    if (!c->aborted)
+        return false;
+    for (; c->aborted_n < m->aborted_transactions_n; c->aborted_n++)
+        c->aborted[c->aborted_n] = (struct raw_aborted){m->aborted_transactions[c->aborted_n].producer_id,
+                                                        m->aborted_transactions[c->aborted_n].first_offset};
+    return true;
+}
+
+/* The offset behind the last whole batch; -1: there is none. */
+static int64_t offset_behind(struct slice batches, size_t *whole)
+{
+    struct batch_header h;
+    int64_t next = -1;
+    size_t at = 0;
+    while (batch_header_read(slice_of(batches.p + at, batches.n - at), &h, NULL) == 0 &&
+           batch_size(&h) <= batches.n - at) {
+        next = batch_last_offset(&h) + 1;
+        at += batch_size(&h);
+    }
+    *whole = at;
+    return next;
+}
+
+static void take_batches(struct raw_part *part, const struct kp_fetch_response_partitions *m,
+                         struct client_frame *frame)
+{
+    size_t whole;
+    int64_t behind = m->records.bytes.n ? offset_behind(m->records.bytes, &whole) : -1;
+    int64_t stable = part->port->read_uncommitted ? m->high_watermark : m->last_stable_offset;
+    if (behind > part->fetch_next) {
+        struct raw_chunk *c = calloc(1, sizeof *c);
+        if (!c || !keep_aborted(c, m)) {
+            free(c);
+            raw_retry(part, "out of memory");
+            return;
+        }
+        c->frame = client_frame_ref(frame);
+        c->rest = slice_of(m->records.bytes.p, whole);
+        c->bytes = whole;
+        list_push(&part->chunks, &c->link);
+        part->ahead_bytes += whole;
+        part->port->buffered_bytes += whole;
+        part->fetch_next = behind;
+        part->end_told = false;
+    }
+    if (part->fetch_next >= stable && !part->end_told) {
+        part->end_due = part->end_told = true;
+    }
+    if (part->end_due || !list_empty(&part->chunks))
+        raw_ready(part);
+}
+
+static void take_partition(struct raw_part *part, const struct kp_fetch_response_partitions *m,
+                           struct client_frame *frame)
+{
+    char text[128];
+    if (m->error_code == KE_NONE) {
+        part->high_watermark = m->high_watermark;
+        part->last_stable = m->last_stable_offset;
+        part->log_start = m->log_start_offset >= 0 ? m->log_start_offset : part->log_start;
+        part->troubled = false;
+        take_batches(part, m, frame);
+        return;
+    }
+    snprintf(text, sizeof text, "Fetch: %s", kafka_error_name(m->error_code));
+    switch (m->error_code) {
+    case KE_OFFSET_OUT_OF_RANGE:
+        if (list_empty(&part->chunks))
+            raw_ask_range(part);
+        else
+            raw_retry(part, NULL); /* what has been fetched goes first */
+        break;
+    case KE_TOPIC_AUTHORIZATION_FAILED:
+    case KE_UNSUPPORTED_COMPRESSION_TYPE:
+    case KE_UNSUPPORTED_VERSION: raw_stop(part, PORT_FAILED, m->error_code, text); break;
+    default: raw_retry(part, text); break;
+    }
+}
+
+static struct raw_part *named(const struct raw_fetch *f, const struct kp_fetch_response_responses *t,
+                              int32_t index)
+{
+    for (int32_t i = 0; i < f->parts_n; i++) {
+        struct raw_part *part = f->parts[i];
+        const struct client_topic *known = raw_topic(part);
+        bool by_id = !uuid_is_zero(&t->topic_id) && known && uuid_eq(&known->id, &t->topic_id);
+        if (part->a.partition == index && (by_id || slice_eq(t->topic, slice_str(part->topic))))
+            return part;
+    }
+    return NULL;
+}
+
+static void fetched(void *arg, const struct client_response *r)
+{
+    struct raw_fetch *f = arg;
+    struct raw_port *p = f->port;
+    const struct kp_fetch_response *m = r->body;
+    bool good = m && m->error_code == KE_NONE;
+    for (int32_t i = 0; good && i < m->responses_n; i++) {
+        for (int32_t k = 0; k < m->responses[i].partitions_n; k++) {
+            const struct kp_fetch_response_partitions *answer = &m->responses[i].partitions[k];
+            struct raw_part *part = named(f, &m->responses[i], answer->partition_index);
+            if (part && !part->dropped && part->state == RAW_FETCHING)
+                take_partition(part, answer, r->frame);
+        }
+    }
+    for (int32_t i = 0; !good && i < f->parts_n; i++)
+        if (!f->parts[i]->dropped && f->parts[i]->state == RAW_FETCHING)
+            raw_retry(f->parts[i], r->err ? r->err->text : kafka_error_name(m->error_code));
+    end(f);
+    raw_wake(p);
+}
+
+/* ---- questions ---- */
+
+static void fill_partition(struct kp_fetch_request_partitions *q, const struct raw_part *part)
+{
+    q->partition = part->a.partition;
+    q->current_leader_epoch = part->leader_epoch;
+    q->fetch_offset = part->fetch_next;
+    q->last_fetched_epoch = -1;
+    q->log_start_offset = -1;
+    q->partition_max_bytes = RAW_PART_BYTES;
+    q->high_watermark = INT64_MAX;
+}
+
+static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
+{
+    struct client_call *call = client_call(p->client, kp_key_fetch);
+    if (!call)
+        return false;
+    struct kp_fetch_request *q = call->body;
+    struct raw_fetch *f = ARENA_NEW(call->arena, struct raw_fetch);
+    struct raw_part **parts = ARENA_NEWS(call->arena, struct raw_part *, n);
+    struct kp_fetch_request_topics *topics = ARENA_NEWS(call->arena, struct kp_fetch_request_topics, n);
+    struct kp_fetch_request_partitions *rows = ARENA_NEWS(call->arena, struct kp_fetch_request_partitions, n);
+    if (!f || !parts || !topics || !rows) {
+        client_cancel(p->client, call);
+        return false;
+    }
+    *f = (struct raw_fetch){.port = p, .call = call, .node = node, .parts = parts};
+    int64_t now = loop_now_us(p->loop);
+    bool ids = true;
+    list_each (at, &p->parts) {
+        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
+        if (f->parts_n == n || part->leader != node || !may_fetch(part, now))
+            continue;
+        int32_t i = f->parts_n++;
+        const struct client_topic *t = raw_topic(part);
+        topics[i].topic = slice_str(part->topic);
+        topics[i].topic_id = t ? t->id : (struct uuid){{0}};
+        ids = ids && !uuid_is_zero(&topics[i].topic_id);
+        topics[i].partitions = &rows[i];
+        topics[i].partitions_n = 1;
+        fill_partition(&rows[i], part);
+        parts[i] = part;
+        part->in_fetch = true;
+        part->users++;
+    }
+    q->max_wait_ms = RAW_WAIT_MS;
+    q->min_bytes = 1;
+    q->max_bytes = (int32_t)(p->memory_max / 2 < INT32_MAX ? p->memory_max / 2 : INT32_MAX);
+    q->isolation_level = p->read_uncommitted ? 0 : 1;
+    q->topics = topics;
+    q->topics_n = f->parts_n;
+    q->rack_id = SLICE_LIT("");
+    call->target = (struct client_target){.kind = CLIENT_BROKER, .number = node};
+    if (!ids)
+        call->version_max = 12;
+    call->timeout_us = RAW_ASK_US;
+    call->on_response = fetched;
+    call->arg = f;
+    list_push(&p->fetches, &f->link);
+    client_send(p->client, call);
+    return true;
+}
+
+void raw_fetch_all(struct raw_port *p)
+{
+    int64_t now = loop_now_us(p->loop), soonest = INT64_MAX;
+    list_each (at, &p->parts) {
+        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
+        if (!part->dropped && part->state != RAW_STOPPED && part->retry_at_us > now &&
+            part->retry_at_us < soonest)
+            soonest = part->retry_at_us;
+        if (!may_fetch(part, now) || busy(p, part->leader) || p->buffered_bytes >= p->memory_max / 2)
+            continue;
+        int32_t n = 0;
+        list_each (other, &p->parts) {
+            const struct raw_part *o = LIST_ENTRY(other, struct raw_part, link);
+            n += o->leader == part->leader && may_fetch(o, now);
+        }
+        if (!fetch_from(p, part->leader, n))
+            soonest = now + RAW_RETRY_US;
+    }
+    if (soonest != INT64_MAX && !p->tick.armed)
+        loop_timer_at(&p->tick, soonest);
+}

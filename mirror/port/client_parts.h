@@ -1,0 +1,128 @@
+/* What the files of the raw source share: port_client.c (life, polling), client_fetch.c (what is asked and what comes),
+ * client_check.c (where a partition stands: offsets, leader epochs), client_deliver.c (batches to deliveries). */
+#ifndef SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
+#define SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
+
+#include "base/core/list.h"
+#include "mirror/port/port.h"
+#include "proto/client/client.h"
+#include "proto/kafka/batch.h"
+
+#include <assert.h>
+
+#define RAW_RECORDS_MAX    500
+#define RAW_BYTES_MAX      (512u << 10)
+#define RAW_PART_BYTES     (1u << 20) /* of one partition in one response */
+#define RAW_AHEAD_BYTES    (2u << 20) /* fetched and not delivered, of one partition */
+#define RAW_MEMORY_DEFAULT ((size_t)64 << 20)
+#define RAW_WAIT_MS        250
+#define RAW_RETRY_US       (INT64_C(200) * 1000)
+#define RAW_ASK_US         (INT64_C(15) * 1000000)
+#define RAW_GONE_US        (INT64_C(60) * 1000000)
+
+enum raw_state {
+    RAW_ASKING, /* where it begins, and whether the log still has what came before */
+    RAW_FETCHING,
+    RAW_STOPPED, /* an event has ended it */
+};
+
+struct raw_aborted {
+    int64_t producer_id, first_offset;
+};
+
+/* Batches of one response that wait for delivery. */
+struct raw_chunk {
+    struct list link;
+    struct client_frame *frame;
+    struct slice rest;
+    size_t bytes;
+    struct raw_aborted *aborted;
+    int32_t aborted_n;
+};
+
+struct raw_part {
+    struct list link;  /* of all */
+    struct list ready; /* of those with something to deliver */
+    struct raw_port *port;
+    char *topic;
+    struct port_assignment a;
+    enum raw_state state;
+    int64_t next;       /* the next offset to be delivered */
+    int64_t fetch_next; /* the next to be fetched */
+    int32_t leader, leader_epoch, last_epoch;
+    struct list chunks;
+    size_t ahead_bytes;
+    int64_t log_start, high_watermark, last_stable;
+    int64_t retry_at_us, gone_since_us;
+    bool in_fetch, dropped, end_due, end_told, troubled;
+    unsigned users; /* fetches that name it: it is freed when none does */
+    struct client_call *ask;
+    /* an event that waits */
+    bool event_there;
+    struct port_delivery event;
+    char text[256];
+};
+
+struct raw_fetch {
+    struct list link;
+    struct raw_port *port;
+    struct client_call *call;
+    int32_t node;
+    struct raw_part **parts; /* in the call's arena */
+    int32_t parts_n;
+};
+
+struct raw_delivery {
+    struct list link;
+    struct client_frame *frame;
+    struct buf payload;
+    struct port_record *records;
+    size_t records_cap;
+    struct port_batch *batches;
+    size_t batches_cap;
+};
+
+struct raw_port {
+    struct port port;
+    struct loop *loop;
+    struct client *client;
+    bool read_uncommitted, hungry;
+    size_t memory_max, buffered_bytes, out_n;
+    void (*ready)(void *arg);
+    void *arg;
+    struct list parts, ready_parts, fetches, free_deliveries;
+    struct client_watch watch;
+    struct loop_timer tick, gone;
+    void (*destroyed)(void *arg);
+    void *destroyed_arg;
+};
+
+static inline struct raw_port *raw_port(struct port *p)
+{
+    return (struct raw_port *)(void *)p;
+}
+
+/* port_client.c */
+void raw_wake(struct raw_port *p);     /* look again soon at what is to be asked */
+void raw_ready(struct raw_part *part); /* it has something to deliver */
+void raw_event(struct raw_part *part, enum port_event e, int16_t error, const char *text);
+void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const char *text);
+void raw_retry(struct raw_part *part, const char *why);
+void raw_release_part(struct raw_part *part); /* frees it when nobody uses it any more */
+void raw_drop_chunks(struct raw_part *part);
+const struct client_topic *raw_topic(const struct raw_part *part);
+
+/* client_fetch.c */
+void raw_fetch_all(struct raw_port *p);
+void raw_fetch_cancel(struct raw_fetch *f);
+
+/* client_check.c */
+void raw_check(struct raw_part *part);
+/* The offset asked for is not in the log: asks where it begins and ends, then says so. */
+void raw_ask_range(struct raw_part *part);
+
+/* client_deliver.c: false when there was nothing but batches to be passed over; `next` has moved all the same. */
+bool raw_deliver(struct raw_part *part, struct raw_delivery *d, struct port_delivery *out);
+void raw_chunk_free(struct raw_part *part, struct raw_chunk *c);
+
+#endif

@@ -1,0 +1,374 @@
+/* A source on our own client: raw fetches, one request per leader at a time, partitions read ahead within the memory
+ * bound. Works wherever loop and net do, so on the simulator too; hands out records, or whole batches as they lie. */
+#include "mirror/port/client_parts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- events ---- */
+
+void raw_ready(struct raw_part *part)
+{
+    struct raw_port *p = part->port;
+    if (!list_linked(&part->ready))
+        list_push(&p->ready_parts, &part->ready);
+    raw_wake(p);
+}
+
+void raw_event(struct raw_part *part, enum port_event e, int16_t error, const char *text)
+{
+    snprintf(part->text, sizeof part->text, "%s", text ? text : "");
+    part->event = (struct port_delivery){.what = PORT_EVENT,
+                                         .owner = part->a.owner,
+                                         .event = e,
+                                         .next_offset = part->next,
+                                         .leader_epoch = part->last_epoch,
+                                         .log_start = part->log_start,
+                                         .end = part->high_watermark,
+                                         .kafka_error = error,
+                                         .text = part->text};
+    part->event_there = true;
+    raw_ready(part);
+}
+
+void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const char *text)
+{
+    part->state = RAW_STOPPED;
+    raw_drop_chunks(part);
+    raw_event(part, e, error, text);
+}
+
+void raw_retry(struct raw_part *part, const char *why)
+{
+    part->retry_at_us = loop_now_us(part->port->loop) + RAW_RETRY_US;
+    client_metadata_refresh(part->port->client);
+    if (!part->troubled && why && !part->event_there)
+        raw_event(part, PORT_TROUBLE, KE_NONE, why);
+    part->troubled = true;
+    if (!part->port->tick.armed)
+        loop_timer_in(&part->port->tick, RAW_RETRY_US);
+}
+
+/* ---- partitions ---- */
+
+const struct client_topic *raw_topic(const struct raw_part *part)
+{
+    const struct client_topic *t = client_topic(part->port->client, slice_str(part->topic));
+    return t && t->error == KE_NONE && part->a.partition < t->partitions_n ? t : NULL;
+}
+
+void raw_drop_chunks(struct raw_part *part)
+{
+    while (!list_empty(&part->chunks))
+        raw_chunk_free(part, LIST_ENTRY(part->chunks.next, struct raw_chunk, link));
+    assert(part->ahead_bytes == 0);
+}
+
+void raw_release_part(struct raw_part *part)
+{
+    if (!part->dropped || part->users)
+        return;
+    list_remove(&part->link);
+    free(part->topic);
+    free(part);
+}
+
+static struct raw_part *find(struct raw_port *p, const void *owner)
+{
+    list_each (at, &p->parts) {
+        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
+        if (!part->dropped && part->a.owner == owner)
+            return part;
+    }
+    return NULL;
+}
+
+static void drop(struct raw_part *part)
+{
+    if (part->ask)
+        client_cancel(part->port->client, part->ask);
+    part->ask = NULL;
+    raw_drop_chunks(part);
+    if (list_linked(&part->ready))
+        list_remove(&part->ready);
+    part->state = RAW_STOPPED;
+    part->dropped = true;
+    raw_release_part(part);
+}
+
+static void raw_unassign(struct port *port, void *owner)
+{
+    struct raw_part *part = find(raw_port(port), owner);
+    if (part)
+        drop(part);
+}
+
+static int raw_assign(struct port *port, const struct port_assignment *a, struct err *err)
+{
+    struct raw_port *p = raw_port(port);
+    raw_unassign(port, a->owner);
+    struct raw_part *part = calloc(1, sizeof *part);
+    char *topic = part ? malloc(a->topic.n + 1) : NULL;
+    if (!topic || client_topic_follow(p->client, a->topic)) {
+        free(part);
+        free(topic);
+        return err_set(err, -E_NOMEM, "no room for partition %.*s-%d", SLICE_FMT(a->topic), a->partition);
+    }
+    *part = (struct raw_part){.port = p,
+                              .topic = slice_cstr(a->topic, topic, a->topic.n + 1),
+                              .a = *a,
+                              .next = a->offset,
+                              .fetch_next = a->offset,
+                              .leader = -1,
+                              .leader_epoch = -1,
+                              .last_epoch = a->leader_epoch,
+                              .log_start = -1,
+                              .high_watermark = -1,
+                              .last_stable = -1};
+    part->a.topic = slice_str(part->topic);
+    list_init(&part->chunks);
+    list_init(&part->ready);
+    list_push(&p->parts, &part->link);
+    raw_wake(p);
+    return 0;
+}
+
+/* ---- what is to be done ---- */
+
+/* The topic as metadata has it now; true when the partition may be asked about. */
+static bool identified(struct raw_part *part)
+{
+    const struct client_topic *any = client_topic(part->port->client, slice_str(part->topic));
+    const struct client_topic *t = raw_topic(part);
+    int64_t now = loop_now_us(part->port->loop);
+    if (any && !t && (any->error == KE_UNKNOWN_TOPIC_OR_PARTITION || any->error == KE_NONE)) {
+        if (!part->gone_since_us)
+            part->gone_since_us = now;
+        if (now - part->gone_since_us >= RAW_GONE_US)
+            raw_stop(part, PORT_GONE, KE_UNKNOWN_TOPIC_OR_PARTITION, "no such topic or partition");
+        else
+            raw_retry(part, "the topic or partition is not there");
+        return false;
+    }
+    if (!t) {
+        raw_retry(part, NULL);
+        return false;
+    }
+    part->gone_since_us = 0;
+    if (!uuid_is_zero(&part->a.topic_id) && !uuid_is_zero(&t->id) && !uuid_eq(&part->a.topic_id, &t->id)) {
+        raw_stop(part, PORT_RECREATED, KE_NONE, "another topic has the name");
+        part->event.topic_id = t->id;
+        return false;
+    }
+    const struct client_partition *l = &t->partitions[part->a.partition];
+    part->leader = l->leader;
+    if (l->leader_epoch != part->leader_epoch) {
+        /* KIP-320: does the new leader have what we have read? */
+        part->leader_epoch = l->leader_epoch;
+        part->state = RAW_ASKING;
+    }
+    if (part->leader < 0)
+        raw_retry(part, "the partition has no leader");
+    return part->leader >= 0;
+}
+
+static void work(struct raw_port *p)
+{
+    int64_t now = loop_now_us(p->loop);
+    list_each_safe(at, &p->parts)
+    {
+        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
+        if (part->dropped || part->state == RAW_STOPPED || part->ask || part->retry_at_us > now)
+            continue;
+        if (identified(part) && part->state == RAW_ASKING)
+            raw_check(part);
+    }
+    raw_fetch_all(p);
+    bool some = !list_empty(&p->ready_parts);
+    if (some && p->hungry) {
+        p->hungry = false;
+        p->ready(p->arg);
+    }
+}
+
+static void on_tick(void *arg)
+{
+    work(arg);
+}
+
+static void on_metadata(void *arg)
+{
+    raw_wake(arg);
+}
+
+void raw_wake(struct raw_port *p)
+{
+    if (p->destroyed)
+        return;
+    loop_timer_in(&p->tick, 0);
+}
+
+/* ---- deliveries ---- */
+
+static struct raw_delivery *take_delivery(struct raw_port *p)
+{
+    if (!list_empty(&p->free_deliveries))
+        return LIST_ENTRY(list_pop(&p->free_deliveries), struct raw_delivery, link);
+    struct raw_delivery *d = calloc(1, sizeof *d);
+    if (d) {
+        list_init(&d->link);
+        buf_init(&d->payload, CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20));
+    }
+    return d;
+}
+
+static void free_delivery(struct raw_delivery *d)
+{
+    buf_fini(&d->payload);
+    free(d->records);
+    free(d->batches);
+    free(d);
+}
+
+static bool end_event(struct raw_part *part, struct port_delivery *out)
+{
+    *out = (struct port_delivery){.what = PORT_EVENT,
+                                  .owner = part->a.owner,
+                                  .event = part->end_due ? PORT_END : PORT_POSITION,
+                                  .next_offset = part->next,
+                                  .leader_epoch = part->last_epoch,
+                                  .log_start = part->log_start,
+                                  .end = part->port->read_uncommitted ? part->high_watermark
+                                                                      : part->last_stable};
+    part->end_due = false;
+    return true;
+}
+
+/* What one partition has to say next; false: nothing any more. */
+static bool poll_part(struct raw_part *part, struct port_delivery *out)
+{
+    struct raw_port *p = part->port;
+    while (!list_empty(&part->chunks)) {
+        struct raw_delivery *d = take_delivery(p);
+        if (!d)
+            return false;
+        if (raw_deliver(part, d, out)) {
+            out->impl = d;
+            return true;
+        }
+        list_push(&p->free_deliveries, &d->link);
+        if (part->state == RAW_STOPPED)
+            break;
+        if (list_empty(&part->chunks) && !part->end_due)
+            return end_event(part, out); /* passed over, to its end */
+    }
+    if (part->event_there) {
+        part->event_there = false;
+        *out = part->event;
+        return true;
+    }
+    return part->end_due && end_event(part, out);
+}
+
+static bool raw_poll(struct port *port, struct port_delivery *out)
+{
+    struct raw_port *p = raw_port(port);
+    while (!list_empty(&p->ready_parts)) {
+        struct raw_part *part = LIST_ENTRY(list_pop(&p->ready_parts), struct raw_part, ready);
+        if (!poll_part(part, out))
+            continue;
+        if (!list_empty(&part->chunks) || part->event_there || part->end_due)
+            list_push(&p->ready_parts, &part->ready);
+        p->out_n++;
+        raw_wake(p);
+        return true;
+    }
+    p->hungry = true;
+    return false;
+}
+
+static void raw_release(struct port *port, struct port_delivery *d)
+{
+    struct raw_port *p = raw_port(port);
+    struct raw_delivery *own = d->impl;
+    assert(p->out_n > 0);
+    p->out_n--;
+    if (!own)
+        return;
+    client_frame_unref(own->frame);
+    own->frame = NULL;
+    list_push(&p->free_deliveries, &own->link);
+    d->impl = NULL;
+}
+
+static bool raw_marks(struct port *port, void *owner, struct port_marks *out)
+{
+    const struct raw_part *part = find(raw_port(port), owner);
+    if (!part)
+        return false;
+    *out = (struct port_marks){part->next, part->log_start, part->high_watermark, part->last_stable,
+                               part->leader_epoch};
+    return true;
+}
+
+/* ---- life ---- */
+
+static void on_destroyed(void *arg)
+{
+    struct raw_port *p = arg;
+    void (*destroyed)(void *arg) = p->destroyed;
+    void *destroyed_arg = p->destroyed_arg;
+    free(p);
+    destroyed(destroyed_arg);
+}
+
+static void raw_destroy(struct port *port, void (*destroyed)(void *arg), void *arg)
+{
+    struct raw_port *p = raw_port(port);
+    assert(p->out_n == 0);
+    loop_timer_stop(&p->tick);
+    client_watch_remove(&p->watch);
+    while (!list_empty(&p->fetches))
+        raw_fetch_cancel(LIST_ENTRY(p->fetches.next, struct raw_fetch, link));
+    list_each_safe(at, &p->parts)
+    {
+        drop(LIST_ENTRY(at, struct raw_part, link));
+    }
+    loop_timer_stop(&p->tick);
+    while (!list_empty(&p->free_deliveries))
+        free_delivery(LIST_ENTRY(list_pop(&p->free_deliveries), struct raw_delivery, link));
+    p->destroyed = destroyed;
+    p->destroyed_arg = arg;
+    loop_timer_init(&p->gone, p->loop, on_destroyed, p);
+    loop_timer_in(&p->gone, 0);
+}
+
+static const struct port_ops raw_ops = {raw_assign,  raw_unassign, raw_poll,
+                                        raw_release, raw_marks,    raw_destroy};
+
+int port_client_create(const struct port_options *o, struct port **out, struct err *err)
+{
+    struct raw_port *p = calloc(1, sizeof *p);
+    *out = NULL;
+    if (!p)
+        return err_set(err, -E_NOMEM, "source");
+    *p = (struct raw_port){.port = {&raw_ops},
+                           .loop = o->loop,
+                           .client = o->client,
+                           .read_uncommitted = o->read_uncommitted,
+                           .memory_max = o->memory_max_bytes ? o->memory_max_bytes : RAW_MEMORY_DEFAULT,
+                           .ready = o->ready,
+                           .arg = o->arg,
+                           .hungry = true};
+    list_init(&p->parts);
+    list_init(&p->ready_parts);
+    list_init(&p->fetches);
+    list_init(&p->free_deliveries);
+    loop_timer_init(&p->tick, p->loop, on_tick, p);
+    p->watch = (struct client_watch){.changed = on_metadata, .arg = p};
+    client_watch_add(p->client, &p->watch);
+    for (size_t i = 0; i < o->properties_n && o->ignored; i++)
+        o->ignored(o->arg, o->properties[i].key, "this engine has no such option");
+    *out = &p->port;
+    return 0;
+}
