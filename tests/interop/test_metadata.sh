@@ -5,6 +5,7 @@ set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=${SUNDOG_BIN:-$top/build/release/bin}
 work=$(mktemp -d)
+export ASAN_OPTIONS=detect_leaks=0 # a refused start ends with its memory
 broker_pid=
 kafka() { "$top/tests/support/kafka" "$@"; }
 tool() { kafka tool "$@" 2>"$work/tool.err" || { cat "$work/tool.err"; return 1; }; }
