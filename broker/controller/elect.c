@@ -65,7 +65,8 @@ static bool directory_is_online(const struct electing *e, const struct image_bro
 static bool acceptable(const struct electing *e, int32_t id)
 {
     const struct image_broker *b = image_broker(e->d->img, id);
-    bool active = id == e->broker_id ? e->move == BROKER_JOINS : broker_is_active(b);
+    bool joins = e->move == BROKER_JOINS && b && !b->in_controlled_shutdown; /* fenced still, in this image */
+    bool active = id == e->broker_id ? joins : broker_is_active(b);
     return b && active && directory_is_online(e, b);
 }
 
