@@ -36,7 +36,8 @@ class ApacheKafka:
 
 
 def fill(bootstrap, topic, n, codec='lz4'):
-    for f in AdminClient({'bootstrap.servers': bootstrap}).create_topics([NewTopic(topic, 3, 1)]).values():
+    admin = AdminClient({'bootstrap.servers': bootstrap})  # must outlive its futures
+    for f in admin.create_topics([NewTopic(topic, 3, 1)]).values():
         f.result(20)
     p = Producer({'bootstrap.servers': bootstrap, 'compression.type': codec, 'enable.idempotence': True})
     for i in range(n):

@@ -42,7 +42,8 @@ def wait_same(rig, source, target, topic, remote=None, seconds=180):
 
 
 def make(rig, site, topic, n, **config):
-    for f in AdminClient({'bootstrap.servers': rig.bootstrap(site)}).create_topics([NewTopic(topic, n, 1, config=config)]).values():
+    admin = AdminClient({'bootstrap.servers': rig.bootstrap(site)})  # must outlive its futures
+    for f in admin.create_topics([NewTopic(topic, n, 1, config=config)]).values():
         f.result(20)
 
 

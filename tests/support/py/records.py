@@ -1,11 +1,12 @@
 """Records that tell by themselves who wrote them, and the comparison of two logs: what chaos and interop tests check.
 
 A payload is `writer:sequence:padding` with a CRC32 over key and text; a reader alone can name writer and sequence."""
-import collections, time, zlib
+import collections, gc, time, zlib
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+gc.disable()  # millions of records without a cycle among them: looking for one takes longer than reading them
 Record = collections.namedtuple('Record', 'offset timestamp key value headers')
 
 
