@@ -7,10 +7,12 @@
 int metadata_record_decode(struct slice value, struct arena *arena, struct metadata_record *out,
                            struct err *err)
 {
+    if (slice_is_null(value))
+        return err_set(err, -E_CORRUPT, "a metadata record has no value");
     const uint8_t *p = value.p, *end = value.p + value.n;
     uint32_t head[3]; /* frame version, type, version */
     for (int i = 0; i < 3; i++) {
-        size_t n = value.p ? uvarint32_get(p, end, &head[i]) : 0;
+        size_t n = uvarint32_get(p, end, &head[i]);
         if (!n)
             return err_set(err, -E_CORRUPT, "a metadata record ends in its frame (%zu bytes)", value.n);
         p += n;
