@@ -37,6 +37,7 @@ static_assert(sizeof(struct batch_header) % alignof(struct iovec) == 0, "iovecs 
 /* Spreads rolls: the same segment always gets the same jitter. */
 static int64_t jitter(const struct log *l, const struct segment *s)
 {
+    ASSERT_SEGMENT(s);
     if (l->config.segment_jitter_ms <= 0)
         return 0;
     uint64_t hash = UINT64_C(14695981039346656037) ^ (uint64_t)s->base_offset;
@@ -49,6 +50,7 @@ static int64_t jitter(const struct log *l, const struct segment *s)
 
 static bool must_roll(struct log *l, const struct run *r, const struct batch_header *h, int64_t wall_ms)
 {
+    assert(h->base_offset >= l->end && r->bytes >= 0);
     struct segment *s = log_active(l);
     int64_t bytes = s->size_bytes + r->bytes;
     if (bytes == 0)
@@ -70,6 +72,7 @@ static bool must_roll(struct log *l, const struct run *r, const struct batch_hea
 
 static int roll_at(struct log *l, int64_t base, int64_t wall_ms, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     struct segment *old = log_active(l), *s = segment_create(l, base);
     assert(base >= l->end && base > old->base_offset && old->size_bytes > 0);
     if (!s)
@@ -86,6 +89,7 @@ static int roll_at(struct log *l, int64_t base, int64_t wall_ms, struct err *err
     if (l->config.preallocate) /* what was reserved behind its end */
         (void)disk_truncate(log_file_disk(old->data.file), old->size_bytes);
     old->next_offset = base;
+    assert(log_active(l) == s && s->size_bytes == 0 && s->data.pinned);
     log_handle_unpin(&old->data);
     (void)log_snapshot_want(l, l->end); /* without it recovery replays a little more */
     return 0;
@@ -93,6 +97,7 @@ static int roll_at(struct log *l, int64_t base, int64_t wall_ms, struct err *err
 
 int log_roll(struct log *l, int64_t wall_ms, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     if (l->fenced)
         return err_set(err, -E_FENCED, "%s is fenced: %s", l->dir, log_fence_text(l));
     if (log_active(l)->size_bytes == 0)
@@ -105,6 +110,7 @@ int log_roll(struct log *l, int64_t wall_ms, struct err *err)
 /* After a failed write: the file as it was. What no longer can be made so fences. */
 static int write_failed(struct log *l, struct segment *s, int code, struct err *err)
 {
+    assert(code < 0 && s->data.pinned);
     struct disk_file *f = log_file_disk(s->data.file);
     err_set(err, code, "cannot append to segment %lld of %s: %s", (long long)s->base_offset, l->dir,
             err_str(code));
@@ -120,6 +126,7 @@ static int write_failed(struct log *l, struct segment *s, int code, struct err *
 
 static int run_write(struct log *l, struct run *r, struct err *err)
 {
+    assert(r->n > 0 && r->n <= r->most && r->bytes > 0 && !l->fenced);
     struct segment *s = log_active(l);
     int n = 0;
     for (unsigned i = 0; i < r->n; i++) { /* neighbours in memory are one piece */
@@ -138,6 +145,7 @@ static int run_write(struct log *l, struct run *r, struct err *err)
 /* What follows from a run that is in the file. Lack of memory here would leave state behind the log: it fences. */
 static void run_enter(struct log *l, const struct run *r, int64_t wall_ms)
 {
+    assert(r->n > 0 && r->heads[0].base_offset >= l->end);
     struct segment *s = log_active(l);
     int rc = 0;
     for (unsigned i = 0; i < r->n && !rc; i++) {
@@ -153,6 +161,7 @@ static void run_enter(struct log *l, const struct run *r, int64_t wall_ms)
         l->unflushed_since_ms = wall_ms;
     s->dirty = true;
     l->end = s->next_offset = batch_last_offset(&r->heads[r->n - 1]) + 1;
+    assert(s->size_bytes <= INT32_MAX);
     l->appends[l->appends_at++ % LOG_HINTS] = (struct log_hint){l->end, s->base_offset, s->size_bytes};
 }
 
@@ -169,6 +178,7 @@ static int16_t verdict_error(enum producer_verdict v)
 static bool admit(struct log *l, struct log_batch *b, struct batch_header *h,
                   const struct log_append_options *o)
 {
+    assert(b->bytes || b->size_bytes == 0);
     b->error = KE_NONE;
     b->duplicate = false;
     b->base_offset = b->last_offset = b->timestamp_ms = -1;
@@ -191,11 +201,13 @@ static bool admit(struct log *l, struct log_batch *b, struct batch_header *h,
         b->base_offset = dup.last_offset - dup.offset_delta;
         b->timestamp_ms = dup.wall_ms;
     }
+    assert(v != PRODUCER_DUPLICATE || (b->duplicate && b->base_offset >= 0 && b->error == KE_NONE));
     return v == PRODUCER_NEW;
 }
 
 static void run_add(struct run *r, struct log_batch *b, const struct batch_header *h)
 {
+    assert(batch_size(h) == b->size_bytes);
     assert(r->n < r->most);
     r->heads[r->n] = *h;
     r->v[r->n++] = (struct iovec){b->bytes, b->size_bytes};
@@ -216,10 +228,12 @@ struct appending {
 /* Takes batches into the run until one needs a new segment. */
 static int run_fill(struct log *l, struct run *r, struct appending *a, const struct log_append_options *o)
 {
+    assert(a->at < a->n && l->producers.changing);
     r->n = 0;
     r->bytes = 0;
     a->roll = false;
     a->next = l->end;
+    assert(a->next == log_active(l)->next_offset);
     for (a->from = a->at; a->at < a->n; a->at++) {
         struct log_batch *b = &a->batches[a->at];
         struct batch_header h;
@@ -242,6 +256,7 @@ static int run_fill(struct log *l, struct run *r, struct appending *a, const str
 
 static void fail_from(struct appending *a)
 {
+    assert(a->from <= a->n);
     for (unsigned i = a->from; i < a->n; i++)
         if (!a->batches[i].duplicate && a->batches[i].error == KE_NONE) {
             a->batches[i].error = KE_KAFKA_STORAGE_ERROR;
@@ -281,6 +296,7 @@ int log_append(struct log *l, struct log_batch *batches, unsigned n, const struc
             rc = l->fenced ? -E_FENCED : roll_at(l, l->end, o->wall_ms, err);
     }
     run_fini(&r);
+    INVARIANT(l);
     if (rc)
         fail_from(&a);
     return rc == -E_NOMEM ? err_set(err, rc, "no memory to append to %s", l->dir) : rc;
@@ -291,6 +307,7 @@ int log_append(struct log *l, struct log_batch *batches, unsigned n, const struc
 /* Reads all headers and checks everything; counts the batches. */
 static int as_is_check(const struct log *l, struct slice bytes, unsigned *n, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     const struct segment *s = log_active(l);
     int64_t expected = l->end;
     *n = 0;
@@ -323,6 +340,7 @@ static int as_is_check(const struct log *l, struct slice bytes, unsigned *n, str
 /* Fills a run from the front of `bytes`; what is left begins a segment or another run. */
 static int as_is_fill(struct log *l, struct run *r, struct slice *bytes, bool *roll, int64_t wall_ms)
 {
+    assert(l->producers.changing && bytes->n > 0);
     r->n = 0;
     r->bytes = 0;
     *roll = false;
@@ -374,5 +392,6 @@ int log_append_as_is(struct log *l, struct slice bytes, int64_t wall_ms, struct 
             rc = roll_at(l, (int64_t)be64_get(bytes.p), wall_ms, err);
     }
     run_fini(&r);
+    INVARIANT(l);
     return rc;
 }

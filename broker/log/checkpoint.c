@@ -29,6 +29,7 @@ static int path_of(const char *dir_path, enum log_checkpoint which, char out[LOG
 int log_checkpoint_write(struct disk *disk, const char *dir_path, enum log_checkpoint which,
                          const struct log_checkpoint_row *rows, size_t n, struct err *err)
 {
+    assert(rows || n == 0);
     char path[LOG_PATH_MAX];
     struct buf text;
     int rc = path_of(dir_path, which, path, err);
@@ -46,6 +47,7 @@ int log_checkpoint_write(struct disk *disk, const char *dir_path, enum log_check
 
 static int parse(struct slice text, void (*each)(void *arg, const struct log_checkpoint_row *row), void *arg)
 {
+    assert(each);
     int64_t version, count;
     if (!text_number(&text, '\n', &version) || version != 0 || !text_number(&text, '\n', &count) || count < 0)
         return -E_CORRUPT;
@@ -67,6 +69,7 @@ int log_checkpoint_read(struct disk *disk, const char *dir_path, enum log_checkp
                         void (*each)(void *arg, const struct log_checkpoint_row *row), void *arg,
                         struct err *err)
 {
+    assert(each);
     char path[LOG_PATH_MAX];
     struct slice text;
     int rc = path_of(dir_path, which, path, err);

@@ -17,6 +17,7 @@ static const char *const SUFFIXES[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDE
 /* How many segments from the first on may be cleaned: closed, on disk, below the limit, past min.compaction.lag.ms. */
 static int cleanable(struct log *l, const struct log_compact_options *o, unsigned *n, struct err *err)
 {
+    assert(o->limit_offset >= 0);
     int64_t unstable = producers_first_unstable(&l->producers);
     int64_t limit = o->limit_offset < l->recovery_point ? o->limit_offset : l->recovery_point;
     limit = unstable >= 0 && unstable < limit ? unstable : limit;
@@ -36,6 +37,7 @@ static int cleanable(struct log *l, const struct log_compact_options *o, unsigne
 
 static int64_t dirty_from(const struct log *l, const struct log_compact_options *o)
 {
+    assert(o->clean_offset >= 0);
     int64_t first = l->segments[0]->base_offset;
     return o->clean_offset > first && o->clean_offset <= l->end ? o->clean_offset : first;
 }
@@ -43,6 +45,7 @@ static int64_t dirty_from(const struct log *l, const struct log_compact_options 
 int log_dirtiness(struct log *l, const struct log_compact_options *o, struct log_dirtiness *out,
                   struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     unsigned n;
     int64_t from = dirty_from(l, o), earliest = -1;
     *out = (struct log_dirtiness){0};
@@ -88,6 +91,7 @@ struct keeping {
 
 static void keep_producer(void *arg, const struct log_producer *p)
 {
+    assert(p->producer_id >= 0);
     struct keeping *k = arg;
     if (p->last_offset >= 0 && k->c->keep_n < k->room)
         k->c->keep[k->c->keep_n++] = (struct compact_keep){p->producer_id, p->last_offset};
@@ -95,6 +99,7 @@ static void keep_producer(void *arg, const struct log_producer *p)
 
 static int compaction_fill(struct log_compaction *c, struct log *l, unsigned n, struct err *err)
 {
+    assert(n > 0 && n < l->segments_n);
     unsigned producers = producers_count(&l->producers);
     struct keeping k = {c, producers};
     c->dir = malloc(strlen(l->dir) + 1);
@@ -155,6 +160,7 @@ int log_compact_begin(struct log *l, const struct log_compact_options *o, struct
 
 static void remove_new_files(struct log *l, const struct log_compaction *c)
 {
+    assert(!l->compaction);
     char path[LOG_PATH_MAX];
     for (unsigned i = 0; i < c->groups_n; i++) {
         int64_t base = c->groups[i].base_offset;
@@ -167,6 +173,7 @@ static void remove_new_files(struct log *l, const struct log_compaction *c)
 /* The files that the groups replace leave the folder, for good. */
 static int unlink_old(struct log *l, const struct log_compaction *c, struct err *err)
 {
+    assert(c->groups_n > 0);
     char path[LOG_PATH_MAX];
     for (unsigned i = 0; i < c->groups_n; i++) {
         const struct compact_group *g = &c->groups[i];
@@ -188,6 +195,7 @@ static int unlink_old(struct log *l, const struct log_compaction *c, struct err 
 
 static int rename_new(struct log *l, const struct compact_group *g, struct err *err)
 {
+    assert(g->swapped);
     char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
     for (unsigned k = 0; k < 3; k++) {
         log_path(l, g->base_offset, SUFFIXES[k], k == 0 ? SUFFIX_SWAP : SUFFIX_CLEANED, from);
@@ -215,12 +223,14 @@ static int replace_segments(struct log *l, const struct log_compaction *c, const
     s->max_timestamp_offset = g->max_timestamp_offset;
     s->first_timestamp = g->first_timestamp;
     s->times_known = true;
+    assert(g->size_bytes > 0 && !s->data.file);
     log_segments_remove(l, at, g->n);
     return log_segments_insert(l, at, s); /* there is room: n ≥ 1 left */
 }
 
 static int install(struct log *l, struct log_compaction *c, struct log_compacted *out, struct err *err)
 {
+    assert(!l->fenced && !l->compaction);
     int rc = unlink_old(l, c, err);
     for (unsigned i = 0; i < c->groups_n && !rc; i++) {
         const struct compact_group *g = &c->groups[i];
@@ -239,6 +249,7 @@ static int install(struct log *l, struct log_compaction *c, struct log_compacted
 
 int log_compact_done(struct log *l, struct log_compaction *c, struct log_compacted *out, struct err *err)
 {
+    assert(out);
     assert(l->magic == LOG_MAGIC && l->compaction == c);
     *out = (struct log_compacted){0};
     int rc = c->rc;
@@ -254,5 +265,6 @@ int log_compact_done(struct log *l, struct log_compaction *c, struct log_compact
     else
         rc = install(l, c, out, err);
     compaction_free(c);
+    INVARIANT(l);
     return rc;
 }

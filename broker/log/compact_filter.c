@@ -9,6 +9,7 @@
 int compact_records(const struct log_config *config, const struct batch_header *h, struct slice batch,
                     struct buf *scratch, int (*each)(void *arg, const struct record *r), void *arg)
 {
+    assert(batch.n == batch_size(h));
     struct slice payload;
     struct record_walk w;
     struct record r;
@@ -40,6 +41,7 @@ static bool horizon_passed(const struct filtering *x)
 
 static bool stays(const struct filtering *x, const struct record *r)
 {
+    assert(r->offset >= 0);
     if (slice_is_null(r->key) || r->offset >= x->f->c->map_end)
         return true;
     int64_t newest = key_map_get(x->f->map, r->key);
@@ -60,6 +62,7 @@ static int count(void *arg, const struct record *r)
 
 static int rebuild(void *arg, const struct record *r)
 {
+    assert(((struct filtering *)arg)->builder);
     struct filtering *x = arg;
     struct record_new new = {.timestamp = r->timestamp,
                              .key = r->key,
@@ -71,6 +74,7 @@ static int rebuild(void *arg, const struct record *r)
 
 void compact_put_empty(const struct batch_header *h, struct buf *out)
 {
+    assert(h->last_offset_delta >= 0);
     uint8_t raw[BATCH_HEADER_BYTES];
     struct batch_header e = *h;
     e.length = BATCH_HEADER_BYTES - BATCH_PREFIX_BYTES;
@@ -98,6 +102,7 @@ static bool is_producers_last(const struct log_compaction *c, const struct batch
 
 static int put_rebuilt(struct filtering *x, struct slice batch, int64_t horizon, struct buf *out)
 {
+    assert(x->kept > 0 && x->kept <= (unsigned)x->h->records_n);
     const struct batch_header *h = x->h;
     struct batch_builder builder;
     struct batch_options o = BATCH_OPTIONS;
@@ -123,6 +128,7 @@ static int put_rebuilt(struct filtering *x, struct slice batch, int64_t horizon,
 int compact_filter_batch(struct compact_filter *f, const struct batch_header *h, struct slice batch,
                          struct buf *out)
 {
+    assert(batch.n == batch_size(h));
     struct filtering x = {.f = f, .h = h};
     f->records_before += h->records_n;
     if (batch_is(h, BATCH_CONTROL) || h->base_offset >= f->c->map_end) {

@@ -12,6 +12,7 @@
 static const char *path_of(const struct log_compaction *c, int64_t base, const char *suffix,
                            const char *suffix2, char out[LOG_PATH_MAX])
 {
+    assert(base >= 0);
     int n = snprintf(out, LOG_PATH_MAX, "%s/%020lld%s%s", c->dir, (long long)base, suffix, suffix2);
     assert(n > 0 && n < LOG_PATH_MAX);
     return out;
@@ -26,6 +27,7 @@ static bool stopped(const struct log_compaction *c)
 static int each_batch(struct log_compaction *c, const struct compact_source *s,
                       int (*each)(void *arg, const struct batch_header *h, struct slice batch), void *arg)
 {
+    assert(s->next_offset > s->base_offset && s->size_bytes >= 0);
     char path[LOG_PATH_MAX];
     struct disk_file *file;
     int rc = disk_open(c->disk, path_of(c, s->base_offset, SUFFIX_LOG, "", path), DISK_READ, &file, &c->err);
@@ -67,6 +69,7 @@ struct mapping {
 static int map_record(void *arg, const struct record *r)
 {
     struct mapping *m = arg;
+    assert(!m->full && r->offset >= 0);
     if (slice_is_null(r->key) || r->offset < m->c->dirty_from)
         return 0;
     m->full = !key_map_put(&m->map, r->key, r->offset);
@@ -78,6 +81,7 @@ static int map_record(void *arg, const struct record *r)
 static int map_batch(void *arg, const struct batch_header *h, struct slice batch)
 {
     struct mapping *m = arg;
+    assert(m->c->map_end <= h->base_offset || h->base_offset < m->c->dirty_from);
     if (batch_last_offset(h) >= m->c->dirty_from && !batch_is(h, BATCH_CONTROL) && h->records_n > 0) {
         int rc = compact_records(&m->c->config, h, batch, &m->scratch, map_record, m);
         if (m->full)
@@ -91,6 +95,7 @@ static int map_batch(void *arg, const struct batch_header *h, struct slice batch
 
 static int fill_map(struct log_compaction *c, struct mapping *m)
 {
+    assert(c->sources_n > 0 && c->options.map_bytes > 0);
     int64_t dirty = 0;
     for (unsigned i = 0; i < c->sources_n; i++)
         if (c->sources[i].next_offset > c->dirty_from)
@@ -132,6 +137,7 @@ struct writing {
 /* As segment_note, into memory. */
 static void note(struct writing *w, const struct batch_header *h, int64_t position)
 {
+    assert(position >= 0 && h->base_offset >= w->g->base_offset);
     uint8_t raw[12];
     int64_t last = batch_last_offset(h);
     if (position == 0)
@@ -151,6 +157,7 @@ static void note(struct writing *w, const struct batch_header *h, int64_t positi
 
 static void note_time(struct writing *w)
 {
+    assert(w->g->max_timestamp_offset >= -1);
     if (w->g->max_timestamp <= w->last_time)
         return;
     buf_put_be64(&w->times, (uint64_t)w->g->max_timestamp);
@@ -160,6 +167,7 @@ static void note_time(struct writing *w)
 
 static int write_out(struct writing *w)
 {
+    assert(w->at >= 0);
     if (w->out.n == 0)
         return 0;
     ssize_t n = disk_pwrite(w->file, w->out.p, w->out.n, w->at);
@@ -173,6 +181,7 @@ static int write_out(struct writing *w)
 /* What lies in `out` from `from` on is one batch that stays. */
 static int keep_batch(struct writing *w, size_t from)
 {
+    assert(from < w->out.n);
     struct batch_header kept;
     size_t entries = w->offsets.n;
     int rc = batch_header_read(slice_of(w->out.p + from, w->out.n - from), &kept, NULL);
@@ -188,6 +197,7 @@ static int keep_batch(struct writing *w, size_t from)
 
 static int write_batch(void *arg, const struct batch_header *h, struct slice batch)
 {
+    assert(batch.n == batch_size(h));
     struct writing *w = arg;
     size_t before = w->out.n;
     int rc = compact_filter_batch(&w->filter, h, batch, &w->out);
@@ -204,6 +214,7 @@ static int write_batch(void *arg, const struct batch_header *h, struct slice bat
  * interrupted knows what it replaces, and no hole is left before the next segment. */
 static int write_end(struct writing *w)
 {
+    assert(w->g->n > 0);
     size_t before = w->out.n;
     int rc = 0;
     if (w->dropped) {
@@ -215,6 +226,7 @@ static int write_end(struct writing *w)
 
 static int write_whole(struct log_compaction *c, int64_t base, const char *suffix, struct slice content)
 {
+    assert(base >= 0);
     char path[LOG_PATH_MAX];
     struct disk_file *f;
     int rc = disk_open(c->disk, path_of(c, base, suffix, SUFFIX_CLEANED, path),
@@ -229,6 +241,7 @@ static int write_whole(struct log_compaction *c, int64_t base, const char *suffi
 
 static int write_group(struct writing *w)
 {
+    assert(w->g->n > 0 && w->at == 0);
     struct log_compaction *c = w->c;
     struct compact_group *g = w->g;
     char path[LOG_PATH_MAX], to[LOG_PATH_MAX];
@@ -245,6 +258,7 @@ static int write_group(struct writing *w)
         return c->err.code == rc ? rc : err_set(&c->err, rc, "cannot write %s", path);
     note_time(w);
     g->size_bytes = w->at;
+    assert(g->size_bytes > 0 && w->out.n == 0);
     rc = w->offsets.failed || w->times.failed ? -E_NOMEM : 0;
     if (!rc)
         rc = write_whole(c, g->base_offset, SUFFIX_INDEX, buf_slice(&w->offsets));
@@ -258,6 +272,7 @@ static int write_group(struct writing *w)
 
 static int run_group(struct log_compaction *c, struct compact_group *g, const struct key_map *map)
 {
+    assert(g->n > 0 && !g->swapped);
     struct writing w = {.c = c, .g = g, .last_time = -1, .filter = {.c = c, .map = map}};
     buf_init(&w.out, RECORDS_LIMIT);
     buf_init(&w.offsets, RECORDS_LIMIT);
@@ -276,6 +291,7 @@ static int run_group(struct log_compaction *c, struct compact_group *g, const st
 /* Neighbours whose sum is no larger than a segment may be become one. */
 static int make_groups(struct log_compaction *c)
 {
+    assert(c->groups_n == 0);
     c->groups = calloc(c->sources_n, sizeof *c->groups);
     if (!c->groups)
         return -E_NOMEM;
@@ -303,6 +319,7 @@ static int make_groups(struct log_compaction *c)
 
 void log_compact_run(struct log_compaction *c)
 {
+    assert(c->rc == 0 && c->groups_n == 0);
     struct mapping m = {.c = c};
     int rc = fill_map(c, &m);
     if (!rc)

@@ -13,6 +13,7 @@
 
 static bool plausible(const struct damage_site *site, int64_t at, const struct batch_header *h)
 {
+    assert(at > site->at);
     if (at + (int64_t)batch_size(h) > site->size || h->base_offset < site->expected_offset)
         return false;
     /* A batch of some bytes may hold many offsets, compressed; but not any number. */
@@ -24,6 +25,7 @@ static bool plausible(const struct damage_site *site, int64_t at, const struct b
 /* The header at `at` is possible, and the CRC of its batch right: 1, 0 or an error. */
 static int valid_at(const struct damage_site *site, struct walk *w, int64_t at, int64_t *budget)
 {
+    assert(at + BATCH_HEADER_BYTES <= site->size);
     const uint8_t *p;
     int rc = walk_bytes(w, at, BATCH_HEADER_BYTES, &p);
     if (rc)
@@ -38,6 +40,7 @@ static int valid_at(const struct damage_site *site, struct walk *w, int64_t at, 
 /* What the window holds from `at` on, read anew only when that is less than a header. */
 static int window_from(struct walk *w, int64_t at, const uint8_t **p, int64_t *n)
 {
+    assert(at >= 0 && at < w->end);
     int64_t held = w->window_at + (int64_t)w->have - at;
     if (w->have > 0 && at >= w->window_at && held >= BATCH_HEADER_BYTES) {
         *p = w->window + (at - w->window_at);
@@ -51,6 +54,7 @@ static int window_from(struct walk *w, int64_t at, const uint8_t **p, int64_t *n
 /* The first valid batch behind site->at: 1 and *found; 0; or an error. */
 static int search(const struct damage_site *site, struct walk *w, int64_t *budget, int64_t *found)
 {
+    assert(*budget >= 0);
     for (int64_t at = site->at + 1; at + BATCH_HEADER_BYTES <= site->size && *budget > 0;) {
         const uint8_t *p;
         int64_t n;
@@ -76,6 +80,7 @@ static int search(const struct damage_site *site, struct walk *w, int64_t *budge
 
 static int64_t count_valid(struct walk *w, int64_t at)
 {
+    assert(at >= 0 && at <= w->end);
     int64_t n = 0;
     w->at = at;
     while (walk_next(w) == 1 && walk_crc_ok(w) == 1)
@@ -85,6 +90,7 @@ static int64_t count_valid(struct walk *w, int64_t at)
 
 static bool zeroes(const uint8_t *p, int64_t n)
 {
+    assert(n >= 0);
     for (int64_t i = 0; i < n; i++)
         if (p[i])
             return false;
@@ -117,6 +123,7 @@ int damage_sector_lost(const struct damage_site *site, int64_t end)
  * length was changed. */
 static int length_changed(const struct damage_site *site, struct walk *w, int64_t end)
 {
+    assert(end > site->at && end <= site->size);
     const uint8_t *p;
     if (end - site->at < BATCH_HEADER_BYTES)
         return 0;
@@ -132,6 +139,7 @@ static int length_changed(const struct damage_site *site, struct walk *w, int64_
 /* The claimed end of the batch at site->at; 0 when it has no possible header. */
 static int64_t claimed_end(const struct damage_site *site, struct walk *w)
 {
+    assert(site->at <= site->size);
     const uint8_t *p;
     struct batch_header h;
     if (site->size - site->at < BATCH_HEADER_BYTES || walk_bytes(w, site->at, BATCH_HEADER_BYTES, &p) ||

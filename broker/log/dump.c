@@ -51,6 +51,7 @@ static const char *kind_of(const struct batch_header *h)
 
 static void say_batch(struct dump *d, const struct walk *w, bool crc_ok)
 {
+    assert(w->position >= 0);
     const struct batch_header *h = &w->h;
     const char *codec = codec_name(batch_codec(h)),
                *time = batch_is(h, BATCH_LOG_APPEND_TIME) ? "append" : "create";
@@ -73,6 +74,7 @@ static void say_batch(struct dump *d, const struct walk *w, bool crc_ok)
 /* As a quoted text, what is not printable escaped. */
 static void put_text(struct buf *b, struct slice s)
 {
+    assert(b);
     if (slice_is_null(s)) {
         buf_put(b, "null", 4);
         return;
@@ -91,6 +93,7 @@ static void put_text(struct buf *b, struct slice s)
 
 static void say_record(struct dump *d, const struct record *r)
 {
+    assert(r->offset >= 0);
     struct slice headers = r->headers;
     struct record_header h;
     buf_clear(&d->line);
@@ -177,6 +180,7 @@ static int whole_file(struct dump *d, struct slice *out)
 
 static int dump_index(struct dump *d, bool times, int64_t base)
 {
+    assert(base >= 0);
     struct slice all;
     int rc = whole_file(d, &all);
     if (rc)
@@ -255,6 +259,7 @@ static bool has_suffix(const char *name, const char *suffix)
 int log_dump_print(struct disk *disk, const char *path, unsigned how,
                    void (*out)(void *arg, const char *line), void *arg, struct err *err)
 {
+    assert(path && out);
     struct err own = {0};
     struct dump d = {.disk = disk, .path = path, .how = how, .out = out, .arg = arg, .err = err ? err : &own};
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;

@@ -25,6 +25,7 @@ int32_t epochs_latest(const struct epochs *e)
 /* How many entries begin at or before `offset`. */
 static unsigned begun(const struct epochs *e, int64_t offset)
 {
+    assert(e->n <= e->room);
     unsigned low = 0, high = e->n;
     while (low < high) {
         unsigned middle = low + (high - low) / 2;
@@ -38,6 +39,7 @@ static unsigned begun(const struct epochs *e, int64_t offset)
 
 int32_t epochs_at(const struct epochs *e, int64_t offset)
 {
+    assert(e->n <= e->room);
     unsigned n = begun(e, offset);
     return n ? e->v[n - 1].epoch : -1;
 }
@@ -66,6 +68,7 @@ int epochs_assign(struct epochs *e, int32_t epoch, int64_t start_offset)
 
 struct log_epoch_end epochs_end(const struct epochs *e, int32_t epoch, int64_t log_end)
 {
+    assert(log_end >= 0);
     const struct log_epoch_end undefined = {-1, -1};
     if (epoch < 0 || e->n == 0 || epoch > epochs_latest(e))
         return undefined;
@@ -82,6 +85,7 @@ struct log_epoch_end epochs_end(const struct epochs *e, int32_t epoch, int64_t l
 
 void epochs_cut_end(struct epochs *e, int64_t offset)
 {
+    assert(e->n <= e->room);
     while (e->n && e->v[e->n - 1].start_offset >= offset) {
         e->n--;
         e->dirty = true;
@@ -90,6 +94,7 @@ void epochs_cut_end(struct epochs *e, int64_t offset)
 
 void epochs_cut_start(struct epochs *e, int64_t offset)
 {
+    assert(offset >= 0);
     unsigned n = begun(e, offset);
     if (n == 0)
         return;
@@ -98,12 +103,14 @@ void epochs_cut_start(struct epochs *e, int64_t offset)
         return;
     memmove(e->v, e->v + gone, (e->n - gone) * sizeof *e->v);
     e->n -= gone;
+    assert(e->n > 0 && e->v[0].start_offset <= offset);
     e->v[0].start_offset = offset;
     e->dirty = true;
 }
 
 void epochs_write(const struct epochs *e, struct buf *out)
 {
+    assert(e->n <= EPOCHS_MAX);
     buf_printf(out, "0\n%u\n", e->n);
     for (unsigned i = 0; i < e->n; i++)
         buf_printf(out, "%d %lld\n", e->v[i].epoch, (long long)e->v[i].start_offset);

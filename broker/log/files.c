@@ -105,6 +105,7 @@ static void unlock(struct log_files *files)
 /* Out of the list; with the lock held. The reference is the caller's to drop. */
 static struct log_file *take_out(struct log_handle *h)
 {
+    assert(h->files);
     struct log_file *file = h->file;
     assert(file && !h->pinned && h->files->open > 0);
     list_remove(&h->lru);
@@ -130,6 +131,7 @@ void log_handle_close(struct log_handle *h)
 
 void log_handle_move(struct log_handle *h, struct log_files *to)
 {
+    assert(to);
     if (!h->pinned)
         log_handle_close(h);
     h->files = to;
@@ -138,6 +140,7 @@ void log_handle_move(struct log_handle *h, struct log_files *to)
 /* Puts it first; what the bound pushes out is dropped. */
 static void to_front(struct log_handle *h)
 {
+    assert(h->file && !h->pinned);
     struct log_files *files = h->files;
     struct log_file *out = NULL;
     lock(files);
@@ -156,6 +159,7 @@ static void to_front(struct log_handle *h)
 int log_handle_get(struct log_handle *h, struct disk *disk, const char *path, unsigned how,
                    struct log_file **out, struct err *err)
 {
+    assert(path && out);
     if (h->file) {
         if (!h->pinned) {
             lock(h->files);

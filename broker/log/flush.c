@@ -28,6 +28,7 @@ struct log_flush {
 
 static void flush_free(struct log_flush *f)
 {
+    assert(f->files_n <= f->files_room);
     for (unsigned i = 0; i < f->files_n; i++)
         log_file_drop(f->files[i]);
     while (!list_empty(&f->snapshots)) {
@@ -43,6 +44,7 @@ static void flush_free(struct log_flush *f)
 
 static int file_add(struct log_flush *f, struct log_file *file)
 {
+    assert(file);
     if (f->files_n == f->files_room) {
         unsigned room = f->files_room ? f->files_room * 2 : 4;
         struct log_file **files = realloc(f->files, room * sizeof(struct log_file *));
@@ -58,6 +60,7 @@ static int file_add(struct log_flush *f, struct log_file *file)
 static int index_add(struct log_flush *f, struct log *l, struct segment *s, struct log_index *ix,
                      const char *suffix)
 {
+    assert(f->how == LOG_FLUSH_CHECKPOINT && ix->in_tail == 0);
     char path[LOG_PATH_MAX];
     struct log_file *file;
     int rc = log_handle_get(&ix->handle, l->disk, log_path(l, s->base_offset, suffix, "", path),
@@ -67,6 +70,7 @@ static int index_add(struct log_flush *f, struct log *l, struct segment *s, stru
 
 static int segment_add(struct log_flush *f, struct log *l, struct segment *s)
 {
+    ASSERT_SEGMENT(s);
     struct log_file *file;
     int rc = 0;
     if (s->dirty && !(rc = segment_file(l, s, &file, &f->err)))
@@ -85,12 +89,14 @@ static int segment_add(struct log_flush *f, struct log *l, struct segment *s)
 
 static bool is_segment_base(const struct log *l, int64_t offset)
 {
+    assert(offset >= 0);
     return l->segments[log_segment_at(l, offset)]->base_offset == offset;
 }
 
 /* The checkpoint's own snapshot; the checkpoint's before last goes unless it stands at the start of a segment. */
 static int snapshot_add(struct log_flush *f, struct log *l)
 {
+    assert(f->how == LOG_FLUSH_CHECKPOINT);
     if (l->snapshot_newest == l->end)
         return 0;
     int rc = log_snapshot_want(l, l->end);
@@ -106,6 +112,7 @@ static int snapshot_add(struct log_flush *f, struct log *l)
 /* Dirty segments are the last ones, but for old ones whose index was made again. */
 static unsigned first_dirty(const struct log *l, enum log_flush_how how)
 {
+    assert(l->magic == LOG_MAGIC);
     unsigned i = l->segments_n;
     if (how == LOG_FLUSH_CHECKPOINT && l->old_index_dirty)
         return 0;
@@ -116,6 +123,7 @@ static unsigned first_dirty(const struct log *l, enum log_flush_how how)
 
 static int flush_gather(struct log_flush *f, struct log *l)
 {
+    assert(!l->flush && !l->fenced);
     int rc = 0;
     for (unsigned i = first_dirty(l, f->how); i < l->segments_n && !rc; i++)
         rc = segment_add(f, l, l->segments[i]);
@@ -132,6 +140,7 @@ static int flush_gather(struct log_flush *f, struct log *l)
 
 static bool is_dirty(const struct log *l, enum log_flush_how how)
 {
+    assert(l->magic == LOG_MAGIC);
     if (l->names_dirty || l->durable < l->end)
         return true;
     for (unsigned i = l->segments_n; i-- > 0;) {
@@ -148,6 +157,7 @@ static bool is_dirty(const struct log *l, enum log_flush_how how)
 /* Dirt of segments leaves with the flush; a failed one fences, so it need not come back. */
 static void flush_take(struct log_flush *f, struct log *l)
 {
+    assert(!l->flush && l->end >= l->durable);
     for (unsigned i = first_dirty(l, f->how); i < l->segments_n; i++) {
         l->segments[i]->dirty = false;
         if (f->how == LOG_FLUSH_CHECKPOINT)
@@ -164,6 +174,7 @@ static void flush_take(struct log_flush *f, struct log *l)
         l->epochs.dirty = false;
     l->unflushed_records = 0;
     f->offset = l->end;
+    assert(list_empty(&l->snapshots) && !l->names_dirty);
     l->flush = f;
 }
 
@@ -204,6 +215,7 @@ int log_flush_begin(struct log *l, enum log_flush_how how, struct log_flush **ou
 
 int64_t log_flush_offset(const struct log_flush *f)
 {
+    assert(f->offset >= 0);
     return f->offset;
 }
 
@@ -211,11 +223,13 @@ int64_t log_flush_offset(const struct log_flush *f)
 
 static int snapshot_path(const struct log_flush *f, int64_t offset, char out[LOG_PATH_MAX])
 {
+    assert(offset >= 0);
     return snprintf(out, LOG_PATH_MAX, "%s/%020lld" SUFFIX_SNAPSHOT, f->dir, (long long)offset);
 }
 
 static int run_files(struct log_flush *f)
 {
+    assert(f->rc == 0);
     for (unsigned i = 0; i < f->files_n; i++) {
         struct disk_file *file = log_file_disk(f->files[i]);
         int rc = MUTANT("no_fsync") ? 0 : disk_fdatasync(file);
@@ -233,6 +247,7 @@ static int run_files(struct log_flush *f)
 /* As disk_replace, but the folder is synced once for all of them: run_names. */
 static int replace_file(struct log_flush *f, const char *path, struct slice content)
 {
+    assert(path);
     char temporary[LOG_PATH_MAX];
     struct disk_file *file;
     if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
@@ -251,6 +266,7 @@ static int replace_file(struct log_flush *f, const char *path, struct slice cont
 
 static int run_side_files(struct log_flush *f)
 {
+    assert(f->rc == 0);
     char path[LOG_PATH_MAX];
     int rc = 0;
     list_each (at, &f->snapshots) {
@@ -272,6 +288,7 @@ static int run_side_files(struct log_flush *f)
 
 static int run_names(struct log_flush *f)
 {
+    assert(f->dir[0]);
     int rc = 0;
     if (f->sync_names && (rc = names_sync(f->disk, f->dir)))
         return err_set(&f->err, rc, "sync of the folder %s failed", f->dir);
@@ -288,6 +305,7 @@ static int run_names(struct log_flush *f)
 
 void log_flush_run(struct log_flush *f)
 {
+    assert(f->rc == 0 && f->side_rc == 0);
     f->rc = run_files(f);
     if (!f->rc)
         f->side_rc = run_side_files(f);
@@ -318,11 +336,13 @@ int log_flush_done(struct log *l, struct log_flush *f, struct err *err)
         }
     }
     flush_free(f);
+    INVARIANT(l);
     return rc;
 }
 
 bool log_flush_due(const struct log *l, int64_t wall_ms)
 {
+    assert(l->magic == LOG_MAGIC);
     if (l->unflushed_records == 0 || l->fenced)
         return false;
     return l->unflushed_records >= l->config.flush_messages ||

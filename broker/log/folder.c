@@ -5,6 +5,7 @@
 
 static int offsets_add(struct offsets_list *o, int64_t offset)
 {
+    assert(offset >= 0 && o->n <= o->room);
     if (o->n == o->room) {
         unsigned room = o->room ? o->room * 2 : 8;
         int64_t *v = realloc(o->v, room * sizeof *v);
@@ -31,6 +32,7 @@ static void offsets_sort(struct offsets_list *o)
 
 static int junk_add(struct folder *f, const char *name)
 {
+    assert(f->junk_n <= f->junk_room);
     if (strlen(name) >= sizeof *f->junk)
         return 0; /* not one of ours */
     if (f->junk_n == f->junk_room) {
@@ -53,6 +55,7 @@ static bool ends_with(const char *name, const char *suffix)
 
 static void each_name(void *arg, const char *name)
 {
+    assert(name && name[0]);
     struct folder *f = arg;
     int64_t base = 0;
     size_t digits = 0;
@@ -83,6 +86,7 @@ static void each_name(void *arg, const char *name)
 
 int folder_read(struct folder *f, const struct log *l, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     *f = (struct folder){.trimmed = -1};
     int rc = disk_list(l->disk, l->dir, each_name, f);
     if (!rc)
@@ -111,6 +115,7 @@ void folder_fini(struct folder *f)
 /* The offset behind the last batch of a .swap: it was synced before it got that name, so it must be whole. */
 static int swap_end(struct log *l, int64_t base, int64_t *end, struct err *err)
 {
+    assert(base >= 0);
     char path[LOG_PATH_MAX];
     struct disk_file *file;
     log_path(l, base, SUFFIX_LOG, SUFFIX_SWAP, path);
@@ -137,6 +142,7 @@ static int swap_end(struct log *l, int64_t base, int64_t *end, struct err *err)
 
 static void remove_file(struct log *l, int64_t base, const char *suffix)
 {
+    assert(base >= 0);
     char path[LOG_PATH_MAX];
     if (disk_unlink(l->disk, log_path(l, base, suffix, "", path)) == 0)
         l->recovery.files_removed++;
@@ -146,6 +152,7 @@ static void remove_file(struct log *l, int64_t base, const char *suffix)
  * order of names on disk is kept by the two syncs: never the new segment beside one that it replaces. */
 static int swap_finish(struct folder *f, struct log *l, int64_t base, struct err *err)
 {
+    assert(base >= 0 && l->segments_n == 0);
     char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
     int64_t end;
     int rc = swap_end(l, base, &end, err);
@@ -180,6 +187,7 @@ static int swap_finish(struct folder *f, struct log *l, int64_t base, struct err
 /* What an interrupted deletion at the front has left: on disk before its mark goes. */
 static int finish_trim(struct folder *f, struct log *l, struct err *err)
 {
+    assert(f->trimmed >= 0 && l->segments_n == 0);
     unsigned gone = 0;
     while (gone < f->logs.n && f->logs.v[gone] <= f->trimmed) {
         int64_t base = f->logs.v[gone++];
@@ -196,6 +204,7 @@ static int finish_trim(struct folder *f, struct log *l, struct err *err)
 
 int folder_tidy(struct folder *f, struct log *l, struct err *err)
 {
+    assert(l->segments_n == 0);
     if (f->trimmed >= 0) {
         int rc = finish_trim(f, l, err);
         if (rc)

@@ -24,6 +24,7 @@ void index_fini(struct log_index *ix)
 
 static void encode(const struct log_index *ix, struct index_entry e, uint8_t *p)
 {
+    assert(p);
     if (ix->kind == INDEX_OFFSETS) {
         assert(e.key >= ix->base_offset && e.key - ix->base_offset <= INT32_MAX);
         assert(e.value >= 0 && e.value <= INT32_MAX);
@@ -51,6 +52,7 @@ static int64_t entry_offset(const struct log_index *ix, struct index_entry e)
 static bool entry_fits(const struct log_index *ix, struct index_entry e, int64_t end_offset,
                        int64_t log_bytes)
 {
+    assert(ix->base_offset >= 0);
     int64_t offset = entry_offset(ix, e);
     if (offset < ix->base_offset || offset >= end_offset)
         return false;
@@ -70,6 +72,7 @@ static int file_get(struct log_index *ix, struct disk *disk, const char *path, s
 static int file_read(struct log_index *ix, struct disk *disk, const char *path, uint32_t at, uint32_t n,
                      uint8_t *to, struct err *err)
 {
+    assert(n > 0 && at + n <= 1u << 30);
     struct disk_file *f;
     int rc = file_get(ix, disk, path, &f, err);
     if (rc)
@@ -85,6 +88,7 @@ static int file_read(struct log_index *ix, struct disk *disk, const char *path, 
 int index_load(struct log_index *ix, struct disk *disk, const char *path, int64_t end_offset,
                int64_t log_bytes, struct err *err)
 {
+    assert(end_offset >= ix->base_offset && log_bytes >= 0);
     assert(!ix->loaded && ix->in_tail == 0);
     struct log_file *file;
     int rc = log_handle_get(&ix->handle, disk, path, DISK_WRITE, &file, err);
@@ -130,6 +134,7 @@ int index_load(struct log_index *ix, struct disk *disk, const char *path, int64_
 
 int index_reset(struct log_index *ix, struct disk *disk, const char *path, struct err *err)
 {
+    assert(path);
     log_handle_close(&ix->handle);
     struct log_file *f;
     int rc = log_handle_get(&ix->handle, disk, path, DISK_WRITE | DISK_CREATE | DISK_TRUNCATE, &f, err);
@@ -143,6 +148,7 @@ int index_reset(struct log_index *ix, struct disk *disk, const char *path, struc
 
 static int tail_grow(struct log_index *ix)
 {
+    assert(ix->in_tail <= ix->tail_room);
     uint32_t room = ix->tail_room ? ix->tail_room * 2 : 16;
     uint8_t *tail = realloc(ix->tail, room * index_entry_bytes(ix->kind));
     if (!tail)
@@ -154,6 +160,7 @@ static int tail_grow(struct log_index *ix)
 
 int index_append(struct log_index *ix, struct index_entry e)
 {
+    assert(e.value >= 0);
     assert(ix->loaded);
     if (ix->kind == INDEX_TIMES && e.key < 0)
         return 0; /* no timestamp */
@@ -166,12 +173,14 @@ int index_append(struct log_index *ix, struct index_entry e)
         return -E_NOMEM;
     encode(ix, e, ix->tail + ix->in_tail * index_entry_bytes(ix->kind));
     ix->in_tail++;
+    assert(ix->in_tail <= ix->tail_room);
     ix->last = e;
     return 0;
 }
 
 int index_spill(struct log_index *ix, struct disk *disk, const char *path, struct err *err)
 {
+    assert(path && ix->in_tail <= ix->tail_room);
     assert(ix->loaded);
     struct disk_file *f;
     int rc = file_get(ix, disk, path, &f, err);
@@ -183,12 +192,14 @@ int index_spill(struct log_index *ix, struct disk *disk, const char *path, struc
         return err_set(err, (int)n, "cannot write %s", path);
     ix->in_file += ix->in_tail;
     ix->in_tail = 0;
+    assert(index_entries(ix) == ix->in_file);
     return 0;
 }
 
 int index_entry_at(struct log_index *ix, struct disk *disk, const char *path, uint32_t at,
                    struct index_entry *out, struct err *err)
 {
+    assert(out);
     assert(ix->loaded && at < index_entries(ix));
     uint8_t raw[12];
     if (at >= ix->in_file) {
@@ -208,6 +219,7 @@ int index_entry_at(struct log_index *ix, struct disk *disk, const char *path, ui
 static uint32_t block_floor(const struct log_index *ix, const uint8_t *block, uint32_t n, int64_t bound,
                             bool by_value)
 {
+    assert(n <= UINT32_MAX / 12);
     uint32_t low = 0;
     while (low < n) {
         uint32_t middle = low + (n - low) / 2;
@@ -223,6 +235,7 @@ static uint32_t block_floor(const struct log_index *ix, const uint8_t *block, ui
 int index_floor(struct log_index *ix, struct disk *disk, const char *path, int64_t bound, bool by_value,
                 uint32_t *n, struct index_entry *out, struct err *err)
 {
+    assert(n && out);
     assert(ix->loaded);
     uint8_t block[BLOCK_ENTRIES * 12];
     uint32_t low = 0, high = ix->in_file;
@@ -276,6 +289,7 @@ int index_cut(struct log_index *ix, struct disk *disk, const char *path, uint32_
 int index_check(struct log_index *ix, struct disk *disk, const char *path, int64_t end_offset,
                 int64_t log_bytes, struct err *err)
 {
+    assert(end_offset >= ix->base_offset);
     assert(ix->loaded && ix->in_tail == 0);
     uint8_t block[BLOCK_ENTRIES * 12];
     struct index_entry before = {0}, e;

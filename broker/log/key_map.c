@@ -72,6 +72,7 @@ static uint64_t mix(uint64_t x)
 
 int key_map_init(struct key_map *m, size_t bytes, size_t keys, uint64_t seed)
 {
+    static_assert(sizeof(struct key_slot) == 24, "the memory bound counts on it");
     size_t n = 64, most = bytes / sizeof(struct key_slot);
     while (n * 2 <= most && n / 4 * 3 < keys)
         n *= 2;
@@ -93,6 +94,7 @@ void key_map_fini(struct key_map *m)
 /* Its slot, or the free one where it would go. */
 static struct key_slot *find(const struct key_map *m, struct slice key, uint64_t hash[2])
 {
+    assert((m->slots_n & (m->slots_n - 1)) == 0);
     siphash128(m->seed, key, hash);
     size_t at = (size_t)hash[0] & (m->slots_n - 1);
     assert(m->used < m->slots_n);
@@ -119,6 +121,7 @@ bool key_map_put(struct key_map *m, struct slice key, int64_t offset)
 
 int64_t key_map_get(const struct key_map *m, struct slice key)
 {
+    assert(m->slots);
     uint64_t hash[2];
     return find(m, key, hash)->offset;
 }

@@ -10,6 +10,7 @@
 const char *log_path(const struct log *l, int64_t base, const char *suffix, const char *suffix2,
                      char out[LOG_PATH_MAX])
 {
+    assert(base >= 0 && suffix && suffix2);
     int n = snprintf(out, LOG_PATH_MAX, "%s/%020lld%s%s", l->dir, (long long)base, suffix, suffix2);
     assert(n > 0 && n < LOG_PATH_MAX); /* log_open has checked the folder's length */
     return out;
@@ -17,6 +18,7 @@ const char *log_path(const struct log *l, int64_t base, const char *suffix, cons
 
 const char *log_path_named(const struct log *l, const char *name, char out[LOG_PATH_MAX])
 {
+    assert(name && name[0] && !strchr(name, '/'));
     int n = snprintf(out, LOG_PATH_MAX, "%s/%s", l->dir, name);
     assert(n > 0 && n < LOG_PATH_MAX);
     return out;
@@ -24,6 +26,7 @@ const char *log_path_named(const struct log *l, const char *name, char out[LOG_P
 
 unsigned log_segment_at(const struct log *l, int64_t offset)
 {
+    assert(l->magic == LOG_MAGIC);
     unsigned low = 0, high = l->segments_n;
     assert(high > 0);
     while (high - low > 1) {
@@ -38,6 +41,7 @@ unsigned log_segment_at(const struct log *l, int64_t offset)
 
 int log_segments_insert(struct log *l, unsigned at, struct segment *s)
 {
+    assert(s->magic == SEGMENT_MAGIC && l->segments_n <= l->segments_room);
     assert(at <= l->segments_n);
     if (l->segments_n == l->segments_room) {
         unsigned room = l->segments_room ? l->segments_room * 2 : 2;
@@ -67,13 +71,38 @@ void log_segments_remove(struct log *l, unsigned at, unsigned n)
 
 void log_hints_clear(struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     for (unsigned i = 0; i < LOG_HINTS; i++)
         l->appends[i].offset = l->reads[i].offset = -1;
 }
 
 int names_sync(struct disk *disk, const char *dir)
 {
+    assert(dir && dir[0]);
     return MUTANT("no_dir_fsync") ? 0 : disk_sync_dir(disk, dir);
+}
+
+void log_check(const struct log *l)
+{
+    if (l->fenced)
+        return; /* whatever failed may have left anything */
+    const struct segment *active = log_active(l);
+    assert(l->magic == LOG_MAGIC && l->disk && l->files && l->dir);
+    assert(l->segments_n > 0 && l->segments_n <= l->segments_room);
+    ASSERT_SEGMENT(active);
+    assert(active->data.pinned && active->data.file && active->size_bytes >= 0);
+    assert(active->next_offset == l->end);
+    assert(l->start >= 0 && l->start <= l->end);
+    assert(l->start >= l->segments[0]->base_offset);
+    assert(l->durable <= l->end && l->recovery_point <= l->durable);
+    assert(!l->producers.changing);
+    assert(epochs_latest(&l->epochs) < 0 || l->epochs.v[l->epochs.n - 1].start_offset <= l->end);
+    assert(active->times_known && active->offsets.loaded && active->times.loaded);
+    if (l->segments_n > 1) {
+        const struct segment *before = l->segments[l->segments_n - 2];
+        ASSERT_SEGMENT(before);
+        assert(before->next_offset <= active->base_offset && !before->data.pinned);
+    }
 }
 
 /* ---- fencing ---- */
@@ -91,6 +120,7 @@ void log_fence(struct log *l, int code, const char *why)
 
 bool log_fenced(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     return l->fenced != 0;
 }
 
@@ -101,6 +131,7 @@ const char *log_fence_text(const struct log *l)
 
 int log_broken(struct log *l, int code, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     assert(code < 0);
     log_fence(l, code, err && err->code == code ? err->text : err_str(code));
     return code;
@@ -154,6 +185,8 @@ void log_free(struct log *l)
 /* All handles to another set: of the shard (opened), or of one call (being opened or closed). */
 static void move_files(struct log *l, struct log_files *to)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(to);
     for (unsigned i = 0; i < l->segments_n; i++) {
         struct segment *s = l->segments[i];
         log_handle_move(&s->data, to);
@@ -187,7 +220,7 @@ int log_open(struct disk *disk, const char *dir, const struct log_config *config
     log_files_fini(&own);
     if (rc)
         return rc;
-    assert(l->start <= l->end && l->durable <= l->end && l->recovery_point <= l->durable);
+    INVARIANT(l);
     *out = l;
     return 0;
 }
@@ -195,6 +228,7 @@ int log_open(struct disk *disk, const char *dir, const struct log_config *config
 /* Index tails, the snapshot at the end, the epochs; then everything to disk by a checkpoint flush. */
 static int finish(struct log *l, struct err *err)
 {
+    assert(!l->fenced && !l->flush && !l->compaction);
     struct segment *active = log_active(l);
     if (l->config.preallocate)
         (void)disk_truncate(log_file_disk(active->data.file), active->size_bytes);
@@ -241,6 +275,7 @@ void log_abandon(struct log *l)
 /* "<dir>/<topic>-<n>" to "<dir>/<topic>-<n>.<32 hex digits>-delete", as long as a name may be. */
 static void deleted_path(const struct log *l, const uint64_t random[2], char out[LOG_PATH_MAX])
 {
+    assert(l->magic == LOG_MAGIC);
     const char *slash = strrchr(l->dir, '/'), *name = slash ? slash + 1 : l->dir;
     int keep = DELETED_NAME_MAX - DELETED_SUFFIX_BYTES;
     int n = snprintf(out, LOG_PATH_MAX, "%.*s%.*s.%016llx%016llx-delete", (int)(name - l->dir), l->dir, keep,
@@ -268,16 +303,19 @@ void log_configure(struct log *l, const struct log_config *config)
 
 const struct log_config *log_config_of(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     return &l->config;
 }
 
 const char *log_dir_path(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     return l->dir;
 }
 
 const struct log_recovery *log_recovery(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     return &l->recovery;
 }
 
@@ -285,31 +323,41 @@ const struct log_recovery *log_recovery(const struct log *l)
 
 int64_t log_start_offset(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(l->start >= 0 && l->start <= l->end);
     return l->start;
 }
 
 int64_t log_end_offset(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(l->end == log_active(l)->next_offset);
     return l->end;
 }
 
 int64_t log_durable_offset(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(l->durable <= l->end);
     return l->durable;
 }
 
 int64_t log_recovery_point(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(l->recovery_point <= l->durable);
     return l->recovery_point;
 }
 
 int64_t log_first_unstable_offset(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     return producers_first_unstable(&l->producers);
 }
 
 int64_t log_size_bytes(struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     int64_t sum = 0;
     for (unsigned i = 0; i < l->segments_n; i++) {
         int64_t n = segment_size(l, l->segments[i], NULL);
@@ -322,6 +370,8 @@ int64_t log_size_bytes(struct log *l)
 
 unsigned log_segments(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(l->segments_n > 0);
     return l->segments_n;
 }
 
@@ -329,31 +379,39 @@ unsigned log_segments(const struct log *l)
 
 int log_epoch_assign(struct log *l, int32_t epoch, int64_t start_offset)
 {
+    assert(l->magic == LOG_MAGIC);
     assert(start_offset <= l->end);
     return epochs_assign(&l->epochs, epoch, start_offset);
 }
 
 int32_t log_epoch_latest(const struct log *l)
 {
+    assert(l->magic == LOG_MAGIC);
     return epochs_latest(&l->epochs);
 }
 
 int32_t log_epoch_at(const struct log *l, int64_t offset)
 {
+    assert(l->magic == LOG_MAGIC);
     return epochs_at(&l->epochs, offset);
 }
 
 struct log_epoch_end log_epoch_end(const struct log *l, int32_t epoch)
 {
+    assert(l->magic == LOG_MAGIC);
     return epochs_end(&l->epochs, epoch, l->end);
 }
 
 void log_each_producer(const struct log *l, void (*each)(void *arg, const struct log_producer *p), void *arg)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(each);
     producers_each(&l->producers, each, arg);
 }
 
 unsigned log_expire_producers(struct log *l, int64_t wall_ms)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(l->config.producer_id_expiration_ms >= 0);
     return producers_expire(&l->producers, wall_ms - l->config.producer_id_expiration_ms);
 }

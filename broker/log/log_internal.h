@@ -103,7 +103,15 @@ static inline struct segment *log_active(const struct log *l)
     return l->segments[l->segments_n - 1];
 }
 
+/* What always holds for a segment, and between two calls for a log (log_check, in log.c). */
+#define ASSERT_SEGMENT(s)                                                                                    \
+    assert((s)->magic == SEGMENT_MAGIC && (s)->base_offset >= 0 && (s)->next_offset >= (s)->base_offset &&   \
+           (s)->size_bytes >= -1 && (s)->since_index >= 0)
+#define INVARIANT(l) log_check(l)
+
 /* ---- log.c ---- */
+
+void log_check(const struct log *l);
 
 /* "<dir>/<20 digits of base><suffix><suffix2>". */
 const char *log_path(const struct log *l, int64_t base, const char *suffix, const char *suffix2,

@@ -48,6 +48,7 @@ struct reading {
 
 int log_folder_parse(const char *name, char topic[LOG_TOPIC_MAX + 1], int32_t *partition)
 {
+    assert(name && topic && partition);
     const char *dash = strrchr(name, '-');
     if (!dash || dash == name || dash - name > LOG_TOPIC_MAX || dash[1] == 0 || strlen(dash + 1) > 10)
         return -E_INVALID;
@@ -78,6 +79,7 @@ static bool is_delete(const char *name)
 
 static int join(char out[LOG_PATH_MAX], const char *dir, const char *name)
 {
+    assert(dir && name);
     int n = snprintf(out, LOG_PATH_MAX, "%s/%s", dir, name);
     return n > 0 && n < LOG_PATH_MAX ? 0 : -E_LIMIT;
 }
@@ -86,6 +88,7 @@ static int join(char out[LOG_PATH_MAX], const char *dir, const char *name)
 
 static int metadata_read(struct disk *disk, const char *log_dir, struct uuid *out)
 {
+    assert(log_dir && out);
     char path[LOG_PATH_MAX];
     struct slice text, line;
     *out = (struct uuid){0};
@@ -108,6 +111,7 @@ static int metadata_read(struct disk *disk, const char *log_dir, struct uuid *ou
 
 static int metadata_write(struct disk *disk, const char *log_dir, const struct uuid *id, struct err *err)
 {
+    assert(!uuid_is_zero(id));
     char path[LOG_PATH_MAX], text[64], uuid[UUID_TEXT_SIZE];
     int n = snprintf(text, sizeof text, "version: 0\ntopic_id: %s\n", uuid_text(id, uuid));
     assert(n > 0 && (size_t)n < sizeof text);
@@ -140,6 +144,7 @@ static int64_t marker_epoch(struct slice text)
 /* Reads and removes it, on disk: a crash from now on is unclean. */
 static int marker_take(struct disk *disk, struct dir *dir, struct err *err)
 {
+    assert(dir->lock && dir->online);
     char path[LOG_PATH_MAX];
     struct slice text;
     dir->broker_epoch = -1;
@@ -159,6 +164,7 @@ static int marker_take(struct disk *disk, struct dir *dir, struct err *err)
 
 static void marker_write(struct disk *disk, const struct dir *dir, int64_t broker_epoch)
 {
+    assert(dir->online);
     char path[LOG_PATH_MAX], text[64];
     int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":%lld}", (long long)broker_epoch);
     if (join(path, dir->path, CLEAN_FILE) == 0)
@@ -170,11 +176,13 @@ static void marker_write(struct disk *disk, const struct dir *dir, int64_t broke
 
 static void found_name(const char *topic, int32_t partition, char out[LOG_TOPIC_MAX + 16])
 {
+    assert(partition >= 0);
     snprintf(out, LOG_TOPIC_MAX + 16, "%s-%d", topic, partition);
 }
 
 static void each_folder(void *arg, const char *name)
 {
+    assert(name);
     struct reading *r = arg;
     struct dir *dir = &r->d->dirs[r->dir];
     char topic[LOG_TOPIC_MAX + 1], path[LOG_PATH_MAX];
@@ -231,6 +239,7 @@ static void each_row(void *arg, const struct log_checkpoint_row *row)
 
 static int dir_read(struct reading *r)
 {
+    assert(r->d->dirs[r->dir].online);
     struct log_dirs *d = r->d;
     struct dir *dir = &d->dirs[r->dir];
     int rc = marker_take(d->disk, dir, r->err);
@@ -256,6 +265,7 @@ static int by_name(const void *a, const void *b)
 
 static int found_keep(struct log_dirs *d, struct known *known, struct err *err)
 {
+    assert(!d->found);
     size_t n = HASH_COUNT(known);
     d->found = calloc(n + 1, sizeof *d->found);
     if (!d->found)
@@ -272,6 +282,7 @@ static int found_keep(struct log_dirs *d, struct known *known, struct err *err)
 
 static int dir_lock(struct log_dirs *d, unsigned i, struct err *err)
 {
+    assert(i < d->n && !d->dirs[i].lock);
     char path[LOG_PATH_MAX];
     struct dir *dir = &d->dirs[i];
     int rc = disk_make_dirs(d->disk, dir->path, err);
@@ -365,6 +376,7 @@ int log_dirs_open(struct disk *disk, const char *const *paths, unsigned n, struc
 
 void log_dirs_close(struct log_dirs *d, const bool *clean, int64_t broker_epoch)
 {
+    assert(d->n > 0);
     for (unsigned i = 0; i < d->n; i++)
         if (d->dirs[i].online && clean && clean[i])
             marker_write(d->disk, &d->dirs[i], broker_epoch);
@@ -420,6 +432,7 @@ void log_dir_fail(struct log_dirs *d, unsigned dir, const char *why)
 
 const struct log_found *log_dirs_found(const struct log_dirs *d, size_t *n)
 {
+    assert(n);
     *n = d->found_n;
     return d->found;
 }
@@ -427,6 +440,7 @@ const struct log_found *log_dirs_found(const struct log_dirs *d, size_t *n)
 static int log_dir_join(const struct log_dirs *d, unsigned dir, const char *topic, int32_t partition,
                         char out[LOG_PATH_MAX], struct err *err)
 {
+    assert(dir < d->n);
     char name[LOG_TOPIC_MAX + 16];
     found_name(topic, partition, name);
     return join(out, d->dirs[dir].path, name) ? err_set(err, -E_LIMIT, "the path of %s is too long", name)
@@ -436,6 +450,7 @@ static int log_dir_join(const struct log_dirs *d, unsigned dir, const char *topi
 int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struct log_config *config,
                   struct log_files *files, int64_t wall_ms, struct log **out, struct err *err)
 {
+    assert(found->recovery_point >= 0 && found->start_offset >= 0);
     char path[LOG_PATH_MAX];
     assert(found->dir < d->n);
     int rc = log_dir_join(d, found->dir, found->topic, found->partition, path, err);
@@ -451,6 +466,7 @@ int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struc
 
 static int emptiest(const struct log_dirs *d, unsigned *out)
 {
+    assert(d->n > 0 && d->n <= LOG_DIRS_MAX);
     unsigned best = d->n;
     for (unsigned i = 0; i < d->n; i++)
         if (d->dirs[i].online && (best == d->n || d->dirs[i].logs < d->dirs[best].logs))
@@ -463,6 +479,7 @@ int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, co
                     const struct log_config *config, struct log_files *files, int64_t wall_ms, unsigned *dir,
                     struct log **out, struct err *err)
 {
+    assert(topic && topic[0] && partition >= 0);
     char path[LOG_PATH_MAX];
     if (emptiest(d, dir))
         return err_set(err, -E_IO, "every log dir is offline");
@@ -509,6 +526,7 @@ struct sweeping {
 
 static void each_deleted(void *arg, const char *name)
 {
+    assert(name);
     struct sweeping *s = arg;
     if (is_delete(name))
         buf_put(&s->names, name, strlen(name) + 1);
@@ -516,6 +534,7 @@ static void each_deleted(void *arg, const char *name)
 
 void log_dirs_sweep(struct disk *disk, const char *dir_path)
 {
+    assert(dir_path && dir_path[0]);
     struct sweeping s = {.disk = disk, .dir = dir_path};
     buf_init(&s.names, (size_t)64 * 1024 * 1024);
     if (disk_list(disk, dir_path, each_deleted, &s) == 0) {

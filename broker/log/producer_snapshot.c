@@ -24,6 +24,7 @@ enum { SNAPSHOT_VERSION = 1, CRC_AT = 2, CRC_FROM = 6, HEAD_BYTES = 10, ENTRY_BY
 
 int producers_write(const struct producers *p, struct buf *out)
 {
+    assert(!p->changing);
     size_t start = out->n;
     buf_put_be16(out, SNAPSHOT_VERSION);
     buf_put_be32(out, 0);

@@ -13,6 +13,7 @@ void producers_init(struct producers *p)
 
 static void txn_set(struct producers *p, struct producer *one, int64_t first_offset)
 {
+    assert(one->id >= 0);
     p->open_txns += (unsigned)(first_offset >= 0);
     assert(p->open_txns >= (unsigned)(one->txn_first_offset >= 0));
     p->open_txns -= (unsigned)(one->txn_first_offset >= 0);
@@ -21,6 +22,7 @@ static void txn_set(struct producers *p, struct producer *one, int64_t first_off
 
 static void forget(struct producers *p, struct producer *one)
 {
+    assert(p->by_id);
     txn_set(p, one, -1);
     HASH_DELETE(hh, p->by_id, one);
     list_remove(&one->age);
@@ -37,6 +39,7 @@ void producers_clear(struct producers *p)
 
 void producers_fini(struct producers *p)
 {
+    assert(!p->changing);
     producers_clear(p);
     free(p->saved);
     p->saved = NULL;
@@ -56,6 +59,7 @@ const struct producer *producers_find(const struct producers *p, int64_t id)
 
 static int32_t first_sequence(const struct producer_batch *b)
 {
+    assert(b->last_sequence >= 0 && b->offset_delta >= 0);
     int64_t first = (int64_t)b->last_sequence - b->offset_delta;
     return (int32_t)(first >= 0 ? first : first + INT32_MAX + 1);
 }
@@ -97,6 +101,7 @@ void producers_commit(struct producers *p)
     assert(p->changing);
     p->changing = false;
     p->saved_n = 0;
+    assert(p->open_txns <= producers_count(p));
     while (producers_count(p) > LOG_PRODUCERS_MAX) {
         forget(p, LIST_ENTRY(p->by_age.next, struct producer, age));
         p->forgotten++;
@@ -128,6 +133,7 @@ void producers_rollback(struct producers *p)
 
 static int save(struct producers *p, const struct producer *one, bool is_new)
 {
+    assert(p->saved_n <= p->saved_room);
     if (!p->changing || one->saved_in == p->change)
         return 0;
     if (p->saved_n == p->saved_room) {
@@ -144,6 +150,7 @@ static int save(struct producers *p, const struct producer *one, bool is_new)
 
 static struct producer *add(struct producers *p, int64_t id)
 {
+    assert(!producers_find(p, id));
     struct producer *one = calloc(1, sizeof *one);
     if (!one)
         return NULL;
@@ -163,6 +170,7 @@ static struct producer *add(struct producers *p, int64_t id)
 /* The state to change, its old value put aside; NULL when memory is out. */
 static struct producer *touch(struct producers *p, int64_t id, int64_t wall_ms)
 {
+    assert(id >= 0);
     struct producer *one;
     HASH_FIND(hh, p->by_id, &id, sizeof id, one);
     bool is_new = !one;
@@ -198,6 +206,7 @@ int producers_enter(struct producers *p, const struct producer *as)
 
 static void epoch_set(struct producer *one, int16_t epoch)
 {
+    assert(one->batches_n <= LOG_PRODUCER_BATCHES);
     if (epoch != one->epoch)
         one->batches_n = 0;
     one->epoch = epoch;
@@ -242,6 +251,7 @@ int producers_end_txn(struct producers *p, const struct batch_header *h, int32_t
 
 int producers_replay(struct producers *p, const struct batch_header *h, struct slice batch, int64_t wall_ms)
 {
+    assert(h->last_offset_delta >= 0);
     if (!batch_has_producer(h))
         return 0;
     if (!batch_is(h, BATCH_CONTROL))
@@ -297,6 +307,7 @@ static int by_id(const void *a, const void *b)
 void producers_each(const struct producers *p, void (*each)(void *arg, const struct log_producer *one),
                     void *arg)
 {
+    assert(each);
     unsigned n = 0, count = producers_count(p);
     const struct producer **all = malloc((count + 1) * sizeof(struct producer *));
     if (!all)

@@ -5,11 +5,13 @@
 
 static void hint_keep(struct log *l, const struct segment *s, int64_t offset, int64_t position)
 {
+    assert(position >= 0 && offset >= s->base_offset);
     l->reads[l->reads_at++ % LOG_HINTS] = (struct log_hint){offset, s->base_offset, position};
 }
 
 static int64_t hint_find(const struct log *l, const struct segment *s, int64_t offset)
 {
+    ASSERT_SEGMENT(s);
     for (unsigned i = 0; i < LOG_HINTS; i++) {
         if (l->appends[i].offset == offset && l->appends[i].base_offset == s->base_offset)
             return l->appends[i].position;
@@ -23,6 +25,7 @@ static int64_t hint_find(const struct log *l, const struct segment *s, int64_t o
 static int locate(struct log *l, struct segment *s, int64_t offset, struct batch_header *h, int64_t *position,
                   struct err *err)
 {
+    assert(offset >= 0);
     int64_t size = segment_size(l, s, err), hint = hint_find(l, s, offset);
     if (size < 0)
         return (int)size;
@@ -42,6 +45,7 @@ static int locate(struct log *l, struct segment *s, int64_t offset, struct batch
 static int limit_position(struct log *l, struct segment *s, int64_t limit, int64_t *position, int64_t *next,
                           struct err *err)
 {
+    assert(limit > s->base_offset && s->size_bytes >= 0);
     if (limit >= s->next_offset) {
         *position = s->size_bytes;
         *next = s->next_offset;
@@ -59,6 +63,7 @@ static int limit_position(struct log *l, struct segment *s, int64_t limit, int64
 static int cut_at_batch(struct log *l, struct segment *s, int64_t from, int64_t most, int64_t *end,
                         int64_t *next, struct err *err)
 {
+    assert(from >= 0 && most >= from && most < s->size_bytes);
     char path[LOG_PATH_MAX];
     struct index_entry e = {0, 0};
     uint32_t n = 0;
@@ -86,6 +91,7 @@ static int cut_at_batch(struct log *l, struct segment *s, int64_t from, int64_t 
 static int slice_fill(struct log *l, struct segment *s, const struct batch_header *first, int64_t position,
                       int64_t limit, size_t max_bytes, struct log_slice *out, struct err *err)
 {
+    assert(batch_last_offset(first) < limit && position >= 0);
     int64_t end, next;
     int rc = limit_position(l, s, limit, &end, &next, err);
     if (rc)
@@ -105,6 +111,7 @@ static int slice_fill(struct log *l, struct segment *s, const struct batch_heade
         return rc;
     if (end <= position || next <= first->base_offset)
         return segment_bad(l, s, position, -E_CORRUPT, "offsets do not rise", err);
+    assert(out->size_bytes == 0 && end <= s->size_bytes);
     hint_keep(l, s, next, end);
     *out = (struct log_slice){.file = log_file_take(f),
                               .position = position,
@@ -143,6 +150,7 @@ int log_read(struct log *l, int64_t offset, int64_t limit_offset, size_t max_byt
 
 int log_slice_load(const struct log_slice *s, struct buf *to)
 {
+    assert(s->size_bytes == 0 || s->file);
     if (s->size_bytes == 0)
         return 0;
     uint8_t *room = buf_room(to, s->size_bytes);
@@ -158,6 +166,7 @@ int log_slice_load(const struct log_slice *s, struct buf *to)
 int log_each(struct log *l, int64_t offset, int64_t limit_offset, int (*each)(void *arg, struct slice batch),
              void *arg, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC && each);
     struct buf bytes;
     int rc = 0;
     buf_init(&bytes, (size_t)INT32_MAX);

@@ -20,6 +20,8 @@
 /* 0: read. 1: not as a clean shutdown leaves it. */
 static int clean_end(struct log *l, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(s == log_active(l));
     struct log_file *f;
     int64_t size = segment_size(l, s, err);
     if (size < 0)
@@ -83,6 +85,7 @@ struct scan {
 
 static int scan_from(struct scan *c, int64_t *from, struct err *err)
 {
+    assert(c->s && c->point >= 0);
     struct log *l = c->l;
     struct segment *s = c->s;
     char path[LOG_PATH_MAX], path2[LOG_PATH_MAX];
@@ -127,6 +130,7 @@ static int scan_from(struct scan *c, int64_t *from, struct err *err)
  * from the expected one has been changed. */
 static bool in_order(const struct scan *c, const struct batch_header *h, int64_t position)
 {
+    assert(c->expected >= c->s->base_offset);
     bool gaps = c->l->config.cleanup_compact || position == 0;
     if (h->base_offset < c->expected || batch_last_offset(h) - c->s->base_offset > INT32_MAX)
         return false;
@@ -139,6 +143,7 @@ static bool in_order(const struct scan *c, const struct batch_header *h, int64_t
 /* A batch that is where and what it should be: 1, else 0; or an error of the outside. */
 static int scan_batch(struct scan *c, struct walk *w)
 {
+    assert(w->position >= 0);
     const struct batch_header *h = &w->h;
     int rc = MUTANT("crc_ignored_on_recovery") ? 1 : walk_crc_ok(w);
     c->disorder = rc == 1 && !in_order(c, h, w->position);
@@ -154,6 +159,7 @@ static int scan_batch(struct scan *c, struct walk *w)
 
 static int scan_damage(struct scan *c, struct disk_file *file, int64_t at, struct err *err)
 {
+    assert(at >= 0 && at <= c->s->size_bytes);
     struct damage_site site = {
         .file = file,
         .at = at,
@@ -186,6 +192,7 @@ static int scan_damage(struct scan *c, struct disk_file *file, int64_t at, struc
 
 static int scan_segment(struct scan *c, struct err *err)
 {
+    ASSERT_SEGMENT(c->s);
     struct log *l = c->l;
     struct segment *s = c->s;
     struct log_file *f;
@@ -214,6 +221,7 @@ static int scan_segment(struct scan *c, struct err *err)
     else if (rc != 0 || w.position != size) /* no header, cut off, or scan_batch said no */
         rc = scan_damage(c, log_file_disk(f), w.position, err);
     l->recovery.segments_scanned++;
+    assert(w.position >= from && w.position <= size);
     l->recovery.bytes_scanned += w.position - from;
     s->times_known = true;
     s->dirty = s->index_dirty = true;
@@ -225,6 +233,7 @@ static int scan_segment(struct scan *c, struct err *err)
 /* Segments behind a cut: what they hold was appended later, so it was not flushed either. */
 static int later_batches(struct log *l, unsigned from, int64_t expected, int64_t *batches, struct err *err)
 {
+    assert(from <= l->segments_n && expected >= 0);
     *batches = 0;
     for (unsigned i = from; i < l->segments_n; i++) {
         struct log_file *f;
@@ -244,6 +253,7 @@ static int later_batches(struct log *l, unsigned from, int64_t expected, int64_t
 /* Makes segment `at` the last one, ending at position `cut` (-1: as it is); on disk on return. */
 static int cut_log(struct log *l, unsigned at, int64_t cut, struct err *err)
 {
+    assert(at < l->segments_n && cut <= l->segments[at]->size_bytes);
     struct segment *s = l->segments[at];
     char path[LOG_PATH_MAX];
     struct log_file *f;
@@ -269,6 +279,7 @@ static int cut_log(struct log *l, unsigned at, int64_t cut, struct err *err)
 /* Segment `at` is damaged at c->cut_at, or (-1) ends before the next one begins. */
 static int scan_end_here(struct scan *c, unsigned at, struct err *err)
 {
+    assert(c->s == c->l->segments[at] && c->expected >= c->point);
     struct log *l = c->l;
     struct log_file *f;
     int64_t later;
@@ -292,6 +303,7 @@ static int scan_end_here(struct scan *c, unsigned at, struct err *err)
 
 static int scan_log(struct log *l, int64_t point, int32_t known_epoch, struct err *err)
 {
+    assert(l->segments_n > 0 && point >= 0);
     struct scan c = {.l = l, .point = point, .epoch = -1, .known_epoch = known_epoch};
     for (unsigned i = log_segment_at(l, point); i < l->segments_n; i++) {
         c.s = l->segments[i];
@@ -317,6 +329,7 @@ static int scan_log(struct log *l, int64_t point, int32_t known_epoch, struct er
 
 static int segments_enter(struct log *l, const struct folder *f, struct err *err)
 {
+    assert(l->segments_n == 0);
     for (unsigned i = 0; i < f->logs.n; i++) {
         struct segment *s = segment_create(l, f->logs.v[i]);
         if (!s || log_segments_insert(l, i, s)) {
@@ -332,6 +345,7 @@ static int segments_enter(struct log *l, const struct folder *f, struct err *err
 
 static int epochs_load(struct log *l, bool *rebuild, struct err *err)
 {
+    assert(l->epochs.n == 0);
     char path[LOG_PATH_MAX];
     struct slice text;
     int rc =
@@ -347,6 +361,7 @@ static int epochs_load(struct log *l, bool *rebuild, struct err *err)
 
 static int first_segment(struct log *l, const struct log_open_options *o, struct err *err)
 {
+    assert(l->segments_n == 0);
     int64_t base = o->start_offset > o->create_offset ? o->start_offset : o->create_offset;
     struct segment *s = segment_create(l, base);
     if (!s || log_segments_insert(l, 0, s)) {
@@ -362,6 +377,7 @@ static int first_segment(struct log *l, const struct log_open_options *o, struct
 
 static int open_active(struct log *l, const struct log_open_options *o, struct err *err)
 {
+    assert(l->end == log_active(l)->next_offset);
     char path[LOG_PATH_MAX];
     struct log_file *f;
     struct segment *s = log_active(l);
@@ -379,6 +395,7 @@ static int open_active(struct log *l, const struct log_open_options *o, struct e
 /* Segments, epochs and the end; 1 in *clean when nothing had to be checked. */
 static int read_segments(struct log *l, const struct log_open_options *o, bool *clean, struct err *err)
 {
+    assert(l->segments_n > 0);
     bool rebuild = false;
     int rc = epochs_load(l, &rebuild, err);
     if (rc)
@@ -404,6 +421,7 @@ static int read_segments(struct log *l, const struct log_open_options *o, bool *
 
 int log_recover(struct log *l, const struct log_open_options *o, struct err *err)
 {
+    assert(l->segments_n == 0 && l->files);
     struct folder f;
     bool clean = false;
     if (disk_kind(l->disk, l->dir) == DISK_NONE) {

@@ -13,6 +13,7 @@ static const char *const SUFFIXES[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDE
 
 static int deleted_add(struct log *l, int64_t base, const char *suffix, const char *suffix2, int64_t wall_ms)
 {
+    assert(base >= 0);
     struct deleted_file *d = calloc(1, sizeof *d);
     if (!d)
         return -E_NOMEM; /* the next start removes it */
@@ -24,6 +25,7 @@ static int deleted_add(struct log *l, int64_t base, const char *suffix, const ch
 
 int log_trim_mark(struct log *l, unsigned n, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
     assert(n > 0 && n <= l->segments_n);
     int64_t base = l->segments[n - 1]->base_offset;
@@ -37,6 +39,7 @@ int log_trim_mark(struct log *l, unsigned n, struct err *err)
 /* The files of the first `n` segments, marked before. */
 static int retire_files(struct log *l, unsigned n, int64_t wall_ms, struct err *err)
 {
+    assert(n > 0 && n < l->segments_n);
     char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
     (void)deleted_add(l, l->segments[n - 1]->base_offset, SUFFIX_LOG, SUFFIX_TRIMMED, wall_ms);
     for (unsigned k = 0; k < n; k++) {
@@ -62,6 +65,7 @@ void log_deleted_drop(struct log *l)
 
 unsigned log_sweep(struct log *l, int64_t wall_ms)
 {
+    assert(l->magic == LOG_MAGIC);
     unsigned left = 0;
     bool synced = false;
     list_each_safe(at, &l->deleted)
@@ -106,6 +110,7 @@ struct retaining {
 /* Kafka's basis of retention.ms: the largest timestamp, or the file's time when it has none. */
 static int expired(struct retaining *r, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
     struct log *l = r->l;
     char path[LOG_PATH_MAX];
     if (!r->by_policy || l->config.retention_ms < 0)
@@ -122,6 +127,8 @@ static int expired(struct retaining *r, struct segment *s, struct err *err)
 /* May this segment, the oldest, go? 1, 0 or an error. */
 static int may_go(struct retaining *r, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(r->limit >= 0);
     struct log *l = r->l;
     int64_t size = segment_size(l, s, err);
     if (size < 0)
@@ -138,6 +145,7 @@ static int may_go(struct retaining *r, struct segment *s, struct err *err)
 /* The first `n` segments leave. */
 static int let_go(struct retaining *r, unsigned n, struct log_retained *out, struct err *err)
 {
+    assert(n > 0 && n <= r->l->segments_n);
     struct log *l = r->l;
     int rc = 0;
     if (n == l->segments_n && (rc = log_roll(l, r->wall_ms, err)))
@@ -149,6 +157,7 @@ static int let_go(struct retaining *r, unsigned n, struct log_retained *out, str
         out->bytes += l->segments[i]->size_bytes;
     out->segments = n;
     log_segments_remove(l, 0, n);
+    assert(l->segments_n > 0 && l->segments[0]->base_offset <= r->limit);
     return log_set_start(l, l->segments[0]->base_offset);
 }
 
@@ -171,5 +180,8 @@ int log_retain(struct log *l, int64_t wall_ms, int64_t limit_offset, struct log_
     unsigned n = 0;
     while (n < l->segments_n && (rc = may_go(&r, l->segments[n], err)) > 0)
         r.excess -= l->segments[n++]->size_bytes;
-    return rc < 0 ? rc : n > 0 ? let_go(&r, n, out, err) : 0;
+    if (rc >= 0)
+        rc = n > 0 ? let_go(&r, n, out, err) : 0;
+    INVARIANT(l);
+    return rc;
 }

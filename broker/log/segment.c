@@ -6,6 +6,8 @@
 
 struct segment *segment_create(struct log *l, int64_t base_offset)
 {
+    assert(l->magic == LOG_MAGIC);
+    assert(base_offset >= 0 && l->files);
     struct segment *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
@@ -35,6 +37,7 @@ void segment_destroy(struct segment *s)
 int segment_bad(const struct log *l, const struct segment *s, int64_t position, int code, const char *what,
                 struct err *err)
 {
+    assert(code < 0 && what);
     char path[LOG_PATH_MAX];
     return err_set(err, code, "%s position %lld: %s", log_path(l, s->base_offset, SUFFIX_LOG, "", path),
                    (long long)position, what);
@@ -42,6 +45,8 @@ int segment_bad(const struct log *l, const struct segment *s, int64_t position, 
 
 int segment_make(struct log *l, struct segment *s, int64_t wall_ms, struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(l->magic == LOG_MAGIC && s->next_offset == s->base_offset);
     char path[LOG_PATH_MAX];
     struct log_file *f;
     assert(s->size_bytes < 0 && !s->data.file);
@@ -68,6 +73,7 @@ int segment_make(struct log *l, struct segment *s, int64_t wall_ms, struct err *
 
 int segment_file(struct log *l, struct segment *s, struct log_file **out, struct err *err)
 {
+    ASSERT_SEGMENT(s);
     char path[LOG_PATH_MAX];
     assert(s->magic == SEGMENT_MAGIC);
     return log_handle_get(&s->data, l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path), DISK_WRITE,
@@ -76,6 +82,7 @@ int segment_file(struct log *l, struct segment *s, struct log_file **out, struct
 
 int64_t segment_size(struct log *l, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
     if (s->size_bytes >= 0)
         return s->size_bytes;
     struct log_file *f;
@@ -92,6 +99,8 @@ int64_t segment_size(struct log *l, struct segment *s, struct err *err)
 
 int segment_note(struct log *l, struct segment *s, const struct batch_header *h, int64_t position)
 {
+    ASSERT_SEGMENT(s);
+    assert(h->last_offset_delta >= 0 && h->base_offset >= s->base_offset);
     int64_t last = batch_last_offset(h);
     assert(last >= s->base_offset && position >= 0);
     if (s->first_timestamp < 0 && position == 0)
@@ -119,6 +128,7 @@ int segment_note(struct log *l, struct segment *s, const struct batch_header *h,
 
 int segment_spill(struct log *l, struct segment *s, bool closing, struct err *err)
 {
+    ASSERT_SEGMENT(s);
     char path[LOG_PATH_MAX];
     if (!s->offsets.loaded || !s->times.loaded)
         return 0; /* untouched since it was opened */
@@ -134,6 +144,7 @@ int segment_spill(struct log *l, struct segment *s, bool closing, struct err *er
 
 int segment_index_rebuild(struct log *l, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
     char path[LOG_PATH_MAX];
     struct log_file *f;
     int64_t size = segment_size(l, s, err);
@@ -176,6 +187,7 @@ int segment_index_rebuild(struct log *l, struct segment *s, struct err *err)
 
 int segment_indexes(struct log *l, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
     if (s->offsets.loaded && s->times.loaded)
         return 0;
     char path[LOG_PATH_MAX];
@@ -198,6 +210,7 @@ int segment_indexes(struct log *l, struct segment *s, struct err *err)
 
 int64_t segment_first_timestamp(struct log *l, struct segment *s)
 {
+    ASSERT_SEGMENT(s);
     struct batch_header h;
     if (s->first_timestamp == -2 && segment_size(l, s, NULL) > 0)
         s->first_timestamp =
@@ -207,6 +220,7 @@ int64_t segment_first_timestamp(struct log *l, struct segment *s)
 
 int segment_times(struct log *l, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
     if (s->times_known)
         return 0;
     int rc = segment_indexes(l, s, err);
@@ -223,6 +237,7 @@ int segment_times(struct log *l, struct segment *s, struct err *err)
 int segment_header_at(struct log *l, struct segment *s, int64_t position, struct batch_header *h,
                       struct err *err)
 {
+    ASSERT_SEGMENT(s);
     struct log_file *f;
     uint8_t raw[BATCH_HEADER_BYTES];
     if (position < 0 || position >= s->size_bytes)
@@ -243,6 +258,7 @@ int segment_header_at(struct log *l, struct segment *s, int64_t position, struct
 static int locate_from(struct log *l, struct segment *s, int64_t from, int64_t offset, struct batch_header *h,
                        int64_t *position, struct err *err)
 {
+    assert(from >= 0 && from <= s->size_bytes);
     struct log_file *f;
     int rc = segment_file(l, s, &f, err);
     if (rc)
@@ -260,6 +276,8 @@ static int locate_from(struct log *l, struct segment *s, int64_t from, int64_t o
 int segment_locate(struct log *l, struct segment *s, int64_t offset, struct batch_header *h,
                    int64_t *position, struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(offset >= 0);
     char path[LOG_PATH_MAX];
     uint32_t n = 0;
     struct index_entry e = {0, 0};

@@ -8,6 +8,7 @@
 
 int log_snapshot_want(struct log *l, int64_t offset)
 {
+    assert(offset >= 0 && offset <= l->end);
     struct snapshot_wanted *w = calloc(1, sizeof *w);
     if (!w)
         return -E_NOMEM;
@@ -35,6 +36,7 @@ void log_snapshots_drop(struct log *l)
 /* The state at `offset` from its file; any fault means "not that one". */
 static int snapshot_load(struct log *l, int64_t offset)
 {
+    assert(producers_count(&l->producers) == 0);
     char path[LOG_PATH_MAX];
     struct slice text;
     int rc =
@@ -50,6 +52,8 @@ static int snapshot_load(struct log *l, int64_t offset)
 static int replay_segment(struct log *l, struct segment *s, int64_t from, int64_t upto, int64_t wall_ms,
                           struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(from < upto);
     struct batch_header h;
     int64_t position;
     struct log_file *f;
@@ -78,6 +82,7 @@ static int replay_segment(struct log *l, struct segment *s, int64_t from, int64_
 int log_producers_load(struct log *l, int64_t upto, int64_t wall_ms, const int64_t *snapshots, unsigned n,
                        struct err *err)
 {
+    assert(l->segments_n > 0 && upto >= l->segments[0]->base_offset);
     char path[LOG_PATH_MAX];
     bool removed = false;
     int64_t from = l->segments[0]->base_offset;
@@ -104,11 +109,13 @@ int log_producers_load(struct log *l, int64_t upto, int64_t wall_ms, const int64
             return rc;
     }
     l->recovery.producers = producers_count(&l->producers);
+    assert(l->snapshot_newest <= upto);
     return 0;
 }
 
 int log_epochs_save(struct log *l, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     char path[LOG_PATH_MAX];
     struct buf text;
     buf_init(&text, SNAPSHOT_LIMIT);
@@ -123,6 +130,7 @@ int log_epochs_save(struct log *l, struct err *err)
 
 int log_epochs_rebuild(struct log *l, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     int rc = 0;
     epochs_clear(&l->epochs);
     for (unsigned i = 0; i < l->segments_n && rc >= 0; i++) {

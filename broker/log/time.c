@@ -15,6 +15,7 @@ struct time_search {
 /* The first record of this batch that is at or after the start, below the limit, and late enough: 1 or 0. */
 static int search_batch(const struct time_search *t, const struct batch_header *h, struct slice batch)
 {
+    assert(batch.n == batch_size(h) && h->records_n > 0);
     struct buf scratch;
     struct slice payload;
     struct record_walk w;
@@ -36,6 +37,7 @@ static int search_batch(const struct time_search *t, const struct batch_header *
 /* From a position on, the first batch that may have it and does. */
 static int search_from(const struct time_search *t, int64_t position)
 {
+    assert(position >= 0 && position <= t->s->size_bytes);
     struct log_file *f;
     int rc = segment_file(t->l, t->s, &f, t->err);
     if (rc)
@@ -60,6 +62,7 @@ static int search_from(const struct time_search *t, int64_t position)
 /* Where to begin: the batch of the last time entry below the timestamp. */
 static int search_segment(const struct time_search *t)
 {
+    assert(t->s->base_offset < t->limit);
     struct log *l = t->l;
     struct segment *s = t->s;
     char path[LOG_PATH_MAX];
@@ -81,6 +84,7 @@ static int search_segment(const struct time_search *t)
 int log_find_time(struct log *l, int64_t timestamp_ms, int64_t limit_offset, struct log_time_offset *out,
                   struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     *out = (struct log_time_offset){-1, -1, -1};
     struct time_search t = {.l = l,
                             .timestamp = timestamp_ms,
@@ -103,6 +107,8 @@ int log_find_time(struct log *l, int64_t timestamp_ms, int64_t limit_offset, str
 /* The largest timestamp of this segment's batches below the limit, by headers, if it is above *most. */
 static int max_time_below(struct log *l, struct segment *s, int64_t limit, int64_t *most, struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(limit > s->base_offset);
     char path[LOG_PATH_MAX];
     struct index_entry e = {-1, 0};
     struct batch_header h;
@@ -130,6 +136,7 @@ static int max_time_below(struct log *l, struct segment *s, int64_t limit, int64
 
 int log_find_max_time(struct log *l, int64_t limit_offset, struct log_time_offset *out, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     int64_t most = -1, limit = limit_offset < l->end ? limit_offset : l->end;
     *out = (struct log_time_offset){-1, -1, -1};
     for (unsigned i = log_segment_at(l, l->start); i < l->segments_n; i++) {

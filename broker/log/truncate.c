@@ -18,6 +18,7 @@ static int may_truncate(const struct log *l, struct err *err)
 
 static int remove_files(struct log *l, int64_t base, struct err *err)
 {
+    assert(base >= 0);
     char path[LOG_PATH_MAX];
     for (unsigned k = 0; k < sizeof SUFFIXES / sizeof *SUFFIXES; k++) {
         int rc = disk_unlink(l->disk, log_path(l, base, SUFFIXES[k], "", path));
@@ -29,12 +30,14 @@ static int remove_files(struct log *l, int64_t base, struct err *err)
 
 static int sync_names(struct log *l, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     int rc = names_sync(l->disk, l->dir);
     return rc ? err_set(err, rc, "cannot sync %s", l->dir) : 0;
 }
 
 int log_remove_from(struct log *l, unsigned at, struct err *err)
 {
+    assert(at <= l->segments_n);
     for (unsigned i = l->segments_n; i-- > at;) {
         int64_t base = l->segments[i]->base_offset;
         log_segments_remove(l, i, 1);
@@ -48,6 +51,7 @@ int log_remove_from(struct log *l, unsigned at, struct err *err)
 /* All of them: what is behind the mark may go in any order. */
 static int remove_all(struct log *l, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     char path[LOG_PATH_MAX];
     if (l->segments_n == 0)
         return 0;
@@ -66,6 +70,8 @@ static int remove_all(struct log *l, struct err *err)
 /* Cuts one segment's files so that `offset` is its end; no batch that reaches over it stays. */
 static int cut_segment(struct log *l, struct segment *s, int64_t offset, struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(s == log_active(l) && offset > s->base_offset);
     char path[LOG_PATH_MAX];
     struct batch_header h;
     struct log_file *f;
@@ -99,6 +105,8 @@ static int cut_segment(struct log *l, struct segment *s, int64_t offset, struct 
 /* Its end and largest timestamp, from the last index entries on. */
 static int reread_end(struct log *l, struct segment *s, struct err *err)
 {
+    ASSERT_SEGMENT(s);
+    assert(s->data.pinned);
     int64_t from = index_entries(&s->offsets) > 0 ? s->offsets.last.value : 0;
     struct walk w;
     int rc;
@@ -120,6 +128,7 @@ static int reread_end(struct log *l, struct segment *s, struct err *err)
 
 static int reload_producers(struct log *l, int64_t wall_ms, struct err *err)
 {
+    assert(l->magic == LOG_MAGIC);
     struct folder f;
     log_snapshots_drop(l); /* of the part that is gone, perhaps */
     int rc = folder_read(&f, l, err);
@@ -131,6 +140,7 @@ static int reload_producers(struct log *l, int64_t wall_ms, struct err *err)
 
 static int truncate_to(struct log *l, int64_t offset, int64_t wall_ms, struct err *err)
 {
+    assert(offset > l->segments[0]->base_offset && offset < l->end);
     unsigned at = log_segment_at(l, offset);
     /* A segment that begins there goes too, so that the one before is active again; but the first one stays. */
     if (at > 0 && l->segments[at]->base_offset == offset)
@@ -151,18 +161,22 @@ static int truncate_to(struct log *l, int64_t offset, int64_t wall_ms, struct er
     l->recovery_point = l->recovery_point < l->end ? l->recovery_point : l->end;
     log_hints_clear(l);
     epochs_cut_end(&l->epochs, l->end);
+    assert(l->end <= offset && l->start <= l->end);
     return reload_producers(l, wall_ms, err);
 }
 
 int log_truncate(struct log *l, int64_t offset, int64_t wall_ms, struct err *err)
 {
+    assert(offset >= 0);
     int rc = may_truncate(l, err);
     if (rc || offset >= l->end)
         return rc;
     if (offset <= l->segments[0]->base_offset)
         return log_truncate_fully(l, offset, wall_ms, err);
-    rc = truncate_to(l, offset, wall_ms, err);
-    return rc ? log_broken(l, rc, err) : 0;
+    if ((rc = truncate_to(l, offset, wall_ms, err)))
+        log_broken(l, rc, err);
+    INVARIANT(l);
+    return rc;
 }
 
 int log_truncate_fully(struct log *l, int64_t offset, int64_t wall_ms, struct err *err)
@@ -186,5 +200,6 @@ int log_truncate_fully(struct log *l, int64_t offset, int64_t wall_ms, struct er
     l->start = l->end = l->durable = l->recovery_point = offset;
     log_hints_clear(l);
     epochs_clear(&l->epochs);
+    assert(l->segments_n == 1 && log_active(l)->base_offset == offset);
     return reload_producers(l, wall_ms, err);
 }

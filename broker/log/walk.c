@@ -45,12 +45,14 @@ int walk_bytes(struct walk *w, int64_t at, size_t n, const uint8_t **out)
         return -E_IO; /* shorter than it was: truncated behind our back, or a bad disk */
     w->window_at = at;
     w->have = (size_t)got;
+    assert(w->have <= w->window_bytes);
     *out = w->window;
     return 0;
 }
 
 int walk_header(struct slice in, struct batch_header *out)
 {
+    assert(in.p && out);
     int rc = batch_header_read(in, out, NULL);
     if (!rc && (out->base_offset < 0 || out->base_offset > WALK_OFFSET_MAX || out->last_offset_delta < 0))
         rc = -E_CORRUPT;
@@ -59,6 +61,7 @@ int walk_header(struct slice in, struct batch_header *out)
 
 int walk_next(struct walk *w)
 {
+    assert(w->at >= 0 && w->at <= w->end);
     w->position = w->at;
     int64_t left = w->end - w->at;
     assert(left >= 0);
@@ -81,6 +84,7 @@ int walk_next(struct walk *w)
 
 int walk_code(int rc)
 {
+    assert(rc <= 1);
     return rc == -E_TRUNCATED || rc == -E_VERSION ? -E_CORRUPT : rc;
 }
 
@@ -105,6 +109,7 @@ int walk_crc_ok(struct walk *w)
 
 int walk_batch(struct walk *w, struct slice *out)
 {
+    assert(batch_size(&w->h) <= (size_t)(w->end - w->position));
     const uint8_t *p;
     int rc = walk_bytes(w, w->position, batch_size(&w->h), &p);
     if (!rc)
