@@ -55,6 +55,7 @@ struct broker_parts {
     void (*next_step)(struct broker_parts *p);
     void (*stopped)(void *arg);
     void *stopped_arg;
+    struct loop_timer quiet;
     int64_t epoch; /* for the marker */
 };
 

@@ -14,6 +14,7 @@
 
 /* Of the ten seconds that a stop may take. */
 #define DRAIN_US 3000000
+#define QUIET_US 1000
 
 static void step_home(struct loop_msg *msg)
 {
@@ -63,6 +64,7 @@ static void stop_control(struct broker_parts *p)
 
 static void after_drain(struct broker_parts *p)
 {
+    checkpoints_end(p->host.checkpoints);
     on_every_shard(p, close_logs, stop_control);
 }
 
@@ -78,15 +80,26 @@ void broker_stop_drained_lifecycle(void *arg, int64_t epoch)
     on_every_shard(p, drain, after_drain);
 }
 
-void broker_stop_control(void *arg)
+/* A checkpoint that is being written holds the end up. */
+static void when_quiet(void *arg)
 {
     struct broker_parts *p = arg;
+    if (checkpoints_busy(p->host.checkpoints)) {
+        loop_timer_init(&p->quiet, p->shards[0].shard.loop, when_quiet, p);
+        loop_timer_in(&p->quiet, QUIET_US);
+        return;
+    }
     p->phase = BROKER_STOPPED;
     admin_http_destroy(p->admin);
     p->admin = NULL;
     void (*stopped)(void *) = p->stopped;
     p->stopped = NULL;
     stopped(p->stopped_arg);
+}
+
+void broker_stop_control(void *arg)
+{
+    when_quiet(arg);
 }
 
 /* ---- after the loops ---- */

@@ -41,6 +41,7 @@ struct checkpoints {
     struct partition_host *host;
     struct loop *home;
     unsigned shards;
+    bool ending; /* rows are kept for checkpoints_write_last */
     _Atomic uint64_t deletions;
     struct deleted *deleted; /* LANE_DIRS */
     struct gather {
@@ -188,7 +189,7 @@ static void arrived(struct loop_msg *msg)
     struct gather *g = &r->to->gather[r->which];
     rows_free(g->latest[r->shard]);
     g->latest[r->shard] = r;
-    if (g->busy)
+    if (g->busy || r->to->ending)
         return;
     for (unsigned s = 0; s < r->to->shards; s++)
         if (!g->latest[s])
@@ -199,6 +200,11 @@ static void arrived(struct loop_msg *msg)
     g->job.run = run;
     g->job.done = done;
     loop_job(r->to->home, &g->job);
+}
+
+void checkpoints_end(struct checkpoints *c)
+{
+    c->ending = true;
 }
 
 void checkpoints_write_last(struct checkpoints *c)

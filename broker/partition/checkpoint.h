@@ -15,7 +15,9 @@ int checkpoints_create(struct partition_host *h, struct loop *home, unsigned sha
 void checkpoints_destroy(struct checkpoints *c);
 /* Sends this shard's rows on their way. */
 void checkpoint_collect(struct partitions *ps, enum log_checkpoint which);
-/* On shard 0, when all shards have closed their partitions: blocks. */
+/* On shard 0, before the partitions are closed: what comes from now on is written by checkpoints_write_last. */
+void checkpoints_end(struct checkpoints *c);
+/* When all shards have closed their partitions and nothing is busy: blocks. */
 void checkpoints_write_last(struct checkpoints *c);
 bool checkpoints_busy(const struct checkpoints *c);
 

@@ -281,6 +281,7 @@ void rig_destroy(struct rig *r, bool keep)
     r->shard.server = NULL;
     if (r->shard.groups)
         groups_stop(r->shard.groups);
+    checkpoints_end(r->host.checkpoints);
     partitions_close(r->shard.partitions, on_closed, r);
     bool closed = rig_until(r, is_closed, r, 10000);
     assert(closed);
