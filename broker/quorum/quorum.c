@@ -552,6 +552,8 @@ void quorum_abandon(struct quorum *q)
         return;
     if (q->snapshot_busy)
         image_unref(q->snapshot.img);
+    if (q->flush)
+        (void)log_flush_done(q->store.log, q->flush, NULL); /* its memory; the log is given up with it */
     release(q);
     quorum_store_close(&q->store, false, NULL);
     image_reaper_drain(&q->reaper);
