@@ -32,22 +32,8 @@ static bool diverges(struct fetch_item *it, struct log *log)
     return true;
 }
 
-/* Clients before version 10 cannot read zstd: the slice's batches are looked at, header by header. */
-static bool has_zstd(const struct log_slice *s)
-{
-    for (size_t at = 0; at + BATCH_HEADER_BYTES <= s->size_bytes;) {
-        uint8_t head[BATCH_HEADER_BYTES];
-        struct batch_header h;
-        if (disk_pread(log_file_disk(s->file), head, sizeof head, s->position + (int64_t)at) != sizeof head ||
-            batch_header_read(slice_of(head, sizeof head), &h, NULL))
-            return false;
-        if (batch_codec(&h) == CODEC_ZSTD)
-            return true;
-        at += batch_size(&h);
-    }
-    return false;
-}
-
+/* zstd goes to old versions too, as from Kafka, which refuses only topics whose own compression.type is zstd: clients that
+ * could read it (kafka-python 2.0.2) ask in version 4. */
 static void read_records(struct fetch_item *it, struct partition *p, int64_t budget, bool first)
 {
     struct fetch *f = it->part->fetch;
@@ -61,10 +47,6 @@ static void read_records(struct fetch_item *it, struct partition *p, int64_t bud
         refuse(it, rc == -E_RANGE     ? KE_OFFSET_OUT_OF_RANGE
                    : rc == -E_CORRUPT ? KE_CORRUPT_MESSAGE
                                       : KE_KAFKA_STORAGE_ERROR);
-    else if (f->req->version < 10 && it->slice.size_bytes > 0 && has_zstd(&it->slice)) {
-        log_slice_drop(&it->slice);
-        refuse(it, KE_UNSUPPORTED_COMPRESSION_TYPE);
-    }
 }
 
 static void read_one(struct fetch_item *it, struct shard *shard, int64_t budget, bool first)
