@@ -1,4 +1,5 @@
-/* Groups on a shard with a real log: requests in, answers out, restarts between. */
+/* Groups on a shard with a real log: requests in, answers out, restarts between.
+ * size: one list of cases on one rig; its helpers (ask, answer, restart) would only be repeated. */
 #include "tests/support/serve/rig.h"
 
 #include <criterion/criterion.h>
