@@ -11,11 +11,15 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
-#define FILE_MODE  0644
-#define DIR_MODE   0755
-#define VECTOR_MAX 64 /* buffers of one pwritev that are copied to go on after a short write */
+#define FILE_MODE 0644
+#define DIR_MODE  0755
+/* A process that was killed holds its locks until the kernel has taken it apart: its successor waits a second. */
+#define LOCK_TRIES   20
+#define LOCK_WAIT_NS 50000000
+#define VECTOR_MAX   64 /* buffers of one pwritev that are copied to go on after a short write */
 
 struct file {
     struct disk_file base;
@@ -254,7 +258,12 @@ static int posix_lock(struct disk *d, const char *path, struct disk_file **out)
     int fd = open_fd(path, O_RDWR | O_CREAT);
     if (fd < 0)
         return err_from_errno(errno);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    int held = flock(fd, LOCK_EX | LOCK_NB);
+    for (int i = 0; held != 0 && errno == EWOULDBLOCK && i < LOCK_TRIES; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_WAIT_NS}, NULL);
+        held = flock(fd, LOCK_EX | LOCK_NB);
+    }
+    if (held != 0) {
         int rc = errno == EWOULDBLOCK ? -E_BUSY : err_from_errno(errno);
         close(fd);
         return rc;
