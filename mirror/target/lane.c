@@ -40,6 +40,8 @@ int lane_init(struct lane *l, const struct lane_config *c, const struct appender
                        .last_timestamp = at->known ? at->timestamp_max : -1,
                        .number_built = at->known ? at->number_next : 0,
                        .taken_next = at->source_next,
+                       .acked_next = at->source_next,
+                       .pair_from = at->source_next,
                        .source_missing = -1,
                        .verify_left = at->known ? LANE_VERIFIED : 0};
     list_init(&l->batches);
@@ -280,8 +282,8 @@ void lane_take(struct lane *l, const struct port_record *r, int64_t missing)
 
 void lane_passes(struct lane *l, int64_t from, int64_t to, int64_t missing)
 {
-    if (l->source_missing < 0 && to >= l->at.source_next)
-        l->source_missing = missing + (l->at.source_next > from ? l->at.source_next - from : 0);
+    if (l->source_missing < 0 && to >= l->pair_from)
+        l->source_missing = missing + (l->pair_from > from ? l->pair_from - from : 0);
 }
 
 /* A source that has just come back may not show all it has: its end counts when it has stood still. */

@@ -140,7 +140,8 @@ struct lane_config {
 };
 
 #define LANE_NOTES_MAX       16
-#define LANE_GAPS_MAX        8 /* between ours, still to be read; beyond that they are only counted */
+#define LANE_PAIR_BACK       100000 /* source offsets without a record of ours that pairing goes back over */
+#define LANE_GAPS_MAX        8      /* between ours, still to be read; beyond that they are only counted */
 #define LANE_EAGER_BYTES     ((size_t)64 * 1024) /* so much is sent at once, less waits for the window to empty */
 #define LANE_SEALED_MAX      8 /* whole batches that wait, then no more records are wanted */
 #define LANE_VERIFIED        5 /* first batches of a run that are read back */
@@ -180,8 +181,11 @@ struct lane {
     unsigned inflight, sealed;
     bool first_acked, single, failing, must_resolve;
     unsigned verify_left, strikes, attempts;
-    unsigned contended;    /* how often somebody else's writing was found, less what has gone well since */
-    int64_t taken_next;    /* source records below are not taken (again) */
+    unsigned contended; /* how often somebody else's writing was found, less what has gone well since */
+    int64_t taken_next; /* source records below are not taken (again) */
+    int64_t
+        acked_next; /* behind the last source record that was acknowledged; at.source_next may be further */
+    int64_t pair_from;     /* where pairing begins at the source */
     struct list cancelled; /* for the driver */
 
     /* The survey. */

@@ -21,7 +21,7 @@ bool lane_pair_begin(struct lane *l)
 {
     if (l->pairing_there)
         return true;
-    if (pairing_init(&l->pairing, l->at.number_next, l->at.source_next, l->append_time)) {
+    if (pairing_init(&l->pairing, l->at.number_next, l->pair_from, l->append_time)) {
         pairing_fini(&l->pairing);
         lane_restart(l, "out of memory");
         return false;
@@ -149,7 +149,10 @@ static void conclude(struct lane *l)
                                              .offset = l->at.end_offset,
                                              .count = p->orphans,
                                              .producer_id = l->c.producer_id});
-    l->at.source_next = l->taken_next = p->position;
+    if (p->position > l->at.source_next)
+        l->at.source_next = p->position;
+    l->acked_next = p->position;
+    l->taken_next = l->at.source_next;
     l->at.number_next = l->number_built = l->read_number;
     l->at.end_offset = l->end;
     l->at.end_epoch = l->end_epoch;

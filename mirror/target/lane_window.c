@@ -210,7 +210,7 @@ void lane_ack(struct lane *l, struct lane_batch *b, int64_t base)
     l->at.number_next = b->number + b->count;
     l->at.end_offset = base + b->count;
     l->at.end_epoch = l->leader_epoch;
-    l->at.source_next = b->src_last + 1;
+    l->at.source_next = l->acked_next = b->src_last + 1;
     l->at.timestamp_max = l->last_timestamp = l->append_time ? l->now_ms : b->timestamp_max;
     l->first_acked = true;
     l->fresh = false;
