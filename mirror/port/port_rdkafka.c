@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* From 2.1 on; not there in 2.0.2, neither header nor library. */
+int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *message) __attribute__((weak));
+
 #define TICK_US 100000 /* unfinished checks and changes are looked at so often */
 
 /* ---- waking ---- */
@@ -60,7 +63,7 @@ struct waiting_event *rdk_event(struct part *part, enum port_event event, const 
     e->d = (struct port_delivery){.what = PORT_EVENT,
                                   .owner = part->a.owner,
                                   .next_offset = part->next,
-                                  .leader_epoch = part->leader_epoch,
+                                  .leader_epoch = rdk_epoch(part),
                                   .event = event,
                                   .log_start = -1,
                                   .end = -1,
@@ -143,6 +146,8 @@ static void take_error(struct port_rdk *p, struct part *part, const rd_kafka_mes
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
         if (part->next >= 0 && m->offset < part->next)
             return;
+        if (m->offset != part->next)
+            part->record_epoch = -1;
         part->next = m->offset;
         if ((e = rdk_event(part, PORT_END, NULL)))
             e->d.end = m->offset;
@@ -218,6 +223,7 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
         }
         part = of;
         part->next = m->offset + 1;
+        part->record_epoch = rd_kafka_message_leader_epoch ? rd_kafka_message_leader_epoch(m) : -1;
         bytes += m->len + m->key_len;
     }
     if (d->n == 0)
@@ -225,7 +231,7 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
     *out = (struct port_delivery){.what = PORT_RECORDS,
                                   .owner = part->a.owner,
                                   .next_offset = part->next,
-                                  .leader_epoch = part->leader_epoch,
+                                  .leader_epoch = rdk_epoch(part),
                                   .records = d->records,
                                   .n = d->n,
                                   .size_bytes = bytes,
@@ -283,7 +289,7 @@ static bool rdk_marks(struct port *port, void *owner, struct port_marks *out)
     if (!part)
         return false;
     int64_t low = -1, high = -1;
-    *out = (struct port_marks){part->next, -1, -1, -1, part->leader_epoch};
+    *out = (struct port_marks){part->next, -1, -1, -1, rdk_epoch(part)};
     if (rd_kafka_get_watermark_offsets(p->rk, part->topic, part->a.partition, &low, &high) ==
         RD_KAFKA_RESP_ERR_NO_ERROR) {
         out->log_start = low >= 0 ? low : -1;
@@ -409,7 +415,7 @@ int port_rdkafka_create(const struct port_options *o, struct port **out, struct 
     list_init(&p->free_deliveries);
     p->queue = rd_kafka_queue_get_consumer(p->rk);
     rd_kafka_queue_cb_event_enable(p->queue, on_queue, p);
-    p->watch = (struct client_watch){.changed = rdk_look_at_metadata, .arg = p};
+    p->watch = (struct client_watch){.changed = rdk_metadata_changed, .arg = p};
     client_watch_add(o->client, &p->watch);
     loop_timer_init(&p->tick, o->loop, on_tick, p);
     loop_timer_in(&p->tick, TICK_US);

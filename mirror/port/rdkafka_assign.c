@@ -153,10 +153,12 @@ static void on_epoch(void *arg, const struct client_response *r)
         return;
     }
     int64_t end = a->topics[0].partitions[0].end_offset;
-    if (end >= 0 && part->next >= 0 && end < part->next) {
+    /* At the start the epoch was given for `next`; later it holds for what was read before the metadata said so. */
+    int64_t read = part->state == PART_CHECKING ? part->next : part->confirmed;
+    if (end >= 0 && part->next >= 0 && end < read) {
         char text[128];
         snprintf(text, sizeof text, "the source's log was cut to %" PRId64 ", below our position %" PRId64,
-                 end, part->next);
+                 end, read);
         stop_with(part, PORT_TRUNCATED, end, text);
         return;
     }
@@ -253,6 +255,38 @@ void part_out_of_range(struct part *part)
     part->check->on_response = on_marks;
     part->check->arg = part;
     client_send(c, part->check);
+}
+
+int32_t rdk_epoch(const struct part *part)
+{
+    if (part->record_epoch >= 0)
+        return part->record_epoch;
+    return part->next >= 0 && part->confirmed >= part->next ? part->leader_epoch : -1;
+}
+
+/* What has been delivered by now was read under the epoch that this answer shows, or under an older one. */
+static void confirm(struct part *part)
+{
+    const struct client_topic *t;
+    const struct client_partition *m = metadata_of(part, &t);
+    if (part->state != PART_READING || part->check || !m || m->leader_epoch < 0 ||
+        m->leader_epoch != part->leader_epoch || part->next < 0)
+        return;
+    bool news = part->confirmed != part->next && part->record_epoch < 0;
+    part->confirmed = part->next;
+    if (news)
+        rdk_event(part, PORT_POSITION, NULL);
+}
+
+void rdk_metadata_changed(void *arg)
+{
+    struct port_rdk *p = arg;
+    list_each (at, &p->parts) {
+        struct part *part = LIST_ENTRY(at, struct part, link);
+        if (!part->dropped)
+            confirm(part);
+    }
+    rdk_look_at_metadata(p);
 }
 
 /* On each metadata answer: unfinished checks go on; a new leader epoch is a new check of what was read under the old. */
@@ -400,8 +434,14 @@ int rdk_assign(struct port *port, const struct port_assignment *a, struct err *e
         return err_set(err, -E_NOMEM, "%.*s-%d cannot be followed: out of memory, or too many topics",
                        SLICE_FMT(a->topic), a->partition);
     }
-    *part = (struct part){
-        .port = p, .topic = topic, .a = *a, .state = PART_CHECKING, .next = a->offset, .leader_epoch = -1};
+    *part = (struct part){.port = p,
+                          .topic = topic,
+                          .a = *a,
+                          .state = PART_CHECKING,
+                          .next = a->offset,
+                          .leader_epoch = -1,
+                          .confirmed = -1,
+                          .record_epoch = -1};
     part->a.topic = slice_str(topic);
     list_init(&part->change);
     struct part **bucket = &p->bucket[hash_of(topic, a->partition)];

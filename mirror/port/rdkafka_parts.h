@@ -36,10 +36,13 @@ struct part {
     char *topic;
     struct port_assignment a;
     enum part_state state;
-    bool in_library;      /* the library has it, or is being told */
-    bool dropped;         /* unassigned: freed when the library has let it go */
-    int64_t next;         /* the next offset wanted; PORT_FROM_… until the first record */
-    int32_t leader_epoch; /* under which it is read, as metadata says */
+    bool in_library; /* the library has it, or is being told */
+    bool dropped;    /* unassigned: freed when the library has let it go */
+    int64_t next;    /* the next offset wanted; PORT_FROM_… until the first record */
+    int32_t
+        leader_epoch; /* of the partition, as the last metadata said; the library may have read on under a newer one */
+    int64_t confirmed;    /* records below were delivered before that answer: their epochs are no newer */
+    int32_t record_epoch; /* of the record before `next`, where the library tells (2.1 and up); else -1 */
     struct client_call *check;
 };
 
@@ -112,6 +115,10 @@ struct part *part_of_owner(struct port_rdk *p, const void *owner);
 void part_stop(struct part *part);
 /* What metadata says now about id and leader epoch of every partition that is read. */
 void rdk_look_at_metadata(void *arg);
+void rdk_metadata_changed(void *arg); /* on each answer */
+/* An epoch that is not older than that of the record before `next`, -1 when none is known: an older one would take the
+ * records of a newer leader for a truncation. */
+int32_t rdk_epoch(const struct part *part);
 void rdk_free_parts(struct port_rdk *p);
 /* The offset asked for is not there: finds out where the log begins and ends, then says so. */
 void part_out_of_range(struct part *part);
