@@ -292,12 +292,16 @@ void flow_contact_known(struct flow *f)
 
 /* ---- life ---- */
 
+/* Leaders' epochs are confirmed to what has been read with each answer. */
+#define METADATA_AGE_US INT64_C(10000000)
+
 static int make_client(struct flow *f, int cluster, struct client **out, struct err *err)
 {
     struct client_options o = {.bootstrap = f->o.config->clusters[cluster].bootstrap,
                                .client_id = f->name,
                                .request_timeout_us = (int64_t)f->o.flow->o.admin_timeout_ms * 1000,
                                .backoff_max_us = 1000000,
+                               .metadata_max_age_us = METADATA_AGE_US,
                                .memory_max_bytes = f->o.memory_bytes * FLOW_CLIENT_SHARE};
     return client_create(f->loop, f->o.net, &o, out, err);
 }

@@ -62,11 +62,12 @@ static void out_of_range(struct part *p, const struct port_delivery *d)
 
 static void covered(struct part *p, const struct port_delivery *d)
 {
-    if (d->next_offset > p->taken_next) {
-        p->taken_next = d->next_offset;
-        part_mark(p); /* control, aborted and compacted offsets count as mirrored (rule 17) */
-    }
-    appender_covered(p->appender, p->taken_next, d->leader_epoch);
+    if (d->next_offset < p->taken_next)
+        return;
+    p->taken_next = d->next_offset;
+    p->resume_epoch = d->leader_epoch;
+    appender_covered(p->appender, d->next_offset, d->leader_epoch);
+    part_mark(p); /* control, aborted and compacted offsets count as mirrored (rule 17) */
     if (d->event == PORT_END) {
         p->at_end = true;
         p->source_end = d->next_offset;
