@@ -82,6 +82,7 @@ static void begin_answered(void *arg, const struct client_response *r)
         return;
     part->next = part->fetch_next = offset;
     part->state = RAW_FETCHING;
+    assert(part->fetch_epoch < 0 && list_empty(&part->chunks));
     raw_event(part, PORT_POSITION, KE_NONE, NULL);
     raw_wake(part->port);
 }
@@ -120,6 +121,16 @@ void raw_ask_range(struct raw_part *part)
 
 /* ---- KIP-320 ---- */
 
+void raw_truncated(struct raw_part *part, int64_t end)
+{
+    char text[128];
+    int64_t cut = end < part->next ? end : part->next;
+    snprintf(text, sizeof text, "leader epoch %d ends at offset %lld now, %lld was read", part->last_epoch,
+             (long long)end, (long long)part->next);
+    raw_stop(part, PORT_TRUNCATED, KE_NONE, text);
+    part->event.end = cut;
+}
+
 static void epoch_answered(void *arg, const struct client_response *r)
 {
     struct raw_part *part = arg;
@@ -134,11 +145,7 @@ static void epoch_answered(void *arg, const struct client_response *r)
     }
     int64_t end = m->topics[0].partitions[0].end_offset;
     if (end >= 0 && end < part->next) {
-        char text[128];
-        snprintf(text, sizeof text, "leader epoch %d ends at offset %lld now, %lld was read",
-                 part->last_epoch, (long long)end, (long long)part->next);
-        part->high_watermark = end;
-        raw_stop(part, PORT_TRUNCATED, KE_NONE, text);
+        raw_truncated(part, end);
         return;
     }
     part->state = RAW_FETCHING;

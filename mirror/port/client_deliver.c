@@ -87,6 +87,8 @@ static int add_records(struct raw_part *part, struct raw_delivery *d, const stru
     while ((rc = record_next(&w, &r)) == 1) {
         if (r.offset < part->next)
             continue;
+        if (record_headers_check(&r))
+            return -E_CORRUPT;
         if (!add_record(d, *n, &r))
             return -E_NOMEM;
         ++*n;
@@ -137,8 +139,11 @@ bool raw_deliver(struct raw_part *part, struct raw_delivery *d, struct port_deli
         part->last_epoch = h.leader_epoch >= 0 ? h.leader_epoch : part->last_epoch;
         c->rest = slice_of(c->rest.p + batch.n, c->rest.n - batch.n);
     }
-    if (n)
+    if (n) {
         d->frame = client_frame_ref(c->frame);
+        d->held_bytes = bytes + d->payload.n;
+        part->port->buffered_bytes += d->held_bytes;
+    }
     if (c->rest.n == 0)
         raw_chunk_free(part, c);
     else if (rc && !n)
@@ -150,7 +155,7 @@ bool raw_deliver(struct raw_part *part, struct raw_delivery *d, struct port_deli
                                   .records = d->records,
                                   .batches = d->batches,
                                   .n = n,
-                                  .size_bytes = bytes,
+                                  .size_bytes = bytes + d->payload.n,
                                   .log_start = part->log_start,
                                   .end = part->high_watermark};
     assert(part->next >= start);

@@ -23,7 +23,7 @@ static void end(struct raw_fetch *f)
 {
     list_remove(&f->link);
     for (int32_t i = 0; i < f->parts_n; i++) {
-        f->parts[i]->in_fetch = false;
+        f->parts[i]->in_fetch = f->parts[i]->stale = false;
         f->parts[i]->users--;
         raw_release_part(f->parts[i]);
     }
@@ -52,28 +52,52 @@ static bool keep_aborted(struct raw_chunk *c, const struct kp_fetch_response_par
     return true;
 }
 
-/* The offset behind the last whole batch; -1: there is none. */
-static int64_t offset_behind(struct slice batches, size_t *whole)
+/* An answer without a whole batch to go on with: what cannot be read stops the partition, a piece of a batch must not
+ * make it spin. */
+static void raw_unusable(struct raw_part *part, struct slice rest)
 {
     struct batch_header h;
-    int64_t next = -1;
-    size_t at = 0;
-    while (batch_header_read(slice_of(batches.p + at, batches.n - at), &h, NULL) == 0 &&
-           batch_size(&h) <= batches.n - at) {
-        next = batch_last_offset(&h) + 1;
-        at += batch_size(&h);
+    struct err err = {0};
+    int rc = rest.n ? batch_header_read(rest, &h, &err) : 0;
+    if (rc == 0 || rc == -E_TRUNCATED)
+        part->retry_at_us = loop_now_us(part->port->loop) + RAW_RETRY_US;
+    else if (list_empty(&part->chunks))
+        raw_stop(part, PORT_FAILED, KE_CORRUPT_MESSAGE, err.text);
+}
+
+struct span {
+    size_t whole;   /* bytes of the batches that may be delivered */
+    int64_t behind; /* their last offset + 1; -1: there is none */
+    int32_t epoch;
+};
+
+/* The whole batches of an answer, up to the first that is not stable yet: no broker sends one, none is believed. */
+static struct span whole_batches(struct slice batches, int64_t stable)
+{
+    struct batch_header h;
+    struct span s = {.behind = -1, .epoch = -1};
+    while (batch_header_read(slice_of(batches.p + s.whole, batches.n - s.whole), &h, NULL) == 0 &&
+           batch_size(&h) <= batches.n - s.whole && (stable < 0 || h.base_offset < stable)) {
+        s.behind = batch_last_offset(&h) + 1;
+        s.epoch = h.leader_epoch;
+        s.whole += batch_size(&h);
     }
-    *whole = at;
-    return next;
+    return s;
 }
 
 static void take_batches(struct raw_part *part, const struct kp_fetch_response_partitions *m,
                          struct client_frame *frame)
 {
-    size_t whole;
-    int64_t behind = m->records.bytes.n ? offset_behind(m->records.bytes, &whole) : -1;
     int64_t stable = part->port->read_uncommitted ? m->high_watermark : m->last_stable_offset;
-    if (behind > part->fetch_next) {
+    struct slice bytes = m->records.bytes;
+    struct span s = bytes.n ? whole_batches(bytes, part->port->read_uncommitted ? -1 : stable)
+                            : (struct span){.behind = -1};
+    if (bytes.n && s.behind <= part->fetch_next) {
+        raw_unusable(part, slice_of(bytes.p + s.whole, bytes.n - s.whole));
+        if (part->state == RAW_STOPPED)
+            return;
+    }
+    if (s.behind > part->fetch_next) {
         struct raw_chunk *c = calloc(1, sizeof *c);
         if (!c || !keep_aborted(c, m)) {
             free(c);
@@ -81,12 +105,13 @@ static void take_batches(struct raw_part *part, const struct kp_fetch_response_p
             return;
         }
         c->frame = client_frame_ref(frame);
-        c->rest = slice_of(m->records.bytes.p, whole);
-        c->bytes = whole;
+        c->rest = slice_of(bytes.p, s.whole);
+        c->bytes = s.whole;
         list_push(&part->chunks, &c->link);
-        part->ahead_bytes += whole;
-        part->port->buffered_bytes += whole;
-        part->fetch_next = behind;
+        part->ahead_bytes += s.whole;
+        part->port->buffered_bytes += s.whole;
+        part->fetch_next = s.behind;
+        part->fetch_epoch = s.epoch;
         part->end_told = false;
     }
     if (part->fetch_next >= stable && !part->end_told) {
@@ -100,6 +125,14 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
                            struct client_frame *frame)
 {
     char text[128];
+    if (m->error_code == KE_NONE && (m->diverging_epoch.epoch >= 0 || m->diverging_epoch.end_offset >= 0)) {
+        int64_t end = m->diverging_epoch.end_offset;
+        if (part->fetch_next > part->next)
+            raw_rewind(part);
+        else
+            raw_truncated(part, end < 0 ? part->next : end);
+        return;
+    }
     if (m->error_code == KE_NONE) {
         part->high_watermark = m->high_watermark;
         part->last_stable = m->last_stable_offset;
@@ -111,10 +144,10 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
     snprintf(text, sizeof text, "Fetch: %s", kafka_error_name(m->error_code));
     switch (m->error_code) {
     case KE_OFFSET_OUT_OF_RANGE:
-        if (list_empty(&part->chunks))
-            raw_ask_range(part);
+        if (part->fetch_next > part->next)
+            raw_rewind(part);
         else
-            raw_retry(part, NULL); /* what has been fetched goes first */
+            raw_ask_range(part);
         break;
     case KE_TOPIC_AUTHORIZATION_FAILED:
     case KE_UNSUPPORTED_COMPRESSION_TYPE:
@@ -146,7 +179,7 @@ static void fetched(void *arg, const struct client_response *r)
         for (int32_t k = 0; k < m->responses[i].partitions_n; k++) {
             const struct kp_fetch_response_partitions *answer = &m->responses[i].partitions[k];
             struct raw_part *part = named(f, &m->responses[i], answer->partition_index);
-            if (part && !part->dropped && part->state == RAW_FETCHING)
+            if (part && !part->dropped && !part->stale && part->state == RAW_FETCHING)
                 take_partition(part, answer, r->frame);
         }
     }
@@ -164,10 +197,21 @@ static void fill_partition(struct kp_fetch_request_partitions *q, const struct r
     q->partition = part->a.partition;
     q->current_leader_epoch = part->leader_epoch;
     q->fetch_offset = part->fetch_next;
-    q->last_fetched_epoch = -1;
+    q->last_fetched_epoch = part->fetch_epoch;
     q->log_start_offset = -1;
     q->partition_max_bytes = RAW_PART_BYTES;
     q->high_watermark = INT64_MAX;
+}
+
+/* Requests under way and this one share half of the memory: what they bring is not counted before it is here. */
+static int32_t share_of(const struct raw_port *p)
+{
+    enum { SHARE_MIN = 64 << 10 };
+    size_t n = 1;
+    for (const struct list *at = p->fetches.next; at != &p->fetches; at = at->next)
+        n++;
+    size_t share = p->memory_max / 2 / n;
+    return share < SHARE_MIN ? SHARE_MIN : share < INT32_MAX ? (int32_t)share : INT32_MAX;
 }
 
 static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
@@ -205,7 +249,7 @@ static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
     }
     q->max_wait_ms = RAW_WAIT_MS;
     q->min_bytes = 1;
-    q->max_bytes = (int32_t)(p->memory_max / 2 < INT32_MAX ? p->memory_max / 2 : INT32_MAX);
+    q->max_bytes = share_of(p);
     q->isolation_level = p->read_uncommitted ? 0 : 1;
     q->topics = topics;
     q->topics_n = f->parts_n;

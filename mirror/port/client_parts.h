@@ -15,6 +15,8 @@
 #define RAW_PART_BYTES     (1u << 20) /* of one partition in one response */
 #define RAW_AHEAD_BYTES    (2u << 20) /* fetched and not delivered, of one partition */
 #define RAW_MEMORY_DEFAULT ((size_t)64 << 20)
+#define RAW_PAYLOAD_MAX    (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
+#define RAW_PAYLOAD_KEPT   ((size_t)1 << 20) /* larger ones are given back at once */
 #define RAW_WAIT_MS        250
 #define RAW_RETRY_US       (INT64_C(200) * 1000)
 #define RAW_ASK_US         (INT64_C(15) * 1000000)
@@ -49,18 +51,21 @@ struct raw_part {
     enum raw_state state;
     int64_t next;       /* the next offset to be delivered */
     int64_t fetch_next; /* the next to be fetched */
-    int32_t leader, leader_epoch, last_epoch;
+    int32_t leader, leader_epoch;
+    int32_t last_epoch, fetch_epoch; /* of the record before `next`, before `fetch_next`; -1 not known */
     struct list chunks;
     size_t ahead_bytes;
     int64_t log_start, high_watermark, last_stable;
     int64_t retry_at_us, gone_since_us;
     bool in_fetch, dropped, end_due, end_told, troubled;
+    bool stale;     /* the answer under way belongs to a history that was given up: not taken */
     unsigned users; /* fetches that name it: it is freed when none does */
     struct client_call *ask;
     /* an event that waits */
     bool event_there;
     struct port_delivery event;
     char text[256];
+    char trouble[64]; /* the last cause that was told */
 };
 
 struct raw_fetch {
@@ -76,6 +81,7 @@ struct raw_delivery {
     struct list link;
     struct client_frame *frame;
     struct buf payload;
+    size_t held_bytes; /* of frame and payload, counted in buffered_bytes */
     struct port_record *records;
     size_t records_cap;
     struct port_batch *batches;
@@ -92,9 +98,8 @@ struct raw_port {
     void *arg;
     struct list parts, ready_parts, fetches, free_deliveries;
     struct client_watch watch;
-    struct loop_timer tick, gone;
-    void (*destroyed)(void *arg);
-    void *destroyed_arg;
+    struct loop_timer tick;
+    bool closing;
 };
 
 static inline struct raw_port *raw_port(struct port *p)
@@ -110,6 +115,10 @@ void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const cha
 void raw_retry(struct raw_part *part, const char *why);
 void raw_release_part(struct raw_part *part); /* frees it when nobody uses it any more */
 void raw_drop_chunks(struct raw_part *part);
+/* Forgets what was fetched and not delivered: only what has been handed out is judged, the rest is asked for again. */
+void raw_rewind(struct raw_part *part);
+/* The leader's log does not have what we have read. */
+void raw_truncated(struct raw_part *part, int64_t end);
 const struct client_topic *raw_topic(const struct raw_part *part);
 
 /* client_fetch.c */

@@ -144,7 +144,8 @@ static inline bool port_marks(struct port *p, void *owner, struct port_marks *ou
 }
 
 /* Everything must have been released. `destroyed` comes on the loop when threads have ended and memory is
- * free (for librdkafka that may take a second); no other callback comes after this call. */
+ * free: for librdkafka that may take a second, port_client calls it before this returns. No other callback comes
+ * after this call. */
 static inline void port_destroy(struct port *p, void (*destroyed)(void *arg), void *arg)
 {
     p->ops->destroy(p, destroyed, arg);

@@ -42,9 +42,12 @@ void raw_retry(struct raw_part *part, const char *why)
 {
     part->retry_at_us = loop_now_us(part->port->loop) + RAW_RETRY_US;
     client_metadata_refresh(part->port->client);
-    if (!part->troubled && why && !part->event_there)
+    bool told = part->troubled && why && strncmp(part->trouble, why, sizeof part->trouble - 1) == 0;
+    if (why && !told && !part->event_there) {
+        part->troubled = true;
+        snprintf(part->trouble, sizeof part->trouble, "%s", why);
         raw_event(part, PORT_TROUBLE, KE_NONE, why);
-    part->troubled = true;
+    }
     if (!part->port->tick.armed)
         loop_timer_in(&part->port->tick, RAW_RETRY_US);
 }
@@ -62,6 +65,15 @@ void raw_drop_chunks(struct raw_part *part)
     while (!list_empty(&part->chunks))
         raw_chunk_free(part, LIST_ENTRY(part->chunks.next, struct raw_chunk, link));
     assert(part->ahead_bytes == 0);
+}
+
+void raw_rewind(struct raw_part *part)
+{
+    raw_drop_chunks(part);
+    part->fetch_next = part->next;
+    part->fetch_epoch = part->last_epoch;
+    part->end_due = part->end_told = false;
+    part->stale = part->in_fetch;
 }
 
 void raw_release_part(struct raw_part *part)
@@ -121,7 +133,8 @@ static int raw_assign(struct port *port, const struct port_assignment *a, struct
                               .fetch_next = a->offset,
                               .leader = -1,
                               .leader_epoch = -1,
-                              .last_epoch = a->leader_epoch,
+                              .last_epoch = a->offset >= 0 ? a->leader_epoch : -1,
+                              .fetch_epoch = a->offset >= 0 ? a->leader_epoch : -1,
                               .log_start = -1,
                               .high_watermark = -1,
                               .last_stable = -1};
@@ -166,6 +179,7 @@ static bool identified(struct raw_part *part)
         /* KIP-320: does the new leader have what we have read? */
         part->leader_epoch = l->leader_epoch;
         part->state = RAW_ASKING;
+        raw_rewind(part);
     }
     if (part->leader < 0)
         raw_retry(part, "the partition has no leader");
@@ -203,7 +217,7 @@ static void on_metadata(void *arg)
 
 void raw_wake(struct raw_port *p)
 {
-    if (p->destroyed)
+    if (p->closing)
         return;
     loop_timer_in(&p->tick, 0);
 }
@@ -217,7 +231,7 @@ static struct raw_delivery *take_delivery(struct raw_port *p)
     struct raw_delivery *d = calloc(1, sizeof *d);
     if (d) {
         list_init(&d->link);
-        buf_init(&d->payload, CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20));
+        buf_init(&d->payload, RAW_PAYLOAD_MAX);
     }
     return d;
 }
@@ -293,10 +307,17 @@ static void raw_release(struct port *port, struct port_delivery *d)
     struct raw_delivery *own = d->impl;
     assert(p->out_n > 0);
     p->out_n--;
+    raw_wake(p); /* there may be room for another fetch */
     if (!own)
         return;
     client_frame_unref(own->frame);
     own->frame = NULL;
+    p->buffered_bytes -= own->held_bytes;
+    own->held_bytes = 0;
+    if (own->payload.cap > RAW_PAYLOAD_KEPT) {
+        buf_fini(&own->payload);
+        buf_init(&own->payload, RAW_PAYLOAD_MAX);
+    }
     list_push(&p->free_deliveries, &own->link);
     d->impl = NULL;
 }
@@ -313,19 +334,11 @@ static bool raw_marks(struct port *port, void *owner, struct port_marks *out)
 
 /* ---- life ---- */
 
-static void on_destroyed(void *arg)
-{
-    struct raw_port *p = arg;
-    void (*destroyed)(void *arg) = p->destroyed;
-    void *destroyed_arg = p->destroyed_arg;
-    free(p);
-    destroyed(destroyed_arg);
-}
-
 static void raw_destroy(struct port *port, void (*destroyed)(void *arg), void *arg)
 {
     struct raw_port *p = raw_port(port);
-    assert(p->out_n == 0);
+    assert(p->out_n == 0 && !p->closing);
+    p->closing = true;
     loop_timer_stop(&p->tick);
     client_watch_remove(&p->watch);
     while (!list_empty(&p->fetches))
@@ -337,10 +350,10 @@ static void raw_destroy(struct port *port, void (*destroyed)(void *arg), void *a
     loop_timer_stop(&p->tick);
     while (!list_empty(&p->free_deliveries))
         free_delivery(LIST_ENTRY(list_pop(&p->free_deliveries), struct raw_delivery, link));
-    p->destroyed = destroyed;
-    p->destroyed_arg = arg;
-    loop_timer_init(&p->gone, p->loop, on_destroyed, p);
-    loop_timer_in(&p->gone, 0);
+    assert(p->buffered_bytes == 0);
+    free(p);
+    if (destroyed)
+        destroyed(arg);
 }
 
 static const struct port_ops raw_ops = {raw_assign,  raw_unassign, raw_poll,

@@ -1,0 +1,314 @@
+/* The port on our own client against scripted answers. */
+#include "tests/unit/mirror/port/rig.h"
+
+static void batches(struct rig *g, int n, int each, enum codec codec)
+{
+    for (int i = 0; i < n; i++)
+        source_add(&g->source, (struct batch_spec){.base = g->source.end, .n = each, .codec = codec});
+}
+
+Test(port_client, records_of_every_codec_once_and_in_order)
+{
+    struct rig *g = rig_create();
+    for (int c = 0; c < CODEC_COUNT; c++)
+        batches(g, 2, 20, (enum codec)c);
+    rig_run(g, 2 * SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, CODEC_COUNT * 40);
+    cr_assert_eq(g->reader.next, g->source.end);
+    cr_assert_eq(rig_events(g, PORT_END), 1, "the end is told once");
+    cr_assert_eq(rig_event(g, PORT_END)->next_offset, g->source.end);
+    /* offset 19 of its batch: 19 % 3 = 1 is the empty key, 19 % 5 = 4 the tombstone, odd ones have headers */
+    cr_assert(!g->reader.last_key_null && g->reader.last_key.n == 0 && g->reader.last_value_null);
+    cr_assert_eq(g->reader.last_headers_n, 2);
+    rig_destroy(g);
+}
+
+Test(port_client, begins_inside_a_compressed_batch)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 30, CODEC_LZ4);
+    g->reader.first.offset = 17;
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 13);
+    cr_assert_eq(g->reader.offsets[0], 17);
+    rig_destroy(g);
+}
+
+Test(port_client, whole_batches_say_what_is_to_be_trimmed)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_ZSTD);
+    g->reader.whole_batches = true;
+    g->reader.first.offset = 4;
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.batches_n, 3);
+    cr_assert_eq(g->reader.trims, 1);
+    cr_assert_eq(g->reader.gaps, 0);
+    cr_assert_eq(g->reader.next, 30);
+    rig_destroy(g);
+}
+
+static void transactions(struct rig *g)
+{
+    struct source *s = &g->source;
+    source_add(s,
+               (struct batch_spec){.base = 0, .n = 5, .producer_id = 9, .attributes = BATCH_TRANSACTIONAL});
+    source_add(s,
+               (struct batch_spec){.base = 5, .n = 5, .producer_id = 8, .attributes = BATCH_TRANSACTIONAL});
+    source_marker(s, 10, 9, CONTROL_ABORT);
+    source_add(s,
+               (struct batch_spec){.base = 11, .n = 2, .producer_id = 9, .attributes = BATCH_TRANSACTIONAL});
+    source_marker(s, 13, 8, CONTROL_COMMIT);
+    source_marker(s, 14, 9, CONTROL_COMMIT);
+    s->aborted[0] = (struct kp_fetch_response_aborted_transactions){.producer_id = 9, .first_offset = 0};
+    s->aborted_n = 1;
+}
+
+Test(port_client, aborted_transactions_and_markers_are_passed_over)
+{
+    struct rig *g = rig_create();
+    transactions(g);
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 7);
+    cr_assert_eq(g->reader.offsets[0], 5);
+    cr_assert_eq(g->reader.offsets[5], 11, "what a producer wrote after its abort is another transaction");
+    cr_assert_eq(g->reader.next, 15, "markers count as covered");
+    rig_destroy(g);
+}
+
+Test(port_client, read_uncommitted_has_aborted_records_too)
+{
+    struct rig *g = rig_create();
+    transactions(g);
+    g->reader.read_uncommitted = true;
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 12);
+    rig_destroy(g);
+}
+
+Test(port_client, nothing_behind_the_last_stable_offset)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.stable = 20; /* and yet the script sends all of it */
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 20);
+    cr_assert_eq(rig_event(g, PORT_END)->next_offset, 20);
+    cr_assert_lt(g->source.fetches, 60, "it does not spin");
+    rig_destroy(g);
+}
+
+Test(port_client, out_of_range_says_where_the_log_is)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.start = 10;
+    g->reader.first.offset = 3;
+    rig_run(g, SIM_SECOND);
+    const struct got_event *e = rig_event(g, PORT_OUT_OF_RANGE);
+    cr_assert_not_null(e);
+    cr_assert(e->log_start == 10 && e->end == 30 && e->next_offset == 3);
+    cr_assert_eq(g->reader.offsets_n, 0);
+    rig_destroy(g);
+}
+
+Test(port_client, begins_where_the_log_does)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.start = 10;
+    g->reader.first.offset = PORT_FROM_START;
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 20);
+    cr_assert_eq(g->reader.offsets[0], 10);
+    rig_destroy(g);
+}
+
+Test(port_client, a_corrupt_batch_stops_the_partition)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.batch[1].p[g->source.batch[1].n - 3] ^= 1;
+    rig_run(g, SIM_SECOND);
+    const struct got_event *e = rig_event(g, PORT_FAILED);
+    cr_assert_not_null(e);
+    cr_assert_eq(e->error, KE_CORRUPT_MESSAGE);
+    cr_assert_eq(g->reader.offsets_n, 10, "what lies before it is good");
+    cr_assert_eq(e->next_offset, 10);
+    rig_destroy(g);
+}
+
+Test(port_client, an_old_format_stops_the_partition)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 10, CODEC_NONE);
+    g->source.batch[0].p[BATCH_MAGIC_AT] = 1;
+    rig_run(g, SIM_SECOND);
+    cr_assert_not_null(rig_event(g, PORT_FAILED));
+    rig_destroy(g);
+}
+
+Test(port_client, trouble_is_told_once_and_passes)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 10, CODEC_NONE);
+    g->source.fetch_error = KE_NOT_LEADER_OR_FOLLOWER;
+    g->source.fetch_errors = 4;
+    rig_run(g, 5 * SIM_SECOND);
+    cr_assert_eq(rig_events(g, PORT_TROUBLE), 1);
+    cr_assert_eq(g->reader.offsets_n, 10);
+    rig_destroy(g);
+}
+
+Test(port_client, refused_access_stops_the_partition)
+{
+    struct rig *g = rig_create();
+    g->source.fetch_error = KE_TOPIC_AUTHORIZATION_FAILED;
+    g->source.fetch_errors = 1;
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(rig_event(g, PORT_FAILED)->error, KE_TOPIC_AUTHORIZATION_FAILED);
+    rig_destroy(g);
+}
+
+Test(port_client, another_topic_under_the_name)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 10, CODEC_NONE);
+    g->reader.first.topic_id = uuid_small(6);
+    rig_run(g, SIM_SECOND);
+    struct uuid now = uuid_small(7);
+    cr_assert_not_null(rig_event(g, PORT_RECREATED));
+    cr_assert(uuid_eq(&rig_event(g, PORT_RECREATED)->topic_id, &now));
+    cr_assert_eq(g->reader.offsets_n, 0);
+    rig_destroy(g);
+}
+
+Test(port_client, a_topic_that_is_gone)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 10, CODEC_NONE);
+    rig_run(g, SIM_SECOND);
+    g->source.no_topic = true;
+    g->source.fetch_error = KE_UNKNOWN_TOPIC_ID;
+    g->source.fetch_errors = 1 << 20;
+    rig_run(g, 90 * SIM_SECOND);
+    cr_assert_eq(rig_events(g, PORT_GONE), 1);
+    rig_destroy(g);
+}
+
+/* ---- history (KIP-320) ---- */
+
+Test(port_client, a_log_cut_before_the_start)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 10, CODEC_NONE);
+    g->source.epoch = 3;
+    g->source.epoch_end = 4;
+    g->reader.first.offset = 10;
+    g->reader.first.leader_epoch = 2;
+    rig_run(g, SIM_SECOND);
+    cr_assert_not_null(rig_event(g, PORT_TRUNCATED));
+    cr_assert_eq(rig_event(g, PORT_TRUNCATED)->end, 4);
+    rig_destroy(g);
+}
+
+/* The leader of epoch 0 dies; the new one's log of it ends at 25, and goes on with records of its own. */
+static void new_leader(struct rig *g)
+{
+    struct source *s = &g->source;
+    buf_fini(&s->batch[--s->batches_n]);
+    s->end = s->stable = s->epoch_end = 20;
+    s->epoch = 1;
+    source_add(s, (struct batch_spec){.base = 20, .n = 20, .epoch = 1});
+    s->fetch_error = KE_NOT_LEADER_OR_FOLLOWER;
+    s->fetch_errors = 1;
+}
+
+Test(port_client, a_log_cut_below_what_was_handed_out)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 30);
+    new_leader(g);
+    rig_run(g, 3 * SIM_SECOND);
+    cr_assert_not_null(rig_event(g, PORT_TRUNCATED));
+    cr_assert_eq(rig_event(g, PORT_TRUNCATED)->end, 20);
+    cr_assert_eq(g->reader.offsets_n, 30);
+    rig_destroy(g);
+}
+
+Test(port_client, what_was_fetched_and_not_handed_out_is_fetched_again)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 500, CODEC_NONE); /* one delivery */
+    batches(g, 1, 10, CODEC_NONE);
+    g->source.end = g->source.stable = 510;
+    g->reader.hold = true;
+    g->reader.held_max = 1;
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 500);
+    struct source *s = &g->source;
+    buf_fini(&s->batch[--s->batches_n]);
+    s->end = s->stable = s->epoch_end = 500;
+    s->epoch = 1;
+    source_add(s, (struct batch_spec){.base = 500, .n = 3, .epoch = 1});
+    s->fetch_error = KE_FENCED_LEADER_EPOCH;
+    s->fetch_errors = 1;
+    rig_run(g, 3 * SIM_SECOND);
+    g->reader.held_max = 16;
+    loop_timer_in(&g->reader.poll, 0);
+    rig_run(g, 3 * SIM_SECOND);
+    cr_assert_null(rig_event(g, PORT_TRUNCATED), "nothing that was handed out is gone");
+    cr_assert_eq(g->reader.offsets_n, 503, "%d", g->reader.offsets_n);
+    cr_assert_eq(g->source.epochs_asked, 1);
+    rig_destroy(g);
+}
+
+Test(port_client, a_fetch_that_finds_another_history)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.epoch = 3;
+    g->source.diverging = 12;
+    g->reader.first.offset = 20;
+    g->reader.first.leader_epoch = 2;
+    rig_run(g, SIM_SECOND);
+    cr_assert_not_null(rig_event(g, PORT_TRUNCATED));
+    cr_assert_eq(rig_event(g, PORT_TRUNCATED)->end, 12);
+    rig_destroy(g);
+}
+
+/* ---- life ---- */
+
+Test(port_client, holds_no_more_than_its_memory)
+{
+    struct rig *g = rig_create();
+    batches(g, 60, 500, CODEC_NONE); /* some 1.3 MB */
+    g->reader.memory_max = 256 << 10;
+    g->reader.hold = true;
+    g->reader.held_max = 1;
+    rig_run(g, 2 * SIM_SECOND);
+    int fetches = g->source.fetches;
+    cr_assert_leq(g->source.max_bytes_seen, 128 << 10);
+    rig_run(g, 2 * SIM_SECOND);
+    cr_assert_eq(g->source.fetches, fetches, "nothing is asked while nothing is taken");
+    rig_destroy(g);
+}
+
+Test(port_client, broken_connections_lose_nothing)
+{
+    struct rig *g = rig_create();
+    batches(g, 1, 10, CODEC_NONE);
+    rig_run(g, SIM_SECOND);
+    for (int i = 0; i < 10; i++) {
+        sim_reset_connections(g->at_reader, g->at_source);
+        batches(g, 2, 10, CODEC_SNAPPY);
+        rig_run(g, 2 * SIM_SECOND);
+    }
+    rig_run(g, 5 * SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 210);
+    for (int i = 0; i < 210; i++)
+        cr_assert_eq(g->reader.offsets[i], i);
+    rig_destroy(g);
+}
