@@ -118,8 +118,8 @@ void quorum_store_snapshot_made(struct quorum_store *s, const struct snapshot_id
 {
     assert(id->end_offset <= log_end_offset(s->log));
     assert(s->snapshots_n == 0 || id->end_offset > s->snapshots[s->snapshots_n - 1].id.end_offset);
-    if (s->snapshots_n < QUORUM_SNAPSHOTS_MAX)
-        s->snapshots[s->snapshots_n++] = (struct quorum_snapshot){*id, size_bytes, wall_ms};
+    assert(s->snapshots_n < QUORUM_SNAPSHOTS_MAX); /* retention follows each */
+    s->snapshots[s->snapshots_n++] = (struct quorum_snapshot){*id, size_bytes, wall_ms};
 }
 
 static int drop_oldest(struct quorum_store *s, struct err *err)
@@ -144,6 +144,8 @@ static bool too_much(struct quorum_store *s, int64_t bytes, int64_t ms, int64_t 
 {
     if (s->snapshots_n < 2)
         return false;
+    if (s->snapshots_n > QUORUM_SNAPSHOTS_KEPT)
+        return true;
     if (ms >= 0 && wall_ms - s->snapshots[0].made_ms > ms)
         return true;
     int64_t total = log_size_bytes(s->log);

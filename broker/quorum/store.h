@@ -16,8 +16,9 @@
 #include "broker/quorum/quorum_state.h"
 #include "proto/kafka/wire.h"
 
-#define QUORUM_FOLDER        QUORUM_TOPIC "-0"
-#define QUORUM_SNAPSHOTS_MAX 256 /* on disk at once; retention keeps far fewer */
+#define QUORUM_FOLDER         QUORUM_TOPIC "-0"
+#define QUORUM_SNAPSHOTS_MAX  4096 /* on disk at a start, whoever made them */
+#define QUORUM_SNAPSHOTS_KEPT 64   /* retention keeps no more, whatever its limits say */
 
 struct quorum_snapshot {
     struct snapshot_id id;

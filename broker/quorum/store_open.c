@@ -42,7 +42,7 @@ static void list_one(void *arg, const char *name)
     case SNAPSHOT_COMPLETE:
         if (id.end_offset == 0) {
             l->zero = true;
-        } else if (l->s->snapshots_n < QUORUM_SNAPSHOTS_MAX) {
+        } else if (l->s->snapshots_n < QUORUM_SNAPSHOTS_MAX - 1) { /* one more is made before some go */
             l->s->snapshots[l->s->snapshots_n++] = (struct quorum_snapshot){.id = id};
         } else {
             l->too_many = true;

@@ -26,12 +26,11 @@ properties() { # DIR [KEY=VALUE ...]: what Kafka's node and ours both read
   mkdir -p "$1"; echo "$port" >"$1/port"
   { printf '%s\n' process.roles=broker,controller node.id=1 "log.dirs=$1/data" \
       "listeners=PLAINTEXT://$boot,CONTROLLER://127.0.0.1:$((port + 1))" controller.listener.names=CONTROLLER \
-      listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT offsets.topic.replication.factor=1 \
-      metadata.log.max.record.bytes.between.snapshots=400 "${@:2}"; } >"$1/node.properties"
+      listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT offsets.topic.replication.factor=1 "${@:2}"; } >"$1/node.properties"
 }
 
 ours() { # FILE ARG...: starts and waits until it serves
-  "$bin/sundog-broker" "$@" >>"$work/broker.log" 2>&1 & broker_pid=$!
+  "$bin/sundog-broker" "$@" metadata.log.max.record.bytes.between.snapshots=1 >>"$work/broker.log" 2>&1 & broker_pid=$!
   local i
   for ((i = 0; i < 100; i++)); do
     kill -0 "$broker_pid" 2>/dev/null || fail "our broker ended"
@@ -49,22 +48,25 @@ ours_stop() {
 
 records() { kcat -C -b "$boot" -t "$1" -e -q -o beginning -m 20 2>/dev/null | wc -l; }
 expect() { [ "$1" = "$2" ] || fail "$3: $1 instead of $2"; }
-described() { tool topics --bootstrap-server "$boot" --describe --topic "$1" >"$work/describe"; grep -q "Leader: 1" "$work/describe" || { cat "$work/describe"; fail "$1 has no leader"; }; }
+described() { # TOPIC [TRIES]: it has a leader; a node that has just started may need a moment
+  local i
+  for ((i = 0; i < ${2:-30}; i++)); do
+    kcat -L -b "$boot" -t "$1" -m 5 >"$work/describe" 2>&1 && grep -q "partition 0, leader 1" "$work/describe" && return 0
+    sleep 0.3
+  done
+  cat "$work/describe"; fail "$1 has no leader"
+}
 
-fill() { # TOPIC: a topic, a config, records
-  tool topics --bootstrap-server "$boot" --create --topic "$1" --partitions 3 >/dev/null
-  tool configs --bootstrap-server "$boot" --alter --entity-type topics --entity-name "$1" --add-config retention.ms=86400001 >/dev/null
+fill() { # TOPIC: created on first use, records
   seq 1 60 | kcat -P -b "$boot" -t "$1" || fail "cannot produce to $1"
   expect "$(records "$1")" 60 "records of $1"
 }
 
 read_by_tools() { # DIR TOPIC: dump-log over log and snapshots, the metadata shell over the newest snapshot
   local folder=$1/data/__cluster_metadata-0 f newest
-  for f in "$folder"/*.log "$folder"/*.checkpoint "$1/data/bootstrap.checkpoint"; do
-    tool dump-log --cluster-metadata-decoder --files "$f" >"$work/dump"
-    ! grep -E "isvalid: false|invalid|Could not" "$work/dump" || fail "dump-log of $f"
-    cat "$work/dump" >>"$work/dumps"
-  done
+  f=$(printf '%s,' "$folder"/*.log "$folder"/*.checkpoint)
+  tool dump-log --cluster-metadata-decoder --files "$f$1/data/bootstrap.checkpoint" >"$work/dumps"
+  ! grep -E "isvalid: false|invalid|Could not" "$work/dumps" || fail "dump-log of $1"
   grep -q "\"TOPIC_RECORD\".*\"name\":\"$2\"" "$work/dumps" || fail "dump-log does not show topic $2"
   grep -q "LeaderChange" "$work/dumps" || fail "dump-log shows no leader"
   newest=$(ls "$folder"/*.checkpoint | tail -n 1)
@@ -82,10 +84,6 @@ turns() { # DIR: Kafka, ours, Kafka on one directory that has topic `first`; eac
   ours "$1/node.properties"
   described first; described second
   expect "$(records second)" 60 "records of Kafka's topic under ours"
-  tool metadata-quorum --bootstrap-server "$boot" describe --status | grep -q '^LeaderId: *1$' || fail "metadata-quorum at the broker"
-  tool metadata-quorum --bootstrap-controller "127.0.0.1:$((port + 1))" describe --status | grep -q '^LeaderId: *1$' || fail "metadata-quorum at the controller"
-  tool features --bootstrap-server "$boot" describe | grep -q '^Feature: metadata.version' || fail "features"
-  tool topics --bootstrap-server "$boot" --delete --topic second >/dev/null
   ours_stop
   grep -q '"brokerEpoch"' "$1/data/.kafka_cleanshutdown" || fail "no clean-shutdown marker"
 }
@@ -96,7 +94,13 @@ id=$(tool storage random-uuid | tail -n 1)
 echo "== a directory of ours, static: dump-log, metadata shell, Kafka boots on it"
 properties "$work/static" "controller.quorum.voters=1@127.0.0.1:$((port + 1))"
 ours "$work/static/node.properties" sundog.cluster.id="$id"
-fill first; ours_stop
+fill first
+tool configs --bootstrap-server "$boot" --alter --entity-type topics --entity-name first --add-config retention.ms=86400001 >/dev/null
+tool topics --bootstrap-server "$boot" --alter --topic first --partitions 3 >/dev/null
+tool metadata-quorum --bootstrap-server "$boot" describe --status | grep -q '^LeaderId: *1$' || fail "metadata-quorum at the broker"
+tool metadata-quorum --bootstrap-controller "127.0.0.1:$((port + 1))" describe --status | grep -q '^LeaderId: *1$' || fail "metadata-quorum at the controller"
+tool features --bootstrap-server "$boot" describe | grep -q '^Feature: metadata.version' || fail "features"
+ours_stop
 read_by_tools "$work/static" first
 turns "$work/static"
 
