@@ -140,8 +140,9 @@ Test(frames, every_cut_of_a_request_followed_by_the_end_leaves_nothing)
 
 Test(frames, a_body_that_is_cut_or_too_long_closes)
 {
-    struct kp_metadata_request q = {.topics_n = -1};
-    struct buf b = client_frame(kp_key_metadata, 9, 1, &q);
+    /* Not Metadata: librdkafka 2.8 writes bytes behind its body, which are passed over as Kafka does. */
+    struct kp_find_coordinator_request q = {.key = SLICE_LIT("g")};
+    struct buf b = client_frame(kp_key_find_coordinator, 1, 1, &q);
     be32_put(b.p, (uint32_t)b.n - 4 - 1); /* one byte less */
     expect_closed(b.p, b.n - 1);
     buf_put_u8(&b, 0); /* one more */
