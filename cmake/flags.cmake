@@ -24,8 +24,8 @@ if(CMAKE_BUILD_TYPE STREQUAL Release)
   target_compile_options(sundog_flags INTERFACE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
   target_link_options(sundog_flags INTERFACE -pie -Wl,-z,relro,-z,now,-z,noexecstack)
 endif()
-if(SUNDOG_SANITIZE STREQUAL thread AND CMAKE_C_COMPILER_ID STREQUAL GNU)
-  # Its instrumentation hides from gcc what a called function has set.
+if((SUNDOG_SANITIZE STREQUAL thread OR SUNDOG_COVERAGE) AND CMAKE_C_COMPILER_ID STREQUAL GNU)
+  # Their instrumentation hides from gcc what a called function has set.
   target_compile_options(sundog_flags INTERFACE -Wno-maybe-uninitialized)
 endif()
 if(SUNDOG_SANITIZE)
