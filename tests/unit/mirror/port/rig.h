@@ -72,6 +72,7 @@ struct reader {
     struct port_delivery held[256];
     int held_n, held_max;
     int64_t offsets[OFFSETS_MAX];
+    int32_t epochs[OFFSETS_MAX]; /* of the deliveries they came in */
     struct buf last_value, last_key;
     bool last_value_null, last_key_null;
     int32_t last_headers_n;
@@ -403,6 +404,7 @@ static inline void take_records(struct reader *r, const struct port_delivery *d)
         char value[64];
         cr_assert_lt(r->offsets_n, OFFSETS_MAX);
         cr_assert(r->offsets_n == 0 || at->offset > r->offsets[r->offsets_n - 1], "order");
+        r->epochs[r->offsets_n] = d->leader_epoch;
         r->offsets[r->offsets_n++] = at->offset;
         cr_assert_lt(at->offset, d->next_offset);
         cr_assert_eq(at->timestamp_ms, 1000 + at->offset);

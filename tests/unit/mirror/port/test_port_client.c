@@ -252,7 +252,7 @@ Test(port_client, what_was_fetched_and_not_handed_out_is_fetched_again)
     buf_fini(&s->batch[--s->batches_n]);
     s->end = s->stable = s->epoch_end = 500;
     s->epoch = 1;
-    source_add(s, (struct batch_spec){.base = 500, .n = 3, .epoch = 1});
+    source_add(s, (struct batch_spec){.base = 500, .n = 20, .epoch = 1});
     s->fetch_error = KE_FENCED_LEADER_EPOCH;
     s->fetch_errors = 1;
     rig_run(g, 3 * SIM_SECOND);
@@ -260,7 +260,8 @@ Test(port_client, what_was_fetched_and_not_handed_out_is_fetched_again)
     loop_timer_in(&g->reader.poll, 0);
     rig_run(g, 3 * SIM_SECOND);
     cr_assert_null(rig_event(g, PORT_TRUNCATED), "nothing that was handed out is gone");
-    cr_assert_eq(g->reader.offsets_n, 503, "%d", g->reader.offsets_n);
+    cr_assert_eq(g->reader.offsets_n, 520, "%d", g->reader.offsets_n);
+    cr_assert_eq(g->reader.epochs[500], 1, "the old leader's records are not taken for the new one's");
     cr_assert_eq(g->source.epochs_asked, 1);
     rig_destroy(g);
 }
