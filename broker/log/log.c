@@ -324,28 +324,28 @@ const struct log_recovery *log_recovery(const struct log *l)
 int64_t log_start_offset(const struct log *l)
 {
     assert(l->magic == LOG_MAGIC);
-    assert(l->start >= 0 && l->start <= l->end);
+    assert(l->fenced || (l->start >= 0 && l->start <= l->end));
     return l->start;
 }
 
 int64_t log_end_offset(const struct log *l)
 {
     assert(l->magic == LOG_MAGIC);
-    assert(l->end == log_active(l)->next_offset);
+    assert(l->fenced || l->end == log_active(l)->next_offset);
     return l->end;
 }
 
 int64_t log_durable_offset(const struct log *l)
 {
     assert(l->magic == LOG_MAGIC);
-    assert(l->durable <= l->end);
+    assert(l->fenced || l->durable <= l->end);
     return l->durable;
 }
 
 int64_t log_recovery_point(const struct log *l)
 {
     assert(l->magic == LOG_MAGIC);
-    assert(l->recovery_point <= l->durable);
+    assert(l->fenced || l->recovery_point <= l->durable);
     return l->recovery_point;
 }
 

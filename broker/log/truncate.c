@@ -185,21 +185,21 @@ int log_truncate_fully(struct log *l, int64_t offset, int64_t wall_ms, struct er
     assert(offset >= 0);
     if (rc)
         return rc;
+    struct segment *s = segment_create(l, offset); /* first: a log is never without one */
+    if (!s)
+        return err_set(err, -E_NOMEM, "no memory for a segment of %s", l->dir);
     rc = remove_all(l, err);
-    struct segment *s = rc ? NULL : segment_create(l, offset);
-    if (!rc && (!s || log_segments_insert(l, 0, s))) {
-        segment_destroy(s);
-        rc = err_set(err, -E_NOMEM, "no memory for a segment of %s", l->dir);
-    }
+    if (log_segments_insert(l, 0, s))
+        abort(); /* there is room where at least one has been */
     if (!rc)
         rc = segment_make(l, s, wall_ms, err);
     if (!rc)
         rc = names_sync(l->disk, l->dir);
     if (rc)
-        return log_broken(l, rc, err);
+        log_broken(l, rc, err);
     l->start = l->end = l->durable = l->recovery_point = offset;
     log_hints_clear(l);
     epochs_clear(&l->epochs);
     assert(l->segments_n == 1 && log_active(l)->base_offset == offset);
-    return reload_producers(l, wall_ms, err);
+    return rc ? rc : reload_producers(l, wall_ms, err);
 }
