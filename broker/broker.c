@@ -113,8 +113,10 @@ static int open_dirs(struct broker_parts *p, struct err *err)
     if (p->metadata_dir == p->dirs_n)
         return err_set(err, -E_CONFIG, "metadata.log.dir: %s is none of log.dirs; add it there", metadata);
     rc = log_dirs_open(p->disk, p->dirs, p->dirs_n, &p->log_dirs, err);
-    if (rc)
+    if (rc) {
+        err_wrap(err, "log.dirs");
         return rc == -E_CONFIG ? -E_INVALID : rc;
+    }
     for (unsigned i = 0; i < p->dirs_n; i++)
         if (!log_dir_online(p->log_dirs, i))
             log_error("broker", "log dir is offline path=%s error=%s", p->dirs[i],

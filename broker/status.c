@@ -103,7 +103,7 @@ int broker_admin_open(struct broker_parts *p, struct err *err)
         return 0;
     int rc = admin_listener_parse(at, host, &port, err);
     if (rc)
-        return err_wrap(err, "sundog.admin.listener");
+        return rc;
     rc = admin_http_create(&(struct admin_options){.net = p->shards[0].shard.net,
                                                    .host = host,
                                                    .port = port,
@@ -112,5 +112,5 @@ int broker_admin_open(struct broker_parts *p, struct err *err)
                                                    .routes_n = sizeof routes / sizeof *routes,
                                                    .arg = p},
                            &p->admin, err);
-    return rc ? err_wrap(err, "sundog.admin.listener") : 0;
+    return rc;
 }

@@ -137,7 +137,7 @@ static int add(const struct net_listeners_options *o, struct net_listeners *l, c
                        "listener.security.protocol.map: no protocol for listener %s; add %s:PLAINTEXT",
                        p.name, p.name);
     if (strcmp(protocol, "PLAINTEXT") != 0)
-        return err_set(err, -E_CONFIG, "listeners: %s uses %s, which is not served; use PLAINTEXT", p.name,
+        return err_set(err, -E_CONFIG, "listeners: %s asks for %s, which is not served; use PLAINTEXT", text,
                        protocol);
     if (!o->insecure && !loopback(p.host))
         return err_set(
