@@ -177,6 +177,7 @@ int group_take(struct lane_group *g, int32_t q, const struct port_record *r)
     return 0;
 }
 
+/* -1, not known, is remembered like any other: what went before says nothing of what follows. */
 static void remember_epoch(struct lane_group *g, int64_t from, int32_t epoch)
 {
     if (g->epochs_n && g->epochs[g->epochs_n - 1].epoch == epoch)
@@ -189,7 +190,16 @@ static void remember_epoch(struct lane_group *g, int64_t from, int32_t epoch)
     g->epochs[g->epochs_n++].epoch = epoch;
 }
 
-/* The leader epoch of the record before `offset`, as far as we know. */
+/* What was given before is of no newer epoch than this. */
+static void confirm_epoch(struct lane_group *g, int32_t epoch)
+{
+    int32_t *last = g->epochs_n ? &g->epochs[g->epochs_n - 1].epoch : NULL;
+    if (last && *last < epoch)
+        *last = epoch;
+}
+
+/* The leader epoch of the record before `offset`, or a newer one, as far as we know; -1: not known. An older one would
+ * make a truncation of what a newer leader wrote. */
 static int32_t epoch_before(const struct lane_group *g, int64_t offset)
 {
     int32_t epoch = g->epochs_n ? g->epochs[0].epoch : -1;
@@ -203,8 +213,10 @@ void group_covered(struct lane_group *g, int64_t source_next, int32_t source_epo
 {
     if (g->awaiting)
         return;
-    if (source_epoch >= 0)
+    if (source_next > g->fed)
         remember_epoch(g, g->fed, source_epoch);
+    else if (source_epoch >= 0)
+        confirm_epoch(g, source_epoch);
     advance(g, source_next);
     g->fed = source_next > g->fed ? source_next : g->fed;
     for (size_t i = 0; i < g->n; i++)
