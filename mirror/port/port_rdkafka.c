@@ -140,7 +140,8 @@ static void take_error(struct port_rdk *p, struct part *part, const rd_kafka_mes
 {
     const char *text = rd_kafka_message_errstr(m);
     struct waiting_event *e;
-    if (!part || part->state == PART_STOPPED)
+    /* Before the library has been told, what it says is about the reading before this one. */
+    if (!part || part->state != PART_READING)
         return;
     switch (m->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
@@ -173,6 +174,15 @@ static void take_error(struct port_rdk *p, struct part *part, const rd_kafka_mes
         if ((e = rdk_event(part, PORT_TROUBLE, text)))
             e->d.kafka_error = m->err > 0 ? (int16_t)m->err : 0;
     }
+}
+
+/* A message that was taken for the next delivery: of an assignment that ends now, it would be a jump in the next one. */
+void rdk_drop_held(struct port_rdk *p, const struct part *part)
+{
+    if (!p->held || part_of_message(p, p->held) != part)
+        return;
+    rd_kafka_message_destroy(p->held);
+    p->held = NULL;
 }
 
 /* The next record of a partition that is read, or NULL when there is nothing more now. Errors become events. */

@@ -416,6 +416,7 @@ void rdk_unassign(struct port *port, void *owner)
         client_cancel(p->client, part->check);
         part->check = NULL;
     }
+    rdk_drop_held(p, part);
     if (p->last_part == part)
         p->last_topic = NULL;
     part->dropped = true;

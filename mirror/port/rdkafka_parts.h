@@ -116,6 +116,7 @@ void part_stop(struct part *part);
 /* What metadata says now about id and leader epoch of every partition that is read. */
 void rdk_look_at_metadata(void *arg);
 void rdk_metadata_changed(void *arg); /* on each answer */
+void rdk_drop_held(struct port_rdk *p, const struct part *part);
 /* An epoch that is not older than that of the record before `next`, -1 when none is known: an older one would take the
  * records of a newer leader for a truncation. */
 int32_t rdk_epoch(const struct part *part);
