@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Not in librdkafka before 2.1. */
+int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *message) __attribute__((weak));
+
 #define CHECK_TIMEOUT_US 30000000
 
 static void ask_epoch(struct part *part, int32_t epoch);
@@ -153,8 +156,11 @@ static void on_epoch(void *arg, const struct client_response *r)
         return;
     }
     int64_t end = a->topics[0].partitions[0].end_offset;
-    /* At the start the epoch was given for `next`; later it holds for what was read before the metadata said so. */
-    int64_t read = part->state == PART_CHECKING ? part->next : part->confirmed;
+    /* At the start the epoch was given for `next`; later it holds for what was read before the metadata said so. A library
+     * that does not tell the epochs of records (before 2.1) may have read on under a newer one than was ever confirmed: then
+     * the start is not judged here, and a log that ends below us shows as out of range. */
+    bool exact = rd_kafka_message_leader_epoch != NULL;
+    int64_t read = part->state != PART_CHECKING ? part->confirmed : exact ? part->next : -1;
     if (end >= 0 && part->next >= 0 && end < read) {
         char text[128];
         snprintf(text, sizeof text, "the source's log was cut to %" PRId64 ", below our position %" PRId64,

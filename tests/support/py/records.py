@@ -58,7 +58,7 @@ def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_comm
         c.close()
 
 
-def read_topic(bootstrap, topic, timeout=120):
+def read_topic(bootstrap, topic, timeout=240):
     return {p: read_partition(bootstrap, topic, p, timeout) for p in partitions(bootstrap, topic)}
 
 
