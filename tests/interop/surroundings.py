@@ -57,7 +57,7 @@ def a_broker_says_what_is_wrong_with_its_surroundings():
         with Rig(sites=['east'], dir=d) as rig:
             del rig.mirrors['east']
             rig.start()
-            start_fails('sundog-broker', ['east.broker.properties', f'listeners=PLAINTEXT://127.0.0.1:{free_port()}', 'sundog.admin.listener='], 1, 'data', cwd=d)
+            start_fails('sundog-broker', ['east.broker.properties', f'listeners=PLAINTEXT://127.0.0.1:{free_port()}', f'sundog.admin.listener=127.0.0.1:{free_port()}'], 1, 'data', cwd=d)
             rig.brokers['east'].stop()
             meta = os.path.join(d, 'east', 'data', 'meta.properties')
             text = open(meta).read()
