@@ -5,6 +5,9 @@
 
 #include <stdlib.h>
 
+/* Of one partition: a write takes batches of one origin only. */
+#define WRITES_PER_TURN 16
+
 static void take_cells(struct partitions *ps)
 {
     struct metrics *m = ps->shard->metrics;
@@ -151,7 +154,8 @@ bool partitions_turn(struct partitions *ps)
         struct partition *p = LIST_ENTRY(list_pop(&ps->dirty), struct partition, dirty);
         if (!partition_online(p))
             continue; /* opening: host_opened puts it here again */
-        append_pending(p);
+        for (int i = 0; i < WRITES_PER_TURN && !list_empty(&p->pending) && partition_online(p); i++)
+            append_pending(p);
         if (!list_empty(&p->pending) && !list_linked(&p->dirty))
             list_push(&later, &p->dirty);
     }

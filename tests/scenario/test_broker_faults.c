@@ -1,0 +1,181 @@
+/* One broker and what goes wrong around it: disks that fail or fill, restarts, topics that come and go, retention. */
+#include "tests/support/serve/sim_broker.h"
+#include "tests/support/serve/sim_client.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+struct world {
+    struct sim *sim;
+    struct sim_node *broker;
+    struct sim_client *client;
+    struct sim_broker_options options;
+};
+
+static struct world *begin(const char *properties)
+{
+    struct world *w = calloc(1, sizeof *w);
+    w->options.properties = properties;
+    w->sim = sim_create(&(struct sim_options){.seed = 7});
+    w->broker = sim_node_add(
+        w->sim, &(struct sim_node_options){.name = "broker", .boot = sim_broker_boot, .arg = &w->options});
+    cr_assert(sim_start(w->broker), "%s", w->options.refused);
+    w->client = sim_client_add(w->sim, "client", "broker:9092");
+    cr_assert_eq(sim_run_until(w->sim, sim_now_us(w->sim) + 10 * SIM_SECOND, sim_broker_serving, w->broker),
+                 SIM_TRUE);
+    return w;
+}
+
+static void end(struct world *w)
+{
+    sim_client_free(w->client);
+    sim_destroy(w->sim);
+    free(w);
+}
+
+static void restart(struct world *w)
+{
+    if (sim_node_up(w->broker))
+        sim_kill(w->broker);
+    cr_assert(sim_start(w->broker), "%s", w->options.refused);
+    cr_assert_eq(sim_run_until(w->sim, sim_now_us(w->sim) + 20 * SIM_SECOND, sim_broker_serving, w->broker),
+                 SIM_TRUE);
+}
+
+Test(broker_faults, a_failed_sync_takes_its_partition_offline_and_no_other)
+{
+    struct world *w = begin(NULL);
+    cr_assert_eq(sim_client_create_topic(w->client, "bad", 1), KE_NONE);
+    cr_assert_eq(sim_client_create_topic(w->client, "good", 1), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "bad", 0, 3, NULL), KE_NONE);
+    sim_disk_fail(w->broker, SIM_DISK_SYNC, 1, 1, -E_IO, "bad-0");
+    cr_expect_eq(sim_client_produce(w->client, "bad", 0, 3, NULL), KE_KAFKA_STORAGE_ERROR);
+    uint64_t syncs = sim_disk_calls(w->broker, SIM_DISK_SYNC);
+    cr_expect_eq(sim_client_produce(w->client, "bad", 0, 3, NULL), KE_KAFKA_STORAGE_ERROR, "for good");
+    cr_expect_eq(sim_disk_calls(w->broker, SIM_DISK_SYNC), syncs, "never synced again");
+    cr_expect_eq(sim_client_fetch(w->client, "bad", 0, 0), -KE_KAFKA_STORAGE_ERROR);
+    cr_expect_eq(sim_client_produce(w->client, "good", 0, 3, NULL), KE_NONE);
+    sim_disk_heal(w->broker);
+    sim_power_cut(w->broker);
+    restart(w);
+    cr_expect_eq(sim_client_offset(w->client, "bad", 0, -1), 3,
+                 "what was acknowledged, and nothing that was not");
+    cr_expect_eq(sim_client_produce(w->client, "bad", 0, 1, NULL), KE_NONE);
+    end(w);
+}
+
+Test(broker_faults, a_full_disk_refuses_and_room_lets_it_go_on)
+{
+    struct world *w = begin(NULL);
+    int64_t offset = -1;
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 3, NULL), KE_NONE);
+    sim_disk_capacity(w->broker, 1);
+    cr_expect_eq(sim_client_produce(w->client, "orders", 0, 100, NULL), KE_KAFKA_STORAGE_ERROR);
+    cr_expect_eq(sim_client_fetch(w->client, "orders", 0, 3), 0, "reads go on");
+    sim_disk_capacity(w->broker, INT64_C(1) << 30);
+    cr_expect_eq(sim_client_produce(w->client, "orders", 0, 3, &offset), KE_NONE);
+    cr_expect_eq(offset, 3, "nothing of the refused batch was kept");
+    end(w);
+}
+
+static bool stopped(void *arg)
+{
+    return sim_node_stopped(arg);
+}
+
+static void on_stopped(void *arg)
+{
+    loop_stop(sim_node_loop(arg));
+}
+
+static void stop_well(struct world *w)
+{
+    broker_stop(sim_broker(w->broker), on_stopped, w->broker);
+    cr_assert_eq(sim_run_until(w->sim, sim_now_us(w->sim) + 10 * SIM_SECOND, stopped, w->broker), SIM_TRUE,
+                 "a stop takes less than ten seconds");
+    broker_destroy(sim_broker(w->broker));
+}
+
+Test(broker_faults, a_clean_stop_leaves_markers_and_a_start_without_recovery)
+{
+    struct world *w = begin(NULL);
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 3), KE_NONE);
+    for (int32_t i = 0; i < 3; i++)
+        cr_assert_eq(sim_client_produce(w->client, "orders", i, 5, NULL), KE_NONE);
+    stop_well(w);
+    cr_expect_eq(disk_kind(sim_node_disk(w->broker), "/data/.kafka_cleanshutdown"), DISK_IS_FILE);
+    sim_power_cut(w->broker); /* nothing may be lost: all was synced */
+    restart(w);
+    for (int32_t i = 0; i < 3; i++)
+        cr_expect_eq(sim_client_offset(w->client, "orders", i, -1), 5);
+    end(w);
+}
+
+static int16_t delete_topic(struct world *w, const char *name)
+{
+    struct slice names = slice_str(name);
+    struct kp_delete_topics_request q = {.topic_names = &names, .topic_names_n = 1, .timeout_ms = 5000};
+    const struct kp_delete_topics_response *a =
+        sim_client_ask(w->client, CLIENT_ANY, kp_key_delete_topics, 4, &q, 60 * SIM_SECOND);
+    return a ? a->responses[0].error_code : -1;
+}
+
+Test(broker_faults, a_topic_made_again_under_its_name_is_empty_whenever_the_power_goes)
+{
+    for (int64_t cut_ms = 0; cut_ms < 120; cut_ms += 7) {
+        struct world *w = begin("log.flush.offset.checkpoint.interval.ms=50\n");
+        int64_t offset = -1;
+        cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+        cr_assert_eq(sim_client_produce(w->client, "orders", 0, 50, NULL), KE_NONE);
+        sim_run_for(w->sim, 200 * SIM_MS);
+        cr_assert_eq(delete_topic(w, "orders"), KE_NONE);
+        cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+        cr_assert_eq(sim_client_produce(w->client, "orders", 0, 2, &offset), KE_NONE);
+        cr_expect_eq(offset, 0);
+        sim_run_for(w->sim, cut_ms * SIM_MS);
+        sim_power_cut(w->broker);
+        restart(w);
+        cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 2, "cut after %ld ms", (long)cut_ms);
+        cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, &offset), KE_NONE, "cut after %ld ms",
+                     (long)cut_ms);
+        cr_expect_eq(offset, 2);
+        end(w);
+    }
+}
+
+Test(broker_faults, retention_deletes_what_is_old)
+{
+    struct world *w = begin("log.roll.ms=1000\nlog.retention.ms=3000\nlog.retention.check.interval.ms=500\n");
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    for (int i = 0; i < 10; i++) {
+        cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
+        sim_run_for(w->sim, SIM_SECOND);
+    }
+    cr_expect_gt(sim_client_offset(w->client, "orders", 0, -2), 0);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 50);
+    cr_expect_eq(sim_client_fetch(w->client, "orders", 0, 0), -KE_OFFSET_OUT_OF_RANGE);
+    sim_run_for(w->sim, 20 * SIM_SECOND);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -2), 50, "all of it in the end");
+    end(w);
+}
+
+Test(broker_faults, compaction_keeps_the_last_of_each_key)
+{
+    struct world *w = begin("log.cleanup.policy=compact\nlog.roll.ms=500\nlog.cleaner.backoff.ms=500\n"
+                            "log.cleaner.min.cleanable.ratio=0.01\n");
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    for (int i = 0; i < 10; i++) {
+        cr_assert_eq(sim_client_produce(w->client, "orders", 0, 20, NULL), KE_NONE);
+        sim_run_for(w->sim, SIM_SECOND);
+    }
+    int64_t before = 10 * 20 * 15;
+    sim_run_for(w->sim, 5 * SIM_SECOND);
+    int64_t bytes = sim_client_fetch(w->client, "orders", 0, 0);
+    cr_expect_gt(bytes, 0);
+    cr_expect_lt(bytes, before / 2, "%ld bytes are left", (long)bytes);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 200);
+    restart(w);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 200);
+    end(w);
+}
