@@ -1,5 +1,7 @@
 #include "mirror/checkpoint/decide.h"
 
+#include "base/core/mutant.h"
+
 #include <assert.h>
 
 bool decide_needs_target(const struct decide_in *in)
@@ -40,6 +42,7 @@ void decide(const struct decide_in *in, struct decide_out *out)
     if (in->now.state == TRANSLATE_NO_MAP) {
         out->state = GROUP_NO_MAP;
         out->reason = "nothing of the partition has been mirrored";
+        out->commit = MUTANT("checkpoint_no_map_zero");
         return;
     }
     assert(in->now.offset >= 0);

@@ -1,0 +1,141 @@
+/* What a mirror writes down about itself, and what becomes of it: progress is never ahead of the target, and the one
+ * place that is left of it is enough to go on. */
+#include "tests/support/sites.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#define TOPIC    "orders"
+#define MIRRORED "east.orders"
+#define PROGRESS "sundog-progress.east.internal"
+#define NUMBERS  4096
+
+static uint64_t there[NUMBERS], here[NUMBERS];
+
+static int at_target(struct sites *s)
+{
+    return sites_read(s, WEST, MIRRORED, 0, here, NUMBERS);
+}
+
+static void must_be_mirrored(struct sites *s, const char *when)
+{
+    int n = -1, m = -2;
+    for (int tries = 0; tries < 120 && n != m; tries++) {
+        sim_run_for(s->sim, SIM_SECOND);
+        n = sites_read(s, EAST, TOPIC, 0, there, NUMBERS);
+        m = at_target(s);
+    }
+    cr_assert_eq(n, m, "%s: %d records at the source, %d at the target", when, n, m);
+    cr_assert_eq(memcmp(there, here, (size_t)n * sizeof *here), 0, "%s: the records differ", when);
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    cr_assert_eq(at_target(s), m, "%s: more came", when);
+}
+
+static void read_altered(void *arg, const void *body)
+{
+    const struct kp_incremental_alter_configs_response *r = body;
+    *(int16_t *)arg = r->responses_n == 1 ? r->responses[0].error_code : KE_UNKNOWN_SERVER_ERROR;
+}
+
+static void topic_config(struct sites *s, int site, const char *topic, const char *key, const char *value)
+{
+    enum { TOPIC_RESOURCE = 2, SET = 0 };
+    struct kp_incremental_alter_configs_request_configs c = {slice_str(key), SET, slice_str(value)};
+    struct kp_incremental_alter_configs_request_resources t = {
+        .resource_type = TOPIC_RESOURCE, .resource_name = slice_str(topic), .configs = &c, .configs_n = 1};
+    const struct kp_incremental_alter_configs_request q = {.resources = &t, .resources_n = 1};
+    int16_t error = KE_UNKNOWN_SERVER_ERROR;
+    cr_assert(sites_ask(s, site, &(struct client_target){.kind = CLIENT_CONTROLLER}, kp_key_incremental_alter_configs,
+                        1, &q, read_altered, &error));
+    cr_assert_eq(error, KE_NONE);
+}
+
+static struct sites *mirrored_site(uint64_t seed)
+{
+    struct sites *s = sites_create(seed);
+    sites_topic(s, EAST, TOPIC, 1);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 0, 100));
+    cr_assert(sim_start(s->mirror));
+    must_be_mirrored(s, "at first");
+    return s;
+}
+
+/* The target refuses the records, but takes what is written about them. */
+Test(progress, what_the_target_has_not_acknowledged_is_no_progress)
+{
+    struct sites *s = mirrored_site(1);
+    topic_config(s, WEST, MIRRORED, "max.message.bytes", "70"); /* less than any batch */
+    for (int i = 1; i <= 5; i++) {
+        cr_assert(sites_produce(s, EAST, TOPIC, 0, (uint64_t)i * 100, 100));
+        sim_run_for(s->sim, 2 * SIM_SECOND);
+    }
+    cr_assert_eq(at_target(s), 100, "the target took what it should have refused: the test shows nothing");
+    sim_kill(s->mirror);
+    topic_config(s, WEST, MIRRORED, "max.message.bytes", "1048588");
+    cr_assert(sim_start(s->mirror));
+    must_be_mirrored(s, "after the refusal");
+    sites_destroy(s);
+}
+
+Test(progress, a_lost_store_is_read_from_the_progress_topic)
+{
+    struct sites *s = mirrored_site(2);
+    for (int round = 1; round <= 3; round++) {
+        sim_kill(s->mirror);
+        sites_lose_store(s);
+        cr_assert(sites_produce(s, EAST, TOPIC, 0, (uint64_t)round * 100, 100));
+        cr_assert(sim_start(s->mirror));
+        must_be_mirrored(s, "after the loss of the store");
+    }
+    sites_destroy(s);
+}
+
+Test(progress, a_lost_progress_topic_is_written_from_the_store)
+{
+    struct sites *s = mirrored_site(3);
+    sim_kill(s->mirror);
+    sites_topic_delete(s, WEST, PROGRESS);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 100, 100));
+    cr_assert(sim_start(s->mirror));
+    must_be_mirrored(s, "after the loss of the topic while the mirror was down");
+    sites_topic_delete(s, WEST, PROGRESS);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 200, 100));
+    must_be_mirrored(s, "after the loss of the topic under the mirror");
+    /* What was written again is enough by itself. */
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    sim_kill(s->mirror);
+    sites_lose_store(s);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 300, 100));
+    cr_assert(sim_start(s->mirror));
+    must_be_mirrored(s, "after the loss of the store too");
+    sites_destroy(s);
+}
+
+Test(progress, a_target_that_is_away_for_minutes_is_caught_up_with)
+{
+    struct sites *s = mirrored_site(4);
+    sim_cut_both(s->mirror, s->broker[WEST]);
+    for (int i = 1; i <= 10; i++) {
+        cr_assert(sites_produce(s, EAST, TOPIC, 0, (uint64_t)i * 100, 100));
+        sim_run_for(s->sim, 20 * SIM_SECOND);
+    }
+    sim_heal_all(s->sim);
+    must_be_mirrored(s, "after minutes without the target");
+    sites_destroy(s);
+}
+
+Test(progress, a_source_topic_that_is_made_again_halts_and_harms_nothing)
+{
+    struct sites *s = mirrored_site(5);
+    sites_topic_delete(s, EAST, TOPIC);
+    sim_run_for(s->sim, 5 * SIM_SECOND);
+    sites_topic(s, EAST, TOPIC, 1);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 5000, 20));
+    sim_run_for(s->sim, 60 * SIM_SECOND);
+    cr_assert_eq(at_target(s), 100, "the new topic is another one: its records wait for a decision");
+    sim_kill(s->mirror);
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 60 * SIM_SECOND);
+    cr_assert_eq(at_target(s), 100, "and still do after a restart");
+    sites_destroy(s);
+}
