@@ -139,3 +139,107 @@ Test(progress, a_source_topic_that_is_made_again_halts_and_harms_nothing)
     cr_assert_eq(at_target(s), 100, "and still do after a restart");
     sites_destroy(s);
 }
+
+static void read_deleted(void *arg, const void *body)
+{
+    const struct kp_delete_records_response *r = body;
+    *(int16_t *)arg = r->topics_n == 1 ? r->topics[0].partitions[0].error_code : KE_UNKNOWN_SERVER_ERROR;
+}
+
+static void delete_before(struct sites *s, int site, const char *topic, int64_t offset)
+{
+    struct kp_delete_records_request_partitions p = {.partition_index = 0, .offset = offset};
+    struct kp_delete_records_request_topics t = {.name = slice_str(topic), .partitions = &p, .partitions_n = 1};
+    const struct kp_delete_records_request q = {.topics = &t, .topics_n = 1, .timeout_ms = 10000};
+    const struct client_target to = {.kind = CLIENT_LEADER, .name = slice_str(topic), .number = 0};
+    int16_t error = KE_UNKNOWN_SERVER_ERROR;
+    cr_assert(sites_ask(s, site, &to, kp_key_delete_records, 1, &q, read_deleted, &error));
+    cr_assert_eq(error, KE_NONE);
+}
+
+/* Records 100 to 149 are gone before the mirror could see them. */
+static struct sites *gap(const char *settings)
+{
+    struct sites *s = mirrored_site(6);
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    sim_kill(s->mirror);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 100, 50));
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 150, 50));
+    delete_before(s, EAST, TOPIC, 150);
+    s->mirror_settings = settings;
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 60 * SIM_SECOND);
+    return s;
+}
+
+Test(progress, a_gap_halts_the_partition)
+{
+    struct sites *s = gap(NULL);
+    cr_assert_eq(at_target(s), 100);
+    sites_destroy(s);
+}
+
+Test(progress, a_gap_is_passed_where_the_policy_says_so)
+{
+    struct sites *s = gap("sundog.on.log.start = record-and-continue\n");
+    cr_assert_eq(at_target(s), 150);
+    for (uint64_t i = 0; i < 150; i++)
+        cr_assert_eq(here[i], i < 100 ? i : i + 50);
+    sites_destroy(s);
+}
+
+/* The target has 0 to 99 of the old topic; the new one begins at offset 0 again, under numbers of a new generation. */
+static void reborn(struct sites *s)
+{
+    sites_topic_delete(s, EAST, TOPIC);
+    sim_run_for(s->sim, 5 * SIM_SECOND);
+    sites_topic(s, EAST, TOPIC, 1);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 5000, 150));
+    sim_run_for(s->sim, 60 * SIM_SECOND);
+}
+
+static void must_follow(struct sites *s, int n, const char *when)
+{
+    cr_assert_eq(at_target(s), 100 + n, "%s: %d at the target", when, at_target(s));
+    for (int i = 0; i < 100 + n; i++)
+        cr_assert_eq(here[i], i < 100 ? (uint64_t)i : (uint64_t)(4900 + i), "%s: record %d is %lu", when, i, here[i]);
+}
+
+Test(progress, another_incarnation_follows_the_old_one_where_the_policy_says_so)
+{
+    struct sites *s = mirrored_site(7);
+    sim_kill(s->mirror);
+    s->mirror_settings = "sundog.on.new.incarnation = record-and-continue\n";
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    reborn(s);
+    must_follow(s, 150, "made again under the mirror");
+    sim_kill(s->mirror);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 5150, 50));
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 60 * SIM_SECOND);
+    must_follow(s, 200, "after a restart");
+    sim_kill(s->mirror);
+    sites_lose_store(s);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 5200, 50));
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 60 * SIM_SECOND);
+    must_follow(s, 250, "after the loss of the store");
+    sites_destroy(s);
+}
+
+Test(progress, another_incarnation_made_while_the_mirror_was_down_follows_too)
+{
+    struct sites *s = mirrored_site(8);
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    sim_kill(s->mirror);
+    s->mirror_settings = "sundog.on.new.incarnation = record-and-continue\n";
+    sites_topic_delete(s, EAST, TOPIC);
+    sim_run_for(s->sim, 5 * SIM_SECOND);
+    sites_topic(s, EAST, TOPIC, 1);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 5000, 150));
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 60 * SIM_SECOND);
+    must_follow(s, 150, "at the start");
+    sites_destroy(s);
+}

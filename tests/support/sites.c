@@ -128,6 +128,8 @@ static void *boot_mirror(void *arg, struct sim_node *node)
     must(m != NULL, "memory", NULL);
     props_init(&m->props);
     int rc = props_parse(&m->props, slice_str(mirror_file), "mm2.properties", &err);
+    if (!rc && s->mirror_settings)
+        rc = props_parse(&m->props, slice_str(s->mirror_settings), "settings", &err);
     if (!rc)
         rc = mirror_config_read(&m->props, NULL, 0, &mirror_option_table, &warn, &m->config, &err);
     if (!rc)

@@ -15,6 +15,7 @@ struct sites {
     struct sim *sim;
     struct sim_node *broker[SITES_N], *mirror, *ops;
     char store_dir[64];
+    const char *mirror_settings; /* more lines for the mirror's file, from its next start on; NULL: none */
 };
 
 /* All nodes run and both brokers serve. */
