@@ -96,7 +96,10 @@ static bool anywhere(const char *host)
 
 static bool loopback(const char *host)
 {
-    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
+    /* 127.example.org is a name like any other. */
+    bool number = strspn(host, "0123456789.") == strlen(host);
+    return (number && strncmp(host, "127.", 4) == 0) || strcmp(host, "::1") == 0 ||
+           strcmp(host, "localhost") == 0;
 }
 
 static const char *keep(struct net_listeners *l, const char *text)
