@@ -234,7 +234,10 @@ static void on_accepted(void *arg, struct net_conn *conn)
 
 static bool is_loopback(const char *host)
 {
-    return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 || strncmp(host, "127.", 4) == 0;
+    /* 127.example.org is a name like any other. */
+    bool number = strspn(host, "0123456789.") == strlen(host);
+    return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
+           (number && strncmp(host, "127.", 4) == 0);
 }
 
 int admin_http_create(const struct admin_options *o, struct admin_http **out, struct err *err)
