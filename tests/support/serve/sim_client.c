@@ -140,6 +140,7 @@ const void *sim_client_ask(struct sim_client *c, enum client_target_kind kind, i
         if (c->status != -E_CLOSED)
             break;
     }
+    c->request = NULL; /* the caller's, for this call only */
     return c->response;
 }
 
