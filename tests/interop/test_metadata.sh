@@ -97,9 +97,9 @@ ours "$work/static/node.properties" sundog.cluster.id="$id"
 fill first
 tool configs --bootstrap-server "$boot" --alter --entity-type topics --entity-name first --add-config retention.ms=86400001 >/dev/null
 tool topics --bootstrap-server "$boot" --alter --topic first --partitions 3 >/dev/null
-tool metadata-quorum --bootstrap-server "$boot" describe --status | grep -q '^LeaderId: *1$' || fail "metadata-quorum at the broker"
-tool metadata-quorum --bootstrap-controller "127.0.0.1:$((port + 1))" describe --status | grep -q '^LeaderId: *1$' || fail "metadata-quorum at the controller"
-tool features --bootstrap-server "$boot" describe | grep -q '^Feature: metadata.version' || fail "features"
+tool metadata-quorum --bootstrap-server "$boot" describe --status | grep '^LeaderId: *1$' >/dev/null || fail "metadata-quorum at the broker"
+tool metadata-quorum --bootstrap-controller "127.0.0.1:$((port + 1))" describe --status | grep '^LeaderId: *1$' >/dev/null || fail "metadata-quorum at the controller"
+tool features --bootstrap-server "$boot" describe | grep '^Feature: metadata.version' >/dev/null || fail "features"
 ours_stop
 read_by_tools "$work/static" first
 turns "$work/static"
