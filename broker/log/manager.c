@@ -243,6 +243,9 @@ static int dir_read(struct reading *r)
     struct log_dirs *d = r->d;
     struct dir *dir = &d->dirs[r->dir];
     int rc = marker_take(d->disk, dir, r->err);
+    /* After a kill the names there (folders, checkpoint files) may be known to the page cache only. */
+    if (!rc && !dir->was_clean && (rc = disk_sync_dir(d->disk, dir->path)))
+        err_set(r->err, rc, "cannot sync %s", dir->path);
     if (!rc && (rc = disk_list(d->disk, dir->path, each_folder, r)))
         err_set(r->err, rc, "cannot list %s", dir->path);
     if (!rc)

@@ -2,7 +2,8 @@
  *
  *   1. the folder: junk goes, an interrupted swap is finished
  *   2. a clean log dir: the active segment is read from its last index entry on, the rest is trusted
- *   3. else: from the recovery point on every batch is checked; what is torn is cut, what is corrupt stops us
+ *   3. else: from the recovery point on every byte is written again where it is (it may be in the page cache only, and
+ *      clean) and every batch is checked; what is torn is cut, what is corrupt stops us
  *   4. epochs and producers: from their files, brought up to the end by the batches' headers */
 #include "broker/log/folder.h"
 #include "broker/log/damage.h"
@@ -157,6 +158,30 @@ static int scan_batch(struct scan *c, struct walk *w)
     return 1;
 }
 
+/* What is read here may be pages of the process before: a sync that failed leaves them clean and unwritten, and the next
+ * one, which has nothing to write, says that all is well. Written again, the same bytes in place, they are the next
+ * flush's. First this, then the check: a clean page may go at any time, and what is read anew is what the platter has. */
+static int write_again(struct disk_file *file, int64_t from, int64_t to)
+{
+    assert(from >= 0 && from <= to);
+    if (from == to || MUTANT("page_cache_trusted"))
+        return 0;
+    uint8_t *bytes = malloc(WALK_WINDOW_SCAN);
+    if (!bytes)
+        return -E_NOMEM;
+    ssize_t n = 0;
+    for (int64_t at = from; at < to && n >= 0; at += n) {
+        size_t want = to - at < (int64_t)WALK_WINDOW_SCAN ? (size_t)(to - at) : WALK_WINDOW_SCAN;
+        n = disk_pread(file, bytes, want, at);
+        if (n > 0)
+            n = disk_pwrite(file, bytes, (size_t)n, at);
+        else if (n == 0)
+            n = -E_IO; /* shorter than it was */
+    }
+    free(bytes);
+    return n < 0 ? (int)n : 0;
+}
+
 static int scan_damage(struct scan *c, struct disk_file *file, int64_t at, struct err *err)
 {
     assert(at >= 0 && at <= c->s->size_bytes);
@@ -208,6 +233,12 @@ static int scan_segment(struct scan *c, struct err *err)
         return rc;
     f = log_file_take(f);
     struct walk w;
+    char path[LOG_PATH_MAX];
+    s->created_ms = disk_mtime_ms(l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path));
+    if ((rc = write_again(log_file_disk(f), from, size))) {
+        log_file_drop(f);
+        return segment_bad(l, s, from, rc, "cannot be read and written again", err);
+    }
     epochs_cut_end(&l->epochs, c->expected);
     c->epoch = epochs_latest(&l->epochs);
     s->since_index = 0;
@@ -386,7 +417,8 @@ static int open_active(struct log *l, const struct log_open_options *o, struct e
         return rc;
     if (!s->data.pinned)
         log_handle_pin(&s->data);
-    s->created_ms = disk_mtime_ms(l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path));
+    if (s->created_ms <= 0) /* not scanned: that has written to it */
+        s->created_ms = disk_mtime_ms(l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path));
     if (s->created_ms <= 0 || s->created_ms > o->wall_ms)
         s->created_ms = o->wall_ms;
     return segment_indexes(l, s, err);
@@ -411,6 +443,7 @@ static int read_segments(struct log *l, const struct log_open_options *o, bool *
     }
     if (!*clean) {
         log_active(l)->offsets.loaded = log_active(l)->times.loaded = false;
+        l->names_dirty = true; /* as with pages: a sync of the folder that failed was the last one */
         rc = scan_log(l, o->recovery_point, rebuild ? INT32_MAX : epochs_latest(&l->epochs), err);
         if (!rc && rebuild && o->recovery_point > l->segments[0]->base_offset)
             rc = log_epochs_rebuild(l, err); /* else the scan has seen all of it */

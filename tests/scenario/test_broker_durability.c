@@ -276,7 +276,7 @@ struct world {
     struct sim *sim;
     struct sim_node *broker, *producer, *reader;
     struct truth truth;
-    bool calm;
+    bool calm, syncs_fail;
 };
 
 /* Its operator looks every now and then. */
@@ -288,6 +288,13 @@ static void revive(void *arg)
     sim_at(w->sim, sim_now_us(w->sim) + rng_range(sim_rng(w->sim), 10, 200) * SIM_MS, revive, w);
 }
 
+static void kill_it(void *arg)
+{
+    struct world *w = arg;
+    if (sim_node_up(w->broker))
+        sim_kill(w->broker);
+}
+
 static void strike(void *arg)
 {
     struct world *w = arg;
@@ -295,12 +302,15 @@ static void strike(void *arg)
     int64_t now = sim_now_us(w->sim);
     if (w->calm)
         return;
-    switch (rng_below(r, 5)) {
+    switch (rng_below(r, w->syncs_fail ? 9 : 5)) {
     case 0: sim_kill(w->broker); break;
     case 1:
     case 2: sim_power_cut(w->broker); break;
     case 3: sim_crash_at(w->broker, SIM_DISK_WRITE, 1 + rng_below(r, 40), rng_below(r, 2)); break;
-    default: sim_crash_at(w->broker, SIM_DISK_SYNC, 1 + rng_below(r, 6), rng_below(r, 2)); break;
+    case 4: sim_crash_at(w->broker, SIM_DISK_SYNC, 1 + rng_below(r, 6), rng_below(r, 2)); break;
+    default: /* the partition is fenced, and its broker started anew soon: on what the page cache has */
+        sim_disk_fail(w->broker, SIM_DISK_SYNC, 1 + rng_below(r, 4), 1, -E_IO, "orders-0/");
+        sim_at(w->sim, now + rng_range(r, 20, 150) * SIM_MS, kill_it, w);
     }
     sim_at(w->sim, now + rng_range(r, 200, 700) * SIM_MS, strike, w);
 }
@@ -311,9 +321,9 @@ static bool all_read(void *arg)
     return w->truth.complete && w->truth.acknowledged == RECORDS;
 }
 
-static void run(uint64_t seed, const char *properties)
+static void run(uint64_t seed, const char *properties, bool syncs_fail)
 {
-    struct world w = {.truth = {.producer_id = -1}};
+    struct world w = {.truth = {.producer_id = -1}, .syncs_fail = syncs_fail};
     struct sim_broker_options o = {.properties = properties};
     for (int i = 0; i < SEEN_MAX; i++)
         w.truth.seen[i] = -1;
@@ -332,6 +342,10 @@ static void run(uint64_t seed, const char *properties)
     revive(&w);
     sim_run_until(w.sim, 30 * SIM_SECOND, all_read, &w);
     w.calm = true;
+    if (syncs_fail) {
+        sim_disk_heal(w.broker);
+        kill_it(&w);
+    }
     cr_assert_eq(sim_run_until(w.sim, 300 * SIM_SECOND, all_read, &w), SIM_TRUE, "seed %lu: acknowledged %ld",
                  seed, (long)w.truth.acknowledged);
     for (int64_t i = 0; i < RECORDS; i++)
@@ -342,11 +356,17 @@ static void run(uint64_t seed, const char *properties)
 Test(broker_durability, acknowledged_and_read_records_survive_kills_and_power_cuts)
 {
     for (uint64_t seed = 1; seed <= 25; seed++)
-        run(seed, NULL);
+        run(seed, NULL, false);
 }
 
 Test(broker_durability, small_segments_too)
 {
     for (uint64_t seed = 100; seed <= 115; seed++)
-        run(seed, "log.roll.ms=300\nlog.flush.offset.checkpoint.interval.ms=700\n");
+        run(seed, "log.roll.ms=300\nlog.flush.offset.checkpoint.interval.ms=700\n", false);
+}
+
+Test(broker_durability, and_restarts_after_failed_syncs)
+{
+    for (uint64_t seed = 200; seed <= 215; seed++)
+        run(seed, NULL, true);
 }

@@ -72,6 +72,68 @@ Test(faults, a_failed_fdatasync_fences_and_is_never_tried_again)
     crash_disk_destroy(left);
 }
 
+/* What the process before has left in the page cache after a failed sync is clean there and not on disk: it is durable
+ * only once it was written again. The mutant "page_cache_trusted" must fail here. */
+static void restart_after_a_failed_sync(int batches, int durable, int64_t point)
+{
+    struct log_batch last = {0};
+    cr_assert_eq(disk_sync_dir(rig.disk, "/logs"), 0); /* the manager's part */
+    for (int i = 0; i < batches; i++) {
+        if (i == durable)
+            cr_assert_eq(flush(i == (int)point ? LOG_FLUSH_CHECKPOINT : LOG_FLUSH_DATA), 0);
+        last = rig_append(&rig, &(struct rig_batch){.tag = i, .value_bytes = 700});
+    }
+    crash_disk_fail(cd, CRASH_SYNC, 1, 0, -E_IO, ".log");
+    cr_assert_eq(flush(LOG_FLUSH_DATA), -E_IO);
+    crash_disk_fail(cd, CRASH_SYNC, 1000000, 1, -E_IO, NULL);
+    struct buf before, after;
+    buf_init(&before, 1 << 20);
+    buf_init(&after, 1 << 20);
+    cr_assert_eq(rig_read(&rig, 0, last.last_offset + 1, &before), 0);
+    cr_assert_eq(rig_crash(&rig, point), 0, "%s", rig.err.text);
+    cr_assert_eq(log_end_offset(rig.l), batches, "the page cache has them still");
+    cr_assert_eq(log_durable_offset(rig.l), point);
+    cr_assert_eq(flush(LOG_FLUSH_DATA), 0);
+    cr_assert_eq(log_durable_offset(rig.l), batches);
+    struct rng r;
+    rng_init(&r, 1);
+    struct crash_disk *left = crash_disk_cut(cd, &r, 0);
+    struct log_rig other = rig;
+    other.disk = crash_disk_disk(left);
+    other.files = log_files_create(other.disk, 8);
+    other.l = NULL;
+    cr_assert_eq(rig_open(&other, false, point), 0, "%s", other.err.text);
+    cr_assert_eq(log_end_offset(other.l), batches, "%d batches, %d durable: durable was said to be %d",
+                 batches, durable, (int)log_end_offset(other.l));
+    cr_assert_eq(rig_read(&other, 0, batches, &after), 0);
+    cr_assert(slice_eq(buf_slice(&before), buf_slice(&after)));
+    buf_fini(&before);
+    buf_fini(&after);
+    rig_fini(&other);
+    crash_disk_destroy(left);
+}
+
+Test(faults, what_a_failed_sync_left_in_the_page_cache_is_written_again)
+{
+    static const int cases[][3] = {{1, 0, 0},  {2, 1, 0},   {2, 1, 1},   {5, 5, 0},
+                                   {30, 3, 3}, {30, 12, 0}, {30, 29, 29}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        teardown();
+        setup();
+        restart_after_a_failed_sync(cases[i][0], cases[i][1], cases[i][2]);
+    }
+}
+
+Test(faults, a_start_that_cannot_write_again_fails)
+{
+    rig_append(&rig, &(struct rig_batch){.tag = 1});
+    crash_disk_fail(cd, CRASH_WRITE, 1, 1, -E_IO, ".log");
+    cr_assert_eq(rig_crash(&rig, 0), -E_IO);
+    cr_assert(strstr(rig.err.text, "written again"), "%s", rig.err.text);
+    cr_assert_eq(rig_open(&rig, false, 0), 0, "%s", rig.err.text);
+    cr_assert_eq(log_end_offset(rig.l), 1);
+}
+
 Test(faults, no_space_loses_nothing_and_passes)
 {
     struct rig_batch p = {.producer_id = 4, .value_bytes = 500, .records = 2};
