@@ -58,7 +58,7 @@ static int malformed(struct check *c, const char *why)
     return -E_CORRUPT;
 }
 
-static int check_record(struct check *c, struct record *r)
+static inline int check_record(struct check *c, struct record *r)
 {
     if (c->seen == c->h->records_n)
         return malformed(c, "more records than its header says");
@@ -82,6 +82,53 @@ static int check_record(struct check *c, struct record *r)
     return 0;
 }
 
+/* A varint of one to three bytes, all readable; false: it is longer. The lengths are branches, not sums: guessed by the
+ * processor, they let it begin the next field and the next record before this one is decoded. */
+static inline bool short_varint(const uint8_t **p, int32_t *out)
+{
+    const uint8_t *at = *p;
+    uint32_t v = at[0];
+    if (v < 0x80) {
+        *p = at + 1;
+    } else if (at[1] < 0x80) {
+        v = (v & 0x7f) | (uint32_t)at[1] << 7;
+        *p = at + 2;
+    } else if (at[2] < 0x80) {
+        v = (v & 0x7f) | (at[1] & 0x7fu) << 7 | (uint32_t)at[2] << 14;
+        *p = at + 3;
+    } else {
+        return false;
+    }
+    *out = (int32_t)((v >> 1) ^ (0u - (v & 1)));
+    return true;
+}
+
+enum { PLAIN_PREFIX_BYTES = 1 + 4 * 3 }; /* attributes; length, timestamp delta, offset delta, key length */
+
+/* Most records are plain: short fields, no headers. false: nothing is known, record_read() decides. */
+static inline bool read_plain(const uint8_t **p, const uint8_t *end, struct record *out)
+{
+    const uint8_t *at = *p, *record_end;
+    int32_t n, timestamp_delta, key_n, value_n;
+    if (end - at < PLAIN_PREFIX_BYTES || !short_varint(&at, &n) || n < 0 || n > end - at)
+        return false;
+    record_end = at + n;
+    at++;
+    if (!short_varint(&at, &timestamp_delta) || !short_varint(&at, &out->offset_delta) ||
+        !short_varint(&at, &key_n) || key_n < -1 || key_n > end - at)
+        return false;
+    out->timestamp_delta = timestamp_delta;
+    out->key = key_n < 0 ? SLICE_NULL : slice_of(at, (size_t)key_n);
+    at += key_n < 0 ? 0 : key_n;
+    if (end - at < 3 || !short_varint(&at, &value_n) || value_n < -1)
+        return false;
+    if (record_end - at != (value_n < 0 ? 0 : value_n) + 1 || record_end[-1] != 0)
+        return false;
+    out->headers_n = 0;
+    *p = record_end;
+    return true;
+}
+
 /* All whole records at the front of `in`; `used` gets their bytes. */
 static int check_run(struct check *c, struct slice in, size_t *used)
 {
@@ -89,7 +136,7 @@ static int check_run(struct check *c, struct slice in, size_t *used)
     struct record r;
     int rc = 0;
     while (p < end && !rc) {
-        rc = record_read(&p, end, &r);
+        rc = read_plain(&p, end, &r) ? 0 : record_read(&p, end, &r);
         if (rc == -E_TRUNCATED)
             break;
         rc = rc ? malformed(c, "malformed record") : check_record(c, &r);

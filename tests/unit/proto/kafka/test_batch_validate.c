@@ -2,6 +2,7 @@
 #include "proto/kafka/batch_validate.h"
 
 #include "base/core/bytes.h"
+#include "base/core/rng.h"
 #include "proto/kafka/errors.h"
 
 #include <criterion/criterion.h>
@@ -258,6 +259,68 @@ Test(validate, records)
             cr_assert_eq(batch_records_check(&h, buf_slice(&b), false, &limits, NULL), -E_CORRUPT);
         }
     }
+    buf_fini(&b);
+}
+
+/* What record_next, which takes no short cut, says of an uncompressed batch. */
+static bool walks(const struct batch_header *h, struct slice batch)
+{
+    struct record_walk w;
+    struct record r;
+    int rc;
+    record_walk_init(&w, h, slice_of(batch.p + BATCH_HEADER_BYTES, batch.n - BATCH_HEADER_BYTES));
+    for (int32_t i = 0; (rc = record_next(&w, &r)) == 1; i++)
+        if (r.offset_delta != i || record_headers_check(&r))
+            return false;
+    return rc == 0;
+}
+
+static void mixed_records(struct buf *out, struct rng *g)
+{
+    static const uint8_t filler[20000];
+    static const int32_t lengths[] = {-1, 0, 1, 3, 63, 64, 100, 8191, 8192, 20000};
+    struct batch_options o = BATCH_OPTIONS;
+    struct batch_builder b;
+    struct record_header header = {SLICE_LIT("h"), SLICE_NULL};
+    buf_clear(out);
+    batch_begin(&b, out, &o);
+    for (int i = 0, n = (int)rng_range(g, 1, 40); i < n; i++) {
+        int32_t key = lengths[rng_below(g, 7)], value = lengths[rng_below(g, 10)];
+        cr_assert_eq(
+            batch_add(&b,
+                      &(struct record_new){.timestamp = NOW + rng_range(g, -9000, 9000) * (i > 0),
+                                           .key = key < 0 ? SLICE_NULL : slice_of(filler, (size_t)key),
+                                           .value = value < 0 ? SLICE_NULL : slice_of(filler, (size_t)value),
+                                           .headers = &header,
+                                           .headers_n = rng_chance(g, 100000)}),
+            0);
+    }
+    cr_assert_eq(batch_close(&b, NULL), 0);
+}
+
+Test(validate, the_short_cut_for_plain_records_takes_and_refuses_the_same)
+{
+    struct rng g;
+    struct buf b;
+    struct batch_header h;
+    struct codec_limits limits = codec_limits_for(1 << 20);
+    int taken = 0, rounds = 20000;
+    rng_init(&g, 20261121);
+    buf_init(&b, ROOM);
+    for (int i = 0; i < rounds; i++) {
+        mixed_records(&b, &g);
+        /* Near the front lie the fields; fillers are long. */
+        size_t payload = b.n - BATCH_HEADER_BYTES, near = payload < 16 ? payload : 16;
+        if (i % 4 != 0)
+            b.p[BATCH_HEADER_BYTES + rng_below(&g, rng_chance(&g, 900000) ? near : payload)] =
+                (uint8_t)rng_next(&g);
+        seal(&b);
+        cr_assert_eq(batch_read(buf_slice(&b), &h, NULL), 0);
+        bool ok = walks(&h, buf_slice(&b));
+        cr_assert_eq(batch_records_check(&h, buf_slice(&b), false, &limits, NULL) == 0, ok, "round %d", i);
+        taken += ok;
+    }
+    cr_assert(taken > rounds / 4 && taken < rounds - rounds / 10, "%d of %d", taken, rounds);
     buf_fini(&b);
 }
 
