@@ -86,8 +86,7 @@ static int roll_at(struct log *l, int64_t base, int64_t wall_ms, struct err *err
     }
     (void)segment_spill(l, old, true,
                         NULL); /* if it fails the tail stays and a checkpoint flush tries again */
-    if (l->config.preallocate) /* what was reserved behind its end */
-        (void)disk_truncate(log_file_disk(old->data.file), old->size_bytes);
+    segment_trim(old);
     old->next_offset = base;
     assert(log_active(l) == s && s->size_bytes == 0 && s->data.pinned);
     log_handle_unpin(&old->data);
@@ -117,6 +116,7 @@ static int write_failed(struct log *l, struct segment *s, int code, struct err *
     if (code != -E_NOSPACE)
         return log_broken(l, code, err);
     int rc = disk_truncate(f, s->size_bytes);
+    s->reserved_bytes = 0;
     if (!rc)
         rc = disk_fdatasync(f); /* what comes next must not mix with pieces of what failed */
     if (rc)
@@ -135,6 +135,7 @@ static int run_write(struct log *l, struct run *r, struct err *err)
         else
             r->v[n++] = r->v[i];
     }
+    segment_reserve(l, s, r->bytes);
     ssize_t written = disk_pwritev(log_file_disk(s->data.file), r->v, n, s->size_bytes);
     if (written < 0)
         return write_failed(l, s, (int)written, err);

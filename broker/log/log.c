@@ -230,8 +230,8 @@ static int finish(struct log *l, struct err *err)
 {
     assert(!l->fenced && !l->flush && !l->compaction);
     struct segment *active = log_active(l);
-    if (l->config.preallocate)
-        (void)disk_truncate(log_file_disk(active->data.file), active->size_bytes);
+    if (active->reserved_bytes > active->size_bytes)
+        segment_trim(active);
     for (unsigned i = 0; i < l->segments_n; i++) {
         int rc = segment_spill(l, l->segments[i], true, err);
         if (rc)

@@ -43,6 +43,7 @@ struct segment {
     int64_t first_timestamp; /* of its first batch, for segment.ms; -1 none, -2 not read */
     int64_t created_ms;
     int64_t since_index; /* bytes since the last index entry */
+    int64_t reserved_bytes; /* of the active one: to where room on disk was asked for; 0: not known */
     bool times_known;
     bool dirty;       /* .log bytes that no flush has taken yet */
     bool index_dirty; /* index bytes that no checkpoint flush has taken yet */
@@ -134,6 +135,9 @@ struct segment *segment_create(struct log *l, int64_t base_offset);
 void segment_destroy(struct segment *s); /* closes its files; NULL is fine */
 /* Makes its files, empty; the .log is pinned. */
 int segment_make(struct log *l, struct segment *s, int64_t wall_ms, struct err *err);
+/* Before `bytes` are appended; the file is pinned. */
+void segment_reserve(struct log *l, struct segment *s, int64_t bytes);
+void segment_trim(struct segment *s);
 int segment_file(struct log *l, struct segment *s, struct log_file **out, struct err *err);
 /* Looks at the file when it is not known. */
 int64_t segment_size(struct log *l, struct segment *s, struct err *err);

@@ -55,8 +55,10 @@ int segment_make(struct log *l, struct segment *s, int64_t wall_ms, struct err *
     if (rc)
         return rc;
     log_handle_pin(&s->data);
-    if (l->config.preallocate)
+    if (l->config.preallocate) {
         (void)disk_allocate(log_file_disk(f), 0, l->config.segment_bytes);
+        s->reserved_bytes = l->config.segment_bytes;
+    }
     rc = index_reset(&s->offsets, l->disk, log_path(l, s->base_offset, SUFFIX_INDEX, "", path), err);
     if (!rc)
         rc = index_reset(&s->times, l->disk, log_path(l, s->base_offset, SUFFIX_TIMEINDEX, "", path), err);
@@ -78,6 +80,33 @@ int segment_file(struct log *l, struct segment *s, struct log_file **out, struct
     assert(s->magic == SEGMENT_MAGIC);
     return log_handle_get(&s->data, l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path), DISK_WRITE,
                           out, err);
+}
+
+/* Room on disk asked for in steps that grow with the segment: an append into reserved room costs the file system
+ * about half (ext4: no block is looked for at each page), and small logs reserve nothing. A disk that cannot
+ * is no error: the append itself will say so. */
+void segment_reserve(struct log *l, struct segment *s, int64_t bytes)
+{
+    enum { FROM = 1 << 20, STEP_MAX = 32 << 20 };
+    ASSERT_SEGMENT(s);
+    assert(bytes > 0 && s->data.pinned);
+    int64_t end = s->size_bytes + bytes;
+    if (end <= s->reserved_bytes || s->size_bytes < FROM)
+        return;
+    int64_t to = end + (s->size_bytes < STEP_MAX ? s->size_bytes : STEP_MAX);
+    if (to > l->config.segment_bytes)
+        to = l->config.segment_bytes > end ? l->config.segment_bytes : end;
+    (void)disk_allocate(log_file_disk(s->data.file), s->size_bytes, to - s->size_bytes);
+    s->reserved_bytes = to; /* not asked for again, whatever the answer */
+}
+
+/* Gives back what is reserved behind the end, by whichever run of the program. */
+void segment_trim(struct segment *s)
+{
+    ASSERT_SEGMENT(s);
+    assert(s->size_bytes >= 0 && s->data.pinned);
+    (void)disk_truncate(log_file_disk(s->data.file), s->size_bytes);
+    s->reserved_bytes = 0;
 }
 
 int64_t segment_size(struct log *l, struct segment *s, struct err *err)
