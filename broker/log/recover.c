@@ -166,13 +166,13 @@ static int write_again(struct disk_file *file, int64_t from, int64_t to)
     assert(from >= 0 && from <= to);
     if (from == to || MUTANT("page_cache_trusted"))
         return 0;
-    uint8_t *bytes = malloc(WALK_WINDOW_SCAN);
+    size_t room = to - from < (int64_t)WALK_WINDOW_SCAN ? (size_t)(to - from) : WALK_WINDOW_SCAN;
+    uint8_t *bytes = malloc(room);
     if (!bytes)
         return -E_NOMEM;
     ssize_t n = 0;
     for (int64_t at = from; at < to && n >= 0; at += n) {
-        size_t want = to - at < (int64_t)WALK_WINDOW_SCAN ? (size_t)(to - at) : WALK_WINDOW_SCAN;
-        n = disk_pread(file, bytes, want, at);
+        n = disk_pread(file, bytes, to - at < (int64_t)room ? (size_t)(to - at) : room, at);
         if (n > 0)
             n = disk_pwrite(file, bytes, (size_t)n, at);
         else if (n == 0)

@@ -9,6 +9,8 @@
 void walk_init(struct walk *w, struct disk_file *file, int64_t at, int64_t end, size_t window_bytes)
 {
     assert(at >= 0 && at <= end && window_bytes >= BATCH_HEADER_BYTES);
+    if ((int64_t)window_bytes > end - at) /* many a file is small */
+        window_bytes = end - at > BATCH_HEADER_BYTES ? (size_t)(end - at) : BATCH_HEADER_BYTES;
     *w = (struct walk){.file = file, .at = at, .end = end, .position = at, .window_bytes = window_bytes};
 }
 

@@ -252,6 +252,8 @@ static void reserve(struct inode *i, int64_t size)
 
 static void version_push(struct sector *s, const uint8_t *content)
 {
+    if (s->n > 0 && memcmp(s->v[s->n - 1], content, SECTOR) == 0)
+        return; /* written again: no other state */
     s->v = realloc(s->v, (s->n + 1) * SECTOR);
     assert(s->v);
     memcpy(s->v[s->n++], content, SECTOR);
@@ -701,8 +703,11 @@ static void clear_beyond(struct inode *i)
         memset(i->live + i->size, 0, (size_t)(i->room - i->size));
 }
 
-static void inode_cut(struct crash_disk *to, struct inode *from, struct rng *r, uint32_t keep)
+/* Once per cut, and only what has a name: most inodes of a long run are of files that are gone. */
+static struct inode *inode_cut(struct crash_disk *to, struct inode *from, struct rng *r, uint32_t keep)
 {
+    if (from->copy)
+        return from->copy;
     int64_t size = from->sizes[0];
     if (from->sizes_n > 1 && rng_chance(r, keep))
         size = from->sizes[1 + rng_below(r, from->sizes_n - 1)];
@@ -713,6 +718,13 @@ static void inode_cut(struct crash_disk *to, struct inode *from, struct rng *r, 
         memcpy(i->live + s->index * SECTOR, s->v[version], SECTOR);
     }
     clear_beyond(i);
+    return i;
+}
+
+static void copies_forget(const struct crash_disk *d)
+{
+    list_each (at, &d->inodes)
+        LIST_ENTRY(at, struct inode, link)->copy = NULL;
 }
 
 /* What lies in a folder that is not there is not there. */
@@ -743,14 +755,13 @@ struct crash_disk *crash_disk_cut(const struct crash_disk *d, struct rng *r, uin
 {
     struct crash_disk *c = crash_disk_create();
     c->wall_ms = d->wall_ms;
-    list_each (at, &d->inodes)
-        inode_cut(c, LIST_ENTRY(at, struct inode, link), r, keep_per_million);
+    copies_forget(d);
     for (struct name *n = d->durable; n; n = n->hh.next)
-        name_put(&c->live, n->path, n->inode->copy);
+        name_put(&c->live, n->path, inode_cut(c, n->inode, r, keep_per_million));
     list_each (at, &d->changes) {
         struct change *change = LIST_ENTRY(at, struct change, link);
         if (rng_chance(r, keep_per_million))
-            change_apply(&c->live, change, change->inode->copy);
+            change_apply(&c->live, change, inode_cut(c, change->inode, r, keep_per_million));
     }
     drop_unreachable(c);
     for (struct name *n = c->live; n; n = n->hh.next)
@@ -762,15 +773,14 @@ struct crash_disk *crash_disk_kill(const struct crash_disk *d, int64_t last_writ
 {
     struct crash_disk *c = crash_disk_create();
     c->wall_ms = d->wall_ms;
-    list_each (at, &d->inodes) {
-        struct inode *i = LIST_ENTRY(at, struct inode, link);
+    copies_forget(d);
+    for (struct name *n = d->live; n; n = n->hh.next) {
+        struct inode *i = n->inode;
         int64_t size = i->size;
         if (i == d->last_inode && last_write_bytes >= 0 && last_write_bytes < d->last_bytes)
             size = d->last_at + last_write_bytes;
         i->copy = inode_copy(c, i, size);
         clear_beyond(i->copy);
-    }
-    for (struct name *n = d->live; n; n = n->hh.next) {
         name_put(&c->live, n->path, n->inode->copy);
         name_put(&c->durable, n->path, n->inode->copy);
     }

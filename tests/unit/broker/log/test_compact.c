@@ -266,7 +266,7 @@ static void on_change(void *arg, enum crash_op op)
 {
     struct crashes *c = arg;
     (void)op;
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 4; i++)
         check_crash(c, crash_disk_cut(cd, &c->rng, 500000));
     check_crash(c, crash_disk_kill(cd, -1));
 }

@@ -328,13 +328,13 @@ static void enumerate(uint64_t seed, int ops, int states_per_change)
 
 Test(crash, every_state_opens_with_all_that_was_flushed_1, .timeout = 110)
 {
-    for (uint64_t seed = 1; seed <= 6; seed++)
+    for (uint64_t seed = 1; seed <= 4; seed++)
         enumerate(seed, 60, 4);
 }
 
 Test(crash, every_state_opens_with_all_that_was_flushed_2, .timeout = 110)
 {
-    for (uint64_t seed = 7; seed <= 12; seed++)
+    for (uint64_t seed = 7; seed <= 10; seed++)
         enumerate(seed, 60, 4);
 }
 
