@@ -13,27 +13,6 @@
 /* Rounds of one turn: what the partitions finish is answered, what answers make room for is started. */
 #define ROUNDS_MAX 8
 
-/* ---- options that belong together ---- */
-
-static bool has_role(const struct broker_options *o, const char *role)
-{
-    for (size_t i = 0; i < o->process_roles.n; i++)
-        if (strcmp(o->process_roles.item[i], role) == 0)
-            return true;
-    return o->process_roles.n == 0;
-}
-
-static int check_roles(const struct broker_options *o, struct err *err)
-{
-    if (!has_role(o, "broker") || !has_role(o, "controller"))
-        return err_set(err, -E_CONFIG,
-                       "process.roles: only broker,controller in one process is served; leave it out");
-    if (o->controller_quorum_voters.n > 1)
-        return err_set(err, -E_CONFIG,
-                       "controller.quorum.voters: only a quorum of this node alone is served; leave it out");
-    return 0;
-}
-
 /* The key's value for DescribeConfigs. */
 static bool static_config(void *arg, struct slice key, struct arena *arena, struct slice *value,
                           bool *is_default)
@@ -225,6 +204,7 @@ static int open_control(struct broker_parts *p, struct err *err)
         .quorum = quorum_options(p),
         .rules = {.num_partitions = o->num_partitions,
                   .default_replication_factor = (int16_t)o->default_replication_factor,
+                  .partitions_max = o->partitions_max,
                   .delete_topics = o->delete_topic_enable,
                   .offsets_partitions = o->offsets_topic_num_partitions,
                   .offsets_replication_factor = (int16_t)o->offsets_topic_replication_factor,
@@ -390,7 +370,7 @@ int broker_create(const struct broker_world *w, const struct broker_options *opt
     p->broker = (struct broker){.options = options, .node_id = settle_node_id(options), .parts = p};
     /* In this order: what is wrong with the file first, then with its surroundings; nothing is written before the
      * directories are ours and the ports are bound. */
-    int rc = check_roles(options, err);
+    int rc = settle_roles(options, err);
     rc = rc ? rc : settle_listeners(options, &p->listeners, err);
     rc = rc ? rc : open_dirs(p, err);
     rc = rc ? rc : make_shards(p, w, err);

@@ -32,6 +32,47 @@ int32_t settle_node_id(const struct broker_options *o)
     return o->broker_id >= 0 ? o->broker_id : o->node_id;
 }
 
+static bool has(const struct option_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (strcmp(list->item[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* ID@HOST:PORT; the id, or -1. */
+static int64_t voter_id(const char *text)
+{
+    int64_t id = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9' && id <= INT32_MAX; at++)
+        id = id * 10 + (*at - '0');
+    const char *colon = *at == '@' ? strrchr(at, ':') : NULL;
+    return at > text && id <= INT32_MAX && colon && colon > at + 1 && colon[1] ? id : -1;
+}
+
+int settle_roles(const struct broker_options *o, struct err *err)
+{
+    const struct option_list *voters = &o->controller_quorum_voters;
+    if (o->process_roles.n > 0 &&
+        (!has(&o->process_roles, "broker") || !has(&o->process_roles, "controller")))
+        return err_set(err, -E_CONFIG,
+                       "process.roles: only broker,controller in one process is served; leave it out");
+    for (size_t i = 0; i < voters->n; i++)
+        if (voter_id(voters->item[i]) < 0)
+            return err_set(err, -E_CONFIG, "controller.quorum.voters: \"%s\" is not ID@HOST:PORT",
+                           voters->item[i]);
+    if (voters->n > 1)
+        return err_set(err, -E_CONFIG,
+                       "controller.quorum.voters: only a quorum of this node alone is served; leave it out");
+    if (voters->n == 1 && voter_id(voters->item[0]) != settle_node_id(o))
+        return err_set(err, -E_CONFIG,
+                       "controller.quorum.voters: %s does not name this node, whose node.id is %d: give both "
+                       "the same number, or leave the voters out",
+                       voters->item[0], settle_node_id(o));
+    return 0;
+}
+
 int settle_listeners(const struct broker_options *o, struct net_listeners *out, struct err *err)
 {
     return net_listeners_parse(
@@ -70,14 +111,6 @@ static int64_t first_set(int64_t ms, int64_t minutes, int64_t hours)
     if (minutes)
         return minutes < 0 ? -1 : minutes * MINUTE_MS;
     return hours < 0 ? -1 : hours * HOUR_MS;
-}
-
-static bool has(const struct option_list *list, const char *name)
-{
-    for (size_t i = 0; i < list->n; i++)
-        if (strcmp(list->item[i], name) == 0)
-            return true;
-    return false;
 }
 
 static struct log_config settle_log(const struct broker_options *o)

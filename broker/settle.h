@@ -14,6 +14,8 @@ int settle_log_dirs(const struct broker_options *o, const char *paths[LOG_DIRS_M
                     struct err *err);
 /* node.id, or broker.id. */
 int32_t settle_node_id(const struct broker_options *o);
+/* -E_CONFIG: roles or voters that are not served: this node is broker and controller, and the only voter. */
+int settle_roles(const struct broker_options *o, struct err *err);
 int settle_listeners(const struct broker_options *o, struct net_listeners *out, struct err *err);
 struct net_options settle_net(const struct broker_options *o, int64_t fds);
 /* All but disk, dirs and what is made of them. */

@@ -41,17 +41,12 @@ static int16_t check_count(struct growing *g)
 
 static int16_t check_room(struct growing *g, int64_t added_before)
 {
-    int64_t total = image_partitions_n(g->d->img) + added_before + g->added,
-            most = g->d->rules->partitions_max;
+    struct slice why = SLICE_NULL;
     if (g->d->out->n + (size_t)g->added > DECIDE_RECORDS_MAX)
         return refuse(g, KE_POLICY_VIOLATION,
                       SLICE_LIT("Unable to perform excessively large batch operation."));
-    if (most > 0 && total > most)
-        return refuse(g, KE_POLICY_VIOLATION,
-                      decide_text(g->d,
-                                  "The cluster would have %" PRId64 " partitions, at most %" PRId64
-                                  " are allowed (sundog.partitions.max)",
-                                  total, most));
+    if (!decide_room(g->d, added_before + g->added, &why))
+        return refuse(g, KE_POLICY_VIOLATION, why);
     return KE_NONE;
 }
 

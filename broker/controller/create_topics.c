@@ -222,15 +222,9 @@ static int16_t check_room(struct creating *c, int64_t new_partitions)
                                   "Unable to perform excessively large batch operation: %d "
                                   "partitions, with what stands before them in the request",
                                   c->partitions));
-    int64_t total = image_partitions_n(c->d->img) + new_partitions + c->partitions,
-            most = c->d->rules->partitions_max;
-    if (most > 0 && total > most)
-        return refuse(c, KE_POLICY_VIOLATION,
-                      decide_text(c->d,
-                                  "The cluster would have %" PRId64 " partitions, at most %" PRId64
-                                  " are allowed "
-                                  "(sundog.partitions.max)",
-                                  total, most));
+    struct slice why = SLICE_NULL;
+    if (!decide_room(c->d, new_partitions + c->partitions, &why))
+        return refuse(c, KE_POLICY_VIOLATION, why);
     return KE_NONE;
 }
 

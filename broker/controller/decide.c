@@ -3,6 +3,7 @@
 
 #include "broker/metadata/image_edit.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -45,4 +46,16 @@ struct uuid decide_uuid(const struct decide *d)
         u.b[8] = (uint8_t)((u.b[8] & 0x3f) | 0x80);
     } while (uuid_text(&u, text)[0] == '-');
     return u;
+}
+
+bool decide_room(const struct decide *d, int64_t more, struct slice *why)
+{
+    int64_t total = image_partitions_n(d->img) + more, most = d->rules->partitions_max;
+    if (most <= 0 || total <= most)
+        return true;
+    *why = decide_text(d,
+                       "The cluster would have %" PRId64 " partitions, at most %" PRId64
+                       " are allowed (sundog.partitions.max)",
+                       total, most);
+    return false;
 }

@@ -23,7 +23,7 @@
 struct decide_rules {
     int32_t num_partitions;             /* num.partitions */
     int16_t default_replication_factor; /* default.replication.factor */
-    int64_t partitions_max;             /* of all topics together; 0: no limit */
+    int64_t partitions_max;             /* sundog.partitions.max; 0: no limit */
     bool delete_topics;                 /* delete.topic.enable */
     int32_t offsets_partitions;         /* offsets.topic.* */
     int16_t offsets_replication_factor;
@@ -75,6 +75,9 @@ void *decide_record(const struct decide *d, int16_t type);
 /* An error text in the response's arena. */
 struct slice decide_text(const struct decide *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 struct uuid decide_uuid(const struct decide *d);
+
+/* Whether `more` partitions fit under sundog.partitions.max; else why not. */
+bool decide_room(const struct decide *d, int64_t more, struct slice *why);
 
 /* Places `partitions` × `replication_factor` replicas (broker ids, partition after partition); 0, or the Kafka error with its
  * text. Racks alternate; fenced brokers come in only when the others run out; the first replica is active

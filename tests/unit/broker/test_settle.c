@@ -4,6 +4,7 @@
 #include "broker/metrics.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 static struct broker_options options(const char *lines)
 {
@@ -112,4 +113,34 @@ Test(settle, old_names_are_known)
     o = options("");
     cr_expect_eq(settle_log_dirs(&o, paths, &n, &err), -E_CONFIG);
     broker_options_fini(&o);
+}
+
+/* NULL: served. */
+static void roles(const char *lines, const char *refused)
+{
+    struct err err = {0};
+    struct broker_options o = options(lines);
+    int rc = settle_roles(&o, &err);
+    cr_expect_eq(rc, refused ? -E_CONFIG : 0, "%s", lines);
+    cr_expect(!refused || strstr(err.text, refused), "%s: %s", lines, err.text);
+    broker_options_fini(&o);
+}
+
+Test(settle, a_node_is_its_own_quorum)
+{
+    roles("", NULL);
+    roles("process.roles=controller,broker\n", NULL);
+    roles("process.roles=broker\n", "process.roles: ");
+    roles("node.id=7\ncontroller.quorum.voters=7@localhost:9093\n", NULL);
+    roles("broker.id=7\ncontroller.quorum.voters=7@[::1]:9093\n", NULL);
+    roles("node.id=7\ncontroller.quorum.voters=1@localhost:9093\n",
+          "1@localhost:9093 does not name this node, whose node.id is 7");
+    roles("controller.quorum.voters=1@a:1,2@b:1\n", "only a quorum of this node alone");
+    static const char *const malformed[] = {"a:1",  "@a:1",   "1@a",    "1@:1",
+                                            "1@a:", "-1@a:1", "x1@a:1", "99999999999@a:1"};
+    for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
+        char line[100];
+        snprintf(line, sizeof line, "controller.quorum.voters=%s\n", malformed[i]);
+        roles(line, "is not ID@HOST:PORT");
+    }
 }

@@ -326,6 +326,22 @@ Test(decide, topics_go_by_name_or_id_once)
     world_fini(&w);
 }
 
+static int16_t grow(struct world *w, const char *name, int32_t count)
+{
+    struct kp_create_partitions_request_topics t = {
+        .name = slice_str(name), .count = count, .assignments_n = -1};
+    struct kp_create_partitions_request q;
+    struct kp_create_partitions_response r;
+    kp_init(&kp_create_partitions_request_message, &q);
+    kp_init(&kp_create_partitions_response_message, &r);
+    q.topics = &t;
+    q.topics_n = 1;
+    struct decide d = decide(w);
+    cr_assert_eq(decide_create_partitions(&d, &q, &r), KE_NONE);
+    commit(w);
+    return r.results[0].error_code;
+}
+
 Test(decide, partitions_only_grow)
 {
     struct world w;
@@ -339,21 +355,30 @@ Test(decide, partitions_only_grow)
                  {"a", -1, KE_INVALID_PARTITIONS},  {"zz", 5, KE_UNKNOWN_TOPIC_OR_PARTITION},
                  {"a", 20000, KE_POLICY_VIOLATION}, {"a", 5, KE_NONE}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct kp_create_partitions_request_topics t = {
-            .name = slice_str(cases[i].name), .count = cases[i].count, .assignments_n = -1};
-        struct kp_create_partitions_request q;
-        struct kp_create_partitions_response r;
-        kp_init(&kp_create_partitions_request_message, &q);
-        kp_init(&kp_create_partitions_response_message, &r);
-        q.topics = &t;
-        q.topics_n = 1;
-        struct decide d = decide(&w);
-        cr_assert_eq(decide_create_partitions(&d, &q, &r), KE_NONE);
-        cr_assert_eq(r.results[0].error_code, cases[i].error, "%s %d", cases[i].name, cases[i].count);
-        commit(&w);
+        cr_assert_eq(grow(&w, cases[i].name, cases[i].count), cases[i].error, "%s %d", cases[i].name,
+                     cases[i].count);
     }
     const struct image_topic *t = image_topic(w.img, SLICE_LIT("a"));
     cr_assert(t->partitions_n == 5 && image_partition(t, 4)->leader == 1);
+    world_fini(&w);
+}
+
+Test(decide, all_partitions_together_have_a_limit)
+{
+    struct world w;
+    world_init(&w, 1);
+    w.rules.partitions_max = 10;
+    struct kp_create_topics_request_topics t = {
+        .name = SLICE_LIT("b"), .num_partitions = 7, .replication_factor = 1};
+    cr_assert_eq(create_one(&w, "a", 4, 1), KE_NONE);
+    struct kp_create_topics_response_topics *r = create(&w, &t, 1);
+    cr_expect_eq(r->error_code, KE_POLICY_VIOLATION);
+    cr_expect(slice_eq_str(r->error_message, "The cluster would have 11 partitions, at most 10 are allowed "
+                                             "(sundog.partitions.max)"));
+    cr_expect_eq(create_one(&w, "b", 6, 1), KE_NONE);
+    cr_expect_eq(grow(&w, "a", 5), KE_POLICY_VIOLATION);
+    w.rules.partitions_max = 0;
+    cr_expect_eq(grow(&w, "a", 5), KE_NONE);
     world_fini(&w);
 }
 
