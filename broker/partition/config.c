@@ -3,13 +3,11 @@
  * one that does not parse all the same leaves the default. */
 #include "broker/partition/internal.h"
 
-#include "base/runtime/log.h"
+#include "broker/metadata/topic_config.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-enum kind { INT32, INT64, DOUBLE, BOOL };
 
 struct settings {
     struct log_config log;
@@ -17,35 +15,34 @@ struct settings {
     int64_t before_max_ms, after_max_ms;
 };
 
+/* The member that an option of a topic is kept in; its broker keys and its type are those of topic_configs.def. */
 static const struct row {
-    const char *topic_key, *broker_key;
-    enum kind kind;
-    size_t at;
+    const char *key;
+    size_t at, size;
 } rows[] = {
-#define ROW(topic, broker, kind, member)                                                                     \
+#define ROW(key, member)                                                                                     \
     {                                                                                                        \
-        topic, broker, kind, offsetof(struct settings, member)                                               \
+        key, offsetof(struct settings, member), sizeof(((struct settings *)0)->member)                       \
     }
-    ROW("segment.bytes", "log.segment.bytes", INT32, log.segment_bytes),
-    ROW("segment.ms", "log.roll.ms", INT64, log.segment_ms),
-    ROW("segment.jitter.ms", "log.roll.jitter.ms", INT64, log.segment_jitter_ms),
-    ROW("index.interval.bytes", "log.index.interval.bytes", INT32, log.index_interval_bytes),
-    ROW("segment.index.bytes", "log.index.size.max.bytes", INT32, log.segment_index_bytes),
-    ROW("retention.ms", "log.retention.ms", INT64, log.retention_ms),
-    ROW("retention.bytes", "log.retention.bytes", INT64, log.retention_bytes),
-    ROW("delete.retention.ms", "log.cleaner.delete.retention.ms", INT64, log.delete_retention_ms),
-    ROW("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", INT64, log.min_compaction_lag_ms),
-    ROW("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", INT64, log.max_compaction_lag_ms),
-    ROW("min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", DOUBLE,
-        log.min_cleanable_dirty_ratio),
-    ROW("max.message.bytes", "message.max.bytes", INT32, log.max_message_bytes),
-    ROW("file.delete.delay.ms", "log.segment.delete.delay.ms", INT64, log.file_delete_delay_ms),
-    ROW("preallocate", "log.preallocate", BOOL, log.preallocate),
-    ROW("flush.messages", "log.flush.interval.messages", INT64, log.flush_messages),
-    ROW("flush.ms", "log.flush.interval.ms", INT64, log.flush_ms),
-    ROW("min.insync.replicas", "min.insync.replicas", INT32, min_insync_replicas),
-    ROW("message.timestamp.before.max.ms", "log.message.timestamp.before.max.ms", INT64, before_max_ms),
-    ROW("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", INT64, after_max_ms),
+    ROW("segment.bytes", log.segment_bytes),
+    ROW("segment.ms", log.segment_ms),
+    ROW("segment.jitter.ms", log.segment_jitter_ms),
+    ROW("index.interval.bytes", log.index_interval_bytes),
+    ROW("segment.index.bytes", log.segment_index_bytes),
+    ROW("retention.ms", log.retention_ms),
+    ROW("retention.bytes", log.retention_bytes),
+    ROW("delete.retention.ms", log.delete_retention_ms),
+    ROW("min.compaction.lag.ms", log.min_compaction_lag_ms),
+    ROW("max.compaction.lag.ms", log.max_compaction_lag_ms),
+    ROW("min.cleanable.dirty.ratio", log.min_cleanable_dirty_ratio),
+    ROW("max.message.bytes", log.max_message_bytes),
+    ROW("file.delete.delay.ms", log.file_delete_delay_ms),
+    ROW("preallocate", log.preallocate),
+    ROW("flush.messages", log.flush_messages),
+    ROW("flush.ms", log.flush_ms),
+    ROW("min.insync.replicas", min_insync_replicas),
+    ROW("message.timestamp.before.max.ms", before_max_ms),
+    ROW("message.timestamp.after.max.ms", after_max_ms),
 #undef ROW
 };
 
@@ -54,41 +51,55 @@ struct sources {
     const struct image_config *topic, *broker, *cluster;
 };
 
-static struct slice lookup(const struct sources *s, const char *topic_key, const char *broker_key)
+/* Of the broker's keys those count that say the same in the same unit: only they may be set in the cluster. The order is
+ * that of DescribeConfigs (controller/effective.c). */
+static struct slice lookup(const struct sources *s, const struct topic_config_row *option)
 {
-    struct slice v = image_config_value(s->topic, slice_str(topic_key));
-    if (slice_is_null(v))
-        v = image_config_value(s->broker, slice_str(broker_key));
-    if (slice_is_null(v))
-        v = image_config_value(s->cluster, slice_str(broker_key));
+    struct topic_config_synonym key;
+    struct slice v = image_config_value(s->topic, slice_str(option->key));
+    for (const char *rest = option->broker_keys;
+         slice_is_null(v) && topic_config_synonym_next(&rest, &key);) {
+        if (key.factor != 1)
+            continue;
+        v = image_config_value(s->broker, key.key);
+        if (slice_is_null(v))
+            v = image_config_value(s->cluster, key.key);
+    }
     return v;
 }
 
-static void set(const struct row *row, struct slice v, struct settings *out)
+static void set_number(enum topic_config_type type, const char *text, void *at)
 {
+    char *end;
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    if (end == text || *end || errno)
+        return;
+    if (type == TOPIC_CONFIG_LONG)
+        *(int64_t *)at = n;
+    else if (n >= INT32_MIN && n <= INT32_MAX)
+        *(int32_t *)at = (int32_t)n;
+}
+
+static void set(const struct row *row, enum topic_config_type type, struct slice v, struct settings *out)
+{
+    static const size_t sizes[] = {[TOPIC_CONFIG_BOOL] = sizeof(bool),
+                                   [TOPIC_CONFIG_INT] = sizeof(int32_t),
+                                   [TOPIC_CONFIG_LONG] = sizeof(int64_t),
+                                   [TOPIC_CONFIG_DOUBLE] = sizeof(double),
+                                   [TOPIC_CONFIG_LIST] = 0};
     void *at = (uint8_t *)out + row->at;
     const char *text = (const char *)v.p; /* the image's slices end in a NUL */
     char *end;
-    errno = 0;
-    switch (row->kind) {
-    case BOOL: *(bool *)at = slice_eq_str(v, "true"); return;
-    case DOUBLE: {
+    assert(row->size == sizes[type]);
+    if (type == TOPIC_CONFIG_BOOL) {
+        *(bool *)at = slice_eq_str(v, "true");
+    } else if (type == TOPIC_CONFIG_DOUBLE) {
         double d = strtod(text, &end);
         if (end > text && !*end)
             *(double *)at = d;
-        return;
-    }
-    case INT32:
-    case INT64: {
-        long long n = strtoll(text, &end, 10);
-        if (end == text || *end || errno)
-            return;
-        if (row->kind == INT64)
-            *(int64_t *)at = n;
-        else if (n >= INT32_MIN && n <= INT32_MAX)
-            *(int32_t *)at = (int32_t)n;
-        return;
-    }
+    } else {
+        set_number(type, text, at);
     }
 }
 
@@ -105,20 +116,30 @@ static bool names(struct slice list, const char *name)
     return false;
 }
 
+static const struct topic_config_row *option(const char *key)
+{
+    const struct topic_config_row *o = topic_config_find(slice_str(key));
+    assert(o && o->use == TOPIC_CONFIG_SERVED);
+    return o;
+}
+
 static struct settings settle(const struct partition_host *h, const struct sources *s)
 {
     struct settings out = {h->defaults, h->min_insync_replicas, h->before_max_ms, h->after_max_ms};
+    if (!s->topic && !s->broker && !s->cluster)
+        return out;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct slice v = lookup(s, rows[i].topic_key, rows[i].broker_key);
+        const struct topic_config_row *o = option(rows[i].key);
+        struct slice v = lookup(s, o);
         if (!slice_is_null(v))
-            set(&rows[i], v, &out);
+            set(&rows[i], o->type, v, &out);
     }
-    struct slice policy = lookup(s, "cleanup.policy", "log.cleanup.policy");
+    struct slice policy = lookup(s, option("cleanup.policy"));
     if (!slice_is_null(policy)) {
         out.log.cleanup_delete = names(policy, "delete");
         out.log.cleanup_compact = names(policy, "compact");
     }
-    struct slice type = lookup(s, "message.timestamp.type", "log.message.timestamp.type");
+    struct slice type = lookup(s, option("message.timestamp.type"));
     if (!slice_is_null(type))
         out.log.message_timestamp_type =
             slice_eq_str(type, "LogAppendTime") ? LOG_APPEND_TIME : LOG_CREATE_TIME;
