@@ -448,6 +448,7 @@ struct slice rig_batch(struct rig *r, const struct rig_batch *b)
     struct batch_builder w;
     struct batch_options o = BATCH_OPTIONS;
     struct batch_header h;
+    o.codec = b->codec;
     if (b->producer_id > 0) {
         o.producer_id = b->producer_id;
         o.producer_epoch = b->epoch;

@@ -12,6 +12,7 @@
 #include "broker/metadata/image_edit.h"
 #include "broker/net/server.h"
 #include "broker/partition/partitions.h"
+#include "proto/kafka/batch.h"
 
 #define RIG_NODE 1
 
@@ -71,6 +72,7 @@ struct rig_batch {
     int32_t sequence;
     const char *text;
     int64_t timestamp; /* 0: now */
+    enum codec codec;
 };
 struct slice rig_batch(struct rig *r, const struct rig_batch *b);
 /* Produces it to one partition: the answer's partition response, by value. */

@@ -1,3 +1,4 @@
+#include "proto/kafka/batch.h"
 #include "tests/support/serve/rig.h"
 
 #include <criterion/criterion.h>
@@ -192,6 +193,43 @@ Test(append, too_few_in_sync_refuse_acks_all_only)
     cr_expect_eq(o.append.error, KE_NONE);
     drop(&o);
     rig_destroy(r, false);
+}
+
+/* As Kafka (LogValidator): the largest timestamp of a batch is what its records say, whatever its producer wrote there; the
+ * CRC follows, and nothing else changes. */
+static void max_timestamp_of(const char *config, enum codec codec, int64_t claimed, int64_t want)
+{
+    struct rig *r = rig_create(&(struct rig_options){0});
+    struct slice sent = rig_batch(r, &(struct rig_batch){.n = 3, .timestamp = 1700000000000, .codec = codec});
+    struct batch_header h;
+    struct buf out;
+    int64_t next, before = loop_wall_ms(rig_shard(r)->loop);
+    buf_init(&out, 1 << 20);
+    rig_topic(r, "orders", 1, config);
+    batch_max_timestamp_set((uint8_t *)(uintptr_t)sent.p, sent.n, claimed);
+    cr_assert_eq(rig_produce(r, "orders", 0, -1, sent).error_code, KE_NONE, "%d claims %lld", codec,
+                 (long long)claimed);
+    cr_assert_eq(partition_read(rig_partition(r, "orders", 0), 0, 3, 1 << 20, &out, &next), 0);
+    cr_assert_eq(batch_read(buf_slice(&out), &h, NULL), 0, "the CRC is that of what is stored");
+    cr_expect(want >= 0 ? h.max_timestamp == want : h.max_timestamp >= before, "%d claims %lld: %lld", codec,
+              (long long)claimed, (long long)h.max_timestamp);
+    cr_expect_eq(batch_is(&h, BATCH_LOG_APPEND_TIME), want < 0);
+    cr_assert_eq(out.n, sent.n);
+    cr_expect_arr_eq(out.p + BATCH_HEADER_BYTES, sent.p + BATCH_HEADER_BYTES, sent.n - BATCH_HEADER_BYTES);
+    buf_fini(&out);
+    free((void *)(uintptr_t)sent.p);
+    rig_destroy(r, false);
+}
+
+Test(append, the_largest_timestamp_is_what_the_records_say)
+{
+    static const enum codec codecs[] = {CODEC_NONE, CODEC_LZ4, CODEC_ZSTD};
+    static const int64_t claims[] = {1700000000000, 5, 1700000000001, INT64_C(99999999999999), -1};
+    for (size_t i = 0; i < sizeof codecs / sizeof *codecs; i++) {
+        for (size_t j = 0; j < sizeof claims / sizeof *claims; j++)
+            max_timestamp_of(NULL, codecs[i], claims[j], 1700000000000);
+        max_timestamp_of("message.timestamp.type=LogAppendTime", codecs[i], 5, -1);
+    }
 }
 
 struct told {
