@@ -179,7 +179,7 @@ static void fetched(void *arg, const struct client_response *r)
         for (int32_t k = 0; k < m->responses[i].partitions_n; k++) {
             const struct kp_fetch_response_partitions *answer = &m->responses[i].partitions[k];
             struct raw_part *part = named(f, &m->responses[i], answer->partition_index);
-            if (part && !part->dropped && !part->stale && part->state == RAW_FETCHING)
+            if (part && !part->dropped && !part->stale && !part->ask && part->state == RAW_FETCHING)
                 take_partition(part, answer, r->frame);
         }
     }

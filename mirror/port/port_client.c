@@ -33,9 +33,12 @@ void raw_event(struct raw_part *part, enum port_event e, int16_t error, const ch
 
 void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const char *text)
 {
+    assert(part->state != RAW_STOPPED && !part->dropped && !part->ask);
     part->state = RAW_STOPPED;
+    part->end_due = false; /* nothing comes after the reason */
     raw_drop_chunks(part);
     raw_event(part, e, error, text);
+    assert(part->event_there && list_linked(&part->ready));
 }
 
 void raw_retry(struct raw_part *part, const char *why)
@@ -284,18 +287,32 @@ static bool poll_part(struct raw_part *part, struct port_delivery *out)
     return part->end_due && end_event(part, out);
 }
 
+static bool has_more(const struct raw_part *part)
+{
+    return !list_empty(&part->chunks) || part->event_there || part->end_due;
+}
+
 static bool raw_poll(struct port *port, struct port_delivery *out)
 {
     struct raw_port *p = raw_port(port);
     while (!list_empty(&p->ready_parts)) {
         struct raw_part *part = LIST_ENTRY(list_pop(&p->ready_parts), struct raw_part, ready);
-        if (!poll_part(part, out))
-            continue;
-        if (!list_empty(&part->chunks) || part->event_there || part->end_due)
+        bool found = poll_part(part, out);
+        /* An event that came up meanwhile has linked it already. */
+        if (has_more(part) && !list_linked(&part->ready))
             list_push(&p->ready_parts, &part->ready);
-        p->out_n++;
-        raw_wake(p);
-        return true;
+        else if (!has_more(part) && list_linked(&part->ready))
+            list_remove(&part->ready);
+        if (found) {
+            assert(out->owner == part->a.owner && !part->dropped);
+            p->out_n++;
+            raw_wake(p);
+            return true;
+        }
+        if (has_more(part)) { /* no memory for a delivery */
+            loop_timer_in(&p->tick, RAW_RETRY_US);
+            break;
+        }
     }
     p->hungry = true;
     return false;

@@ -1,56 +1,15 @@
-/* A source made of a script: one simulated broker with topic "t", one partition, whose answers the test decides; and a
- * reader with the port on our client, which keeps all that it is given. */
+/* A reader with the port on our client before a source made of a script (source.h). It keeps all that it is given of
+ * partition 0; of the others it only counts. */
 #ifndef SUNDOG_TESTS_UNIT_MIRROR_PORT_RIG_H
 #define SUNDOG_TESTS_UNIT_MIRROR_PORT_RIG_H
 
-#include "base/core/bytes.h"
 #include "mirror/port/port.h"
 #include "proto/client/client.h"
-#include "proto/kafka/batch.h"
-#include "tests/support/sim/sim.h"
+#include "tests/unit/mirror/port/source.h"
 
-#include <criterion/criterion.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#define BATCHES_MAX 64
 #define EVENTS_MAX  64
 #define OFFSETS_MAX 4096
-#define SOURCE_PORT 9092
-
-struct source {
-    /* the log */
-    struct buf batch[BATCHES_MAX];
-    struct batch_header h[BATCHES_MAX];
-    int batches_n;
-    int64_t start, end, stable;
-    /* the script */
-    struct uuid id;
-    int32_t epoch;
-    bool no_topic;
-    int16_t fetch_error;
-    int fetch_errors;  /* so many times */
-    int64_t epoch_end; /* of any epoch but the newest; -1: what the log says */
-    int64_t diverging; /* told to who sends a last epoch that is not the newest; -1: never */
-    struct kp_fetch_response_aborted_transactions aborted[8];
-    int32_t aborted_n;
-    /* what was asked */
-    int fetches, epochs_asked;
-    int32_t max_bytes_seen;
-    struct sim_node *node;
-    struct net_listener *listener;
-    struct peer *peers;
-};
-
-/* One connection at the source. An answer without anything in it waits a little, as a long poll does. */
-struct peer {
-    struct peer *next;
-    struct source *source;
-    struct net_conn *conn;
-    struct buf in, out;
-    struct loop_timer later;
-    bool empty;
-};
+#define PARTS_MAX   300
 
 struct got_event {
     enum port_event event;
@@ -60,8 +19,15 @@ struct got_event {
     char text[160];
 };
 
+/* A partition other than 0. */
+struct other {
+    int64_t next;
+    int records_n, stops_n, ends_n;
+};
+
 struct reader {
     struct source *source;
+    struct other other[PARTS_MAX]; /* by partition; [0] is not used */
     struct client *client;
     struct port *port;
     struct sim_node *node;
@@ -82,311 +48,6 @@ struct reader {
     int events_n;
     int trims, gaps;
 };
-
-/* ---- the log ---- */
-
-struct batch_spec {
-    int64_t base;
-    int n;
-    enum codec codec;
-    int64_t producer_id; /* 0: none */
-    int attributes;
-    int32_t epoch;
-};
-
-static inline void source_add(struct source *s, struct batch_spec b)
-{
-    cr_assert_lt(s->batches_n, BATCHES_MAX);
-    struct buf *out = &s->batch[s->batches_n];
-    struct batch_options o = BATCH_OPTIONS;
-    struct batch_builder builder;
-    buf_init(out, 64 << 20);
-    o.codec = b.codec;
-    o.base_offset = b.base;
-    o.leader_epoch = b.epoch;
-    o.attributes = b.attributes;
-    if (b.producer_id) {
-        o.producer_id = b.producer_id;
-        o.producer_epoch = 0;
-        o.base_sequence = 0;
-    }
-    batch_begin(&builder, out, &o);
-    for (int i = 0; i < b.n; i++) {
-        char key[32], value[64];
-        struct record_header h[2] = {{SLICE_LIT("a"), SLICE_LIT("b")}, {SLICE_LIT("n"), SLICE_NULL}};
-        snprintf(key, sizeof key, "k%lld", (long long)b.base + i);
-        snprintf(value, sizeof value, "value %lld of a record", (long long)b.base + i);
-        struct record_new r = {.timestamp = 1000 + b.base + i,
-                               .key = i % 3 == 0   ? SLICE_NULL
-                                      : i % 3 == 1 ? SLICE_LIT("")
-                                                   : slice_str(key),
-                               .value = i % 5 == 4 ? SLICE_NULL : slice_str(value),
-                               .headers = h,
-                               .headers_n = i % 2 ? 2 : 0};
-        cr_assert_eq(batch_add(&builder, &r), 0);
-    }
-    cr_assert_eq(batch_close(&builder, &s->h[s->batches_n]), 0);
-    s->batches_n++;
-    s->end = s->stable = b.base + b.n;
-}
-
-static inline void source_marker(struct source *s, int64_t at, int64_t producer_id, enum control_type type)
-{
-    struct buf *out = &s->batch[s->batches_n];
-    struct batch_options o = BATCH_OPTIONS;
-    buf_init(out, 1 << 20);
-    o.base_offset = at;
-    o.producer_id = producer_id;
-    o.producer_epoch = 0;
-    o.leader_epoch = s->epoch;
-    cr_assert_eq(batch_put_end_txn(out, &o, 1, type, 0), 0);
-    cr_assert_eq(batch_header_read(buf_slice(out), &s->h[s->batches_n], NULL), 0);
-    s->batches_n++;
-    s->end = s->stable = at + 1;
-}
-
-static inline void source_clear(struct source *s)
-{
-    while (s->batches_n)
-        buf_fini(&s->batch[--s->batches_n]);
-}
-
-/* ---- the broker ---- */
-
-static inline void answer_metadata(struct source *s, struct arena *a, struct kp_metadata_response *m)
-{
-    kp_init(&kp_metadata_response_message, m);
-    m->brokers = ARENA_NEW(a, struct kp_metadata_response_brokers);
-    *m->brokers = (struct kp_metadata_response_brokers){1, SLICE_LIT("source"), SOURCE_PORT, SLICE_NULL};
-    m->brokers_n = 1;
-    m->cluster_id = SLICE_LIT("script");
-    m->controller_id = 1;
-    m->topics = ARENA_NEW(a, struct kp_metadata_response_topics);
-    m->topics_n = 1;
-    m->topics->name = SLICE_LIT("t");
-    if (s->no_topic) {
-        m->topics->error_code = KE_UNKNOWN_TOPIC_OR_PARTITION;
-        return;
-    }
-    m->topics->topic_id = s->id;
-    m->topics->partitions = ARENA_NEW(a, struct kp_metadata_response_partitions);
-    m->topics->partitions_n = 1;
-    *m->topics->partitions =
-        (struct kp_metadata_response_partitions){.leader_id = 1, .leader_epoch = s->epoch};
-}
-
-static inline void fetch_records(struct source *s, struct arena *a,
-                                 const struct kp_fetch_request_partitions *q, int32_t max_bytes,
-                                 struct kp_fetch_response_partitions *p)
-{
-    struct buf all;
-    buf_init(&all, 64 << 20);
-    for (int i = 0; i < s->batches_n; i++)
-        if (batch_last_offset(&s->h[i]) >= q->fetch_offset &&
-            (all.n == 0 ||
-             all.n + s->batch[i].n <=
-                 (size_t)(max_bytes < q->partition_max_bytes ? max_bytes : q->partition_max_bytes)))
-            buf_put(&all, s->batch[i].p, s->batch[i].n);
-    p->records.bytes = arena_dup(a, buf_slice(&all));
-    buf_fini(&all);
-}
-
-static inline void answer_fetch(struct source *s, struct arena *a, const struct kp_fetch_request *q,
-                                struct kp_fetch_response *m)
-{
-    kp_init(&kp_fetch_response_message, m);
-    s->fetches++;
-    cr_assert_eq(q->topics_n, 1);
-    const struct kp_fetch_request_partitions *one = q->topics->partitions;
-    struct kp_fetch_response_partitions *p = ARENA_NEW(a, struct kp_fetch_response_partitions);
-    s->max_bytes_seen = q->max_bytes > s->max_bytes_seen ? q->max_bytes : s->max_bytes_seen;
-    *p = (struct kp_fetch_response_partitions){.high_watermark = s->end,
-                                               .last_stable_offset = s->stable,
-                                               .log_start_offset = s->start,
-                                               .preferred_read_replica = -1,
-                                               .diverging_epoch = {-1, -1},
-                                               .current_leader = {-1, -1},
-                                               .snapshot_id = {-1, -1}};
-    p->records.bytes = SLICE_LIT("");
-    if (s->fetch_errors) {
-        s->fetch_errors--;
-        p->error_code = s->fetch_error;
-    } else if (one->current_leader_epoch >= 0 && one->current_leader_epoch != s->epoch) {
-        p->error_code =
-            one->current_leader_epoch < s->epoch ? KE_FENCED_LEADER_EPOCH : KE_UNKNOWN_LEADER_EPOCH;
-    } else if (one->fetch_offset < s->start || one->fetch_offset > s->end) {
-        p->error_code = KE_OFFSET_OUT_OF_RANGE;
-    } else if (s->diverging >= 0 && one->last_fetched_epoch >= 0 && one->last_fetched_epoch != s->epoch) {
-        p->diverging_epoch = (struct kp_fetch_response_diverging_epoch){0, s->diverging};
-    } else {
-        fetch_records(s, a, one, q->max_bytes, p);
-        p->aborted_transactions = s->aborted;
-        p->aborted_transactions_n = q->isolation_level ? s->aborted_n : -1;
-    }
-    if (p->error_code)
-        p->high_watermark = p->last_stable_offset = p->log_start_offset = -1;
-    m->responses = ARENA_NEW(a, struct kp_fetch_response_responses);
-    m->responses_n = 1;
-    *m->responses = (struct kp_fetch_response_responses){
-        .topic_id = q->topics->topic_id, .topic = SLICE_LIT("t"), .partitions = p, .partitions_n = 1};
-}
-
-static inline void answer_offsets(struct source *s, struct arena *a, const struct kp_list_offsets_request *q,
-                                  struct kp_list_offsets_response *m)
-{
-    kp_init(&kp_list_offsets_response_message, m);
-    struct kp_list_offsets_response_partitions *p = ARENA_NEW(a, struct kp_list_offsets_response_partitions);
-    *p = (struct kp_list_offsets_response_partitions){.offset = q->topics->partitions->timestamp == -2
-                                                                    ? s->start
-                                                                : q->isolation_level ? s->stable
-                                                                                     : s->end,
-                                                      .timestamp = -1,
-                                                      .leader_epoch = s->epoch};
-    m->topics = ARENA_NEW(a, struct kp_list_offsets_response_topics);
-    *m->topics = (struct kp_list_offsets_response_topics){SLICE_LIT("t"), p, 1};
-    m->topics_n = 1;
-}
-
-static inline void answer_epoch(struct source *s, struct arena *a,
-                                const struct kp_offset_for_leader_epoch_request *q,
-                                struct kp_offset_for_leader_epoch_response *m)
-{
-    kp_init(&kp_offset_for_leader_epoch_response_message, m);
-    s->epochs_asked++;
-    bool newest = q->topics->partitions->leader_epoch >= s->epoch;
-    struct kp_offset_for_leader_epoch_response_partitions *p =
-        ARENA_NEW(a, struct kp_offset_for_leader_epoch_response_partitions);
-    p->leader_epoch = q->topics->partitions->leader_epoch;
-    p->end_offset = newest || s->epoch_end < 0 ? s->end : s->epoch_end;
-    m->topics = ARENA_NEW(a, struct kp_offset_for_leader_epoch_response_topics);
-    m->topics->topic = SLICE_LIT("t");
-    m->topics->partitions = p;
-    m->topics->partitions_n = 1;
-    m->topics_n = 1;
-}
-
-static inline void answer_versions(struct arena *a, struct kp_api_versions_response *m)
-{
-    size_t n;
-    const struct kp_api *t = kp_api_table(&n);
-    kp_init(&kp_api_versions_response_message, m);
-    m->api_keys = ARENA_NEWS(a, struct kp_api_versions_response_api_keys, n);
-    for (size_t i = 0; i < n; i++)
-        m->api_keys[m->api_keys_n++] = (struct kp_api_versions_response_api_keys){
-            t[i].key, t[i].request.version_min, t[i].request.version_max};
-}
-
-static inline void peer_write(void *arg)
-{
-    struct peer *p = arg;
-    while (p->conn && p->out.n) {
-        struct iovec v = {p->out.p, p->out.n};
-        ssize_t n = net_writev(p->conn, &v, 1);
-        if (n <= 0)
-            break;
-        buf_drop(&p->out, (size_t)n);
-    }
-    if (p->conn)
-        net_want(p->conn, p->out.n ? NET_WANT_READ | NET_WANT_WRITE : NET_WANT_READ);
-}
-
-static inline void source_answer(struct peer *p, struct slice frame)
-{
-    struct source *s = p->source;
-    struct arena a;
-    struct kp_request_header h;
-    size_t used;
-    arena_init(&a, 64 << 20);
-    cr_assert_eq(kp_request_header_decode(frame, &h, &used, NULL), 0);
-    const struct kp_api *api = kp_api_find(h.api_key);
-    void *q = arena_alloc(&a, api->request.body->size_bytes);
-    void *m = arena_alloc(&a, api->response.body->size_bytes);
-    struct slice body = slice_of(frame.p + used, frame.n - used);
-    cr_assert_eq(kp_decode(&api->request, h.api_version, body, &a, q, NULL, NULL), 0);
-    p->empty = false;
-    switch (h.api_key) {
-    case kp_key_api_versions: answer_versions(&a, m); break;
-    case kp_key_metadata: answer_metadata(s, &a, m); break;
-    case kp_key_fetch:
-        answer_fetch(s, &a, q, m);
-        p->empty = ((struct kp_fetch_response *)m)->responses->partitions->records.bytes.n == 0;
-        break;
-    case kp_key_list_offsets: answer_offsets(s, &a, q, m); break;
-    case kp_key_offset_for_leader_epoch: answer_epoch(s, &a, q, m); break;
-    default: cr_assert_fail("API %d is not expected", h.api_key);
-    }
-    cr_assert_eq(kp_response_frame(api, h.api_version, h.correlation_id, m, &p->out), 0);
-    arena_fini(&a);
-}
-
-static inline void peer_close(struct peer *p)
-{
-    loop_timer_stop(&p->later);
-    if (p->conn)
-        net_close(p->conn);
-    p->conn = NULL;
-}
-
-static inline void peer_read(void *arg)
-{
-    struct peer *p = arg;
-    uint8_t *to;
-    ssize_t n = -E_CLOSED;
-    while ((to = buf_room(&p->in, 65536)) && (n = net_read(p->conn, to, 65536)) > 0)
-        buf_added(&p->in, (size_t)n);
-    if (n != -E_AGAIN) {
-        peer_close(p);
-        return;
-    }
-    while (p->in.n >= 4) {
-        size_t size = be32_get(p->in.p);
-        if (p->in.n < 4 + size)
-            break;
-        source_answer(p, slice_of(p->in.p + 4, size));
-        buf_drop(&p->in, 4 + size);
-    }
-    if (p->out.n)
-        loop_timer_in(&p->later, p->empty ? 20 * SIM_MS : 0);
-}
-
-static inline void source_accept(void *arg, struct net_conn *c)
-{
-    static const struct net_conn_events events = {.readable = peer_read, .writable = peer_write};
-    struct source *s = arg;
-    struct peer *p = calloc(1, sizeof *p);
-    *p = (struct peer){.next = s->peers, .source = s, .conn = c};
-    s->peers = p;
-    buf_init(&p->in, 64 << 20);
-    buf_init(&p->out, 256 << 20);
-    loop_timer_init(&p->later, sim_node_loop(s->node), peer_write, p);
-    net_conn_set_events(c, &events, p);
-    net_want(c, NET_WANT_READ);
-}
-
-static inline void *source_boot(void *arg, struct sim_node *node)
-{
-    struct source *s = arg;
-    struct err err = {0};
-    s->node = node;
-    cr_assert_eq(net_listen(sim_node_net(node), "0.0.0.0", SOURCE_PORT, source_accept, s, &s->listener, &err),
-                 0, "%s", err.text);
-    return s;
-}
-
-static inline void source_shut(void *arg, void *program)
-{
-    struct source *s = arg;
-    (void)program;
-    while (s->peers) {
-        struct peer *p = s->peers;
-        s->peers = p->next;
-        peer_close(p);
-        buf_fini(&p->in);
-        buf_fini(&p->out);
-        free(p);
-    }
-    net_listener_close(s->listener);
-}
 
 /* ---- the reader ---- */
 
@@ -438,14 +99,27 @@ static inline void take_event(struct reader *r, const struct port_delivery *d)
     snprintf(e->text, sizeof e->text, "%s", d->text ? d->text : "");
 }
 
+static inline void take_other(struct other *o, const struct port_delivery *d)
+{
+    cr_assert_leq(o->next, d->next_offset);
+    o->next = d->next_offset;
+    o->records_n += d->what == PORT_RECORDS ? (int)d->n : 0;
+    bool event = d->what == PORT_EVENT;
+    o->ends_n += event && d->event == PORT_END;
+    o->stops_n += event && d->event != PORT_END && d->event != PORT_POSITION && d->event != PORT_TROUBLE;
+}
+
 static inline void reader_poll(void *arg)
 {
     struct reader *r = arg;
     struct port_delivery d;
     while ((!r->hold || r->held_n < r->held_max) && port_poll(r->port, &d)) {
-        cr_assert_eq(d.owner, r);
-        r->next = d.next_offset;
-        if (d.what == PORT_RECORDS)
+        struct other *other = d.owner == r ? NULL : d.owner;
+        cr_assert(!other || (other > r->other && other < r->other + PARTS_MAX));
+        r->next = other ? r->next : d.next_offset;
+        if (other)
+            take_other(other, &d);
+        else if (d.what == PORT_RECORDS)
             take_records(r, &d);
         else if (d.what == PORT_BATCHES)
             take_whole(r, &d);
@@ -485,6 +159,11 @@ static inline void *reader_boot(void *arg, struct sim_node *node)
     r->first.owner = r;
     r->first.whole_batches = r->whole_batches;
     cr_assert_eq(port_assign(r->port, &r->first, &err), 0, "%s", err.text);
+    for (int32_t i = 1; i < r->source->partitions_n; i++) {
+        struct port_assignment a = {
+            .topic = r->first.topic, .partition = i, .leader_epoch = -1, .owner = &r->other[i]};
+        cr_assert_eq(port_assign(r->port, &a, &err), 0, "%s", err.text);
+    }
     loop_timer_in(&r->poll, 0);
     return r;
 }
@@ -496,6 +175,8 @@ static inline void reader_shut(void *arg, void *program)
     while (r->held_n)
         port_release(r->port, &r->held[--r->held_n]);
     port_unassign(r->port, r);
+    for (int32_t i = 1; i < r->source->partitions_n; i++)
+        port_unassign(r->port, &r->other[i]);
     port_destroy(r->port, NULL, NULL);
     client_destroy(r->client);
     buf_fini(&r->last_key);

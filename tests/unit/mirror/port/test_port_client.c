@@ -124,19 +124,44 @@ Test(port_client, begins_where_the_log_does)
     rig_destroy(g);
 }
 
-/* Disabled: it does not end since the last merges; the raw port must be looked at before it is used for more than the
- * simulator. */
-Test(port_client, a_corrupt_batch_stops_the_partition, .disabled = true)
+Test(port_client, a_corrupt_batch_stops_the_partition)
 {
     struct rig *g = rig_create();
     batches(g, 3, 10, CODEC_NONE);
-    g->source.batch[1].p[g->source.batch[1].n - 3] ^= 1;
+    g->source.corrupt_batch = 2;
+    g->source.partitions_n = 3;
     rig_run(g, SIM_SECOND);
     const struct got_event *e = rig_event(g, PORT_FAILED);
     cr_assert_not_null(e);
     cr_assert_eq(e->error, KE_CORRUPT_MESSAGE);
+    cr_assert_not_null(strstr(e->text, "offset 10"), "%s", e->text);
     cr_assert_eq(g->reader.offsets_n, 10, "what lies before it is good");
     cr_assert_eq(e->next_offset, 10);
+    cr_assert_eq(e, &g->reader.events[g->reader.events_n - 1], "nothing comes after the reason");
+    batches(g, 1, 10, CODEC_NONE);
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 10);
+    cr_assert_eq(rig_events(g, PORT_FAILED), 1);
+    for (int i = 1; i < 3; i++)
+        cr_assert(g->reader.other[i].records_n == 40 && !g->reader.other[i].stops_n, "the others go on");
+    rig_destroy(g);
+}
+
+/* Assigned again, it begins anew: the copy at another replica may be good. */
+Test(port_client, a_stopped_partition_goes_on_when_assigned_again)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.corrupt_batch = 1;
+    rig_run(g, SIM_SECOND);
+    cr_assert_not_null(rig_event(g, PORT_FAILED));
+    cr_assert_eq(g->reader.offsets_n, 0);
+    g->source.corrupt_batch = 0;
+    struct err err = {0};
+    cr_assert_eq(port_assign(g->reader.port, &g->reader.first, &err), 0);
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 30);
+    cr_assert_eq(rig_events(g, PORT_END), 1);
     rig_destroy(g);
 }
 
