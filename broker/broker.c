@@ -2,6 +2,7 @@
 
 #include "base/runtime/log.h"
 #include "broker/api/api.h"
+#include "broker/api/config_statics.h"
 #include "broker/api/producer_ids.h"
 #include "broker/parts.h"
 #include "broker/partition/checkpoint.h"
@@ -12,27 +13,6 @@
 
 /* Rounds of one turn: what the partitions finish is answered, what answers make room for is started. */
 #define ROUNDS_MAX 8
-
-/* The key's value for DescribeConfigs. */
-static bool static_config(void *arg, struct slice key, struct arena *arena, struct slice *value,
-                          bool *is_default)
-{
-    const struct broker_options *o = arg;
-    char name[128];
-    struct buf text, dflt;
-    const struct option_row *row = options_find(&broker_option_table, slice_cstr(key, name, sizeof name));
-    if (!row)
-        return false;
-    buf_init(&text, 1 << 16);
-    buf_init(&dflt, 1 << 16);
-    options_print(row, o, &text);
-    buf_printf(&dflt, "%s", row->value && row->value != option_required ? row->value : "");
-    *is_default = slice_eq(buf_slice(&text), buf_slice(&dflt));
-    *value = row->value || text.n > 0 ? arena_dup(arena, buf_slice(&text)) : SLICE_NULL;
-    buf_fini(&text);
-    buf_fini(&dflt);
-    return true;
-}
 
 /* ---- the turn ---- */
 
@@ -209,7 +189,7 @@ static int open_control(struct broker_parts *p, struct err *err)
                   .offsets_partitions = o->offsets_topic_num_partitions,
                   .offsets_replication_factor = (int16_t)o->offsets_topic_replication_factor,
                   .offsets_segment_bytes = o->offsets_topic_segment_bytes,
-                  .statics = {static_config, (void *)(uintptr_t)o}},
+                  .statics = {config_static_get, (void *)(uintptr_t)o}},
         .bootstrap = bootstrap,
         .idle_interval_ms = o->metadata_max_idle_interval_ms,
         .session_timeout_ms = o->broker_session_timeout_ms,

@@ -108,7 +108,8 @@ static void describe_option(struct describing *d, const struct option_row *row)
     int32_t n = d->image ? effective_broker_dynamic(&view, key, v) : 0;
     struct slice value =
         config_static_value(d->req->shard->broker->options, row, &d->req->arena, &is_default);
-    v[n++] = (struct config_value){key, value, is_default ? CONFIG_SOURCE_DEFAULT : CONFIG_SOURCE_STATIC};
+    if (!slice_is_null(value))
+        v[n++] = (struct config_value){key, value, is_default ? CONFIG_SOURCE_DEFAULT : CONFIG_SOURCE_STATIC};
     c->config_type = type_of(row->type);
     c->read_only = topic_config_of_broker_key(key) == NULL; /* what else there is is read at the start */
     c->is_sensitive = row->type == OPTION_PASSWORD;

@@ -25,7 +25,7 @@ static int16_t refuse(struct creating *c, int16_t error, struct slice text)
     c->r->error_message = text;
     c->r->num_partitions = -1;
     c->r->replication_factor = -1;
-    c->r->configs_n = -1;
+    c->r->configs_n = 0;
     c->r->topic_id = (struct uuid){{0}};
     return error;
 }

@@ -35,39 +35,57 @@ static void find(struct deleting *x, bool by_id)
         x->topic = NULL;
 }
 
-static bool deleted_before(const struct decide *d, const struct uuid *id)
+static const struct uuid no_id;
+
+static int32_t wanted_n(const struct kp_delete_topics_request *q)
 {
-    for (size_t i = 0; i < d->out->n; i++) {
-        const struct kp_remove_topic_record *r = d->out->v[i].body;
-        if (uuid_eq(&r->topic_id, id))
+    return q->topics_n > 0 ? q->topics_n : q->topic_names_n > 0 ? q->topic_names_n : 0;
+}
+
+static struct slice wanted_name(const struct kp_delete_topics_request *q, int32_t i)
+{
+    return q->topics_n > 0 ? q->topics[i].name : q->topic_names[i];
+}
+
+static const struct uuid *wanted_id(const struct kp_delete_topics_request *q, int32_t i)
+{
+    return q->topics_n > 0 ? &q->topics[i].topic_id : &no_id;
+}
+
+/* Named twice, by name or id: as in Kafka neither deletes it. */
+static bool named_twice(const struct kp_delete_topics_request *q, int32_t at, const struct image_topic *topic)
+{
+    assert(wanted_n(q) <= DECIDE_RECORDS_MAX);
+    for (int32_t i = 0; i < wanted_n(q); i++) {
+        if (i != at && (uuid_eq(wanted_id(q, i), &topic->id) || slice_eq(wanted_name(q, i), topic->name)))
             return true;
     }
     return false;
 }
 
-static int16_t delete_one(const struct decide *d, struct slice name, const struct uuid *id,
+static int16_t delete_one(const struct decide *d, const struct kp_delete_topics_request *q, int32_t at,
                           struct kp_delete_topics_response_responses *r)
 {
+    struct slice name = wanted_name(q, at);
+    const struct uuid *id = wanted_id(q, at);
     struct deleting x = {.d = d, .r = r};
     *r = (struct kp_delete_topics_response_responses){
         .name = name, .topic_id = *id, .error_message = SLICE_NULL};
     bool by_id = !uuid_is_zero(id);
-    if (by_id && !slice_is_null(name))
+    if (wanted_n(q) > DECIDE_RECORDS_MAX)
+        refuse(&x, KE_POLICY_VIOLATION, SLICE_LIT("Unable to perform excessively large batch operation."));
+    else if (by_id && !slice_is_null(name))
         refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("You may not specify both topic name and topic id."));
     else if (!by_id && slice_is_null(name))
         refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("Neither topic name nor id were specified."));
     else
         find(&x, by_id);
-    if (x.topic && deleted_before(d, &x.topic->id)) {
+    if (x.topic && named_twice(q, at, x.topic)) {
         refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("Duplicate topic name or id."));
         x.topic = NULL;
     }
     if (!x.topic)
         return KE_NONE;
-    if (d->out->n >= DECIDE_RECORDS_MAX) {
-        refuse(&x, KE_POLICY_VIOLATION, SLICE_LIT("Unable to perform excessively large batch operation."));
-        return KE_NONE;
-    }
     struct kp_remove_topic_record *record = decide_record(d, kp_type_remove_topic_record);
     if (!record)
         return KE_UNKNOWN_SERVER_ERROR;
@@ -78,16 +96,12 @@ static int16_t delete_one(const struct decide *d, struct slice name, const struc
 int16_t decide_delete_topics(const struct decide *d, const struct kp_delete_topics_request *q,
                              struct kp_delete_topics_response *r)
 {
-    static const struct uuid none;
-    int32_t n = q->topics_n > 0 ? q->topics_n : q->topic_names_n > 0 ? q->topic_names_n : 0;
+    int32_t n = wanted_n(q);
     int16_t error = KE_NONE;
     r->responses = ARENA_NEWS(d->arena, struct kp_delete_topics_response_responses, n);
     if (!r->responses)
         return KE_UNKNOWN_SERVER_ERROR;
-    for (r->responses_n = 0; r->responses_n < n && !error; r->responses_n++) {
-        int32_t i = r->responses_n;
-        error = q->topics_n > 0 ? delete_one(d, q->topics[i].name, &q->topics[i].topic_id, &r->responses[i])
-                                : delete_one(d, q->topic_names[i], &none, &r->responses[i]);
-    }
+    for (; r->responses_n < n && !error; r->responses_n++)
+        error = delete_one(d, q, r->responses_n, &r->responses[r->responses_n]);
     return arena_failed(d->arena) ? KE_UNKNOWN_SERVER_ERROR : error;
 }

@@ -39,6 +39,8 @@ static int32_t add_static(const struct config_view *v, const struct topic_config
     if (!v->statics || !v->statics->get(v->statics->arg, s->key, arena, &value, &is_default) ||
         slice_is_null(value) || is_default != (source == CONFIG_SOURCE_DEFAULT))
         return 0;
+    if (is_default && s->factor != 1) /* hours: shown as the topic's own default instead, in its unit */
+        return 0;
     *out = (struct config_value){s->key, scale(value, s->factor, arena), source};
     return 1;
 }

@@ -14,15 +14,16 @@ static void fill(struct groups_call *call, int16_t error)
                 r->topics[t].partitions[p].error_code = error;
 }
 
-static bool topic_exists(const struct groups *gs, struct slice name)
+static int32_t partitions_of(const struct groups *gs, struct slice name)
 {
-    return gs->shard->image && image_topic(gs->shard->image, name);
+    const struct image_topic *t = gs->shard->image ? image_topic(gs->shard->image, name) : NULL;
+    return t ? t->partitions_n : 0;
 }
 
-static int16_t check_partition(const struct groups *gs, bool known,
+static int16_t check_partition(const struct groups *gs, int32_t partitions,
                                const struct kp_offset_commit_request_partitions *in)
 {
-    if (!known)
+    if (in->partition_index < 0 || in->partition_index >= partitions)
         return KE_UNKNOWN_TOPIC_OR_PARTITION;
     if (in->committed_metadata.n > (size_t)gs->options.offset_metadata_max_bytes)
         return KE_OFFSET_METADATA_TOO_LARGE;
@@ -39,7 +40,7 @@ static int64_t prepare(struct groups *gs, struct groups_call *call)
     for (int32_t t = 0; r->topics && t < in->topics_n; t++) {
         const struct kp_offset_commit_request_topics *from = &in->topics[t];
         struct kp_offset_commit_response_topics *to = &r->topics[t];
-        bool known = topic_exists(gs, from->name);
+        int32_t partitions = partitions_of(gs, from->name);
         to->name = from->name;
         to->partitions =
             ARENA_NEWS(call->arena, struct kp_offset_commit_response_partitions, from->partitions_n);
@@ -49,7 +50,7 @@ static int64_t prepare(struct groups *gs, struct groups_call *call)
         for (int32_t p = 0; p < from->partitions_n; p++) {
             struct kp_offset_commit_response_partitions *out = &to->partitions[to->partitions_n++];
             out->partition_index = from->partitions[p].partition_index;
-            out->error_code = check_partition(gs, known, &from->partitions[p]);
+            out->error_code = check_partition(gs, partitions, &from->partitions[p]);
             n += out->error_code == KE_NONE;
         }
     }

@@ -213,11 +213,11 @@ void groups_leave(struct groups *gs, struct groups_call *call)
     int32_t n = leaving_of(call, &v);
     if (in->group_id.n == 0)
         error = KE_INVALID_GROUP_ID;
-    else if (error == KE_NONE && !h)
-        error = KE_UNKNOWN_MEMBER_ID;
     else if (error == KE_NONE && !v)
         error = KE_COORDINATOR_NOT_AVAILABLE;
-    if (error == KE_NONE) {
+    for (int32_t i = 0; error == KE_NONE && !h && i < n; i++)
+        v[i].error = KE_UNKNOWN_MEMBER_ID; /* said of each member, not of the request */
+    if (error == KE_NONE && h) {
         struct group_event e = {.kind = GROUP_LEAVE, .token = call, .leave = {v, n}};
         error = hosted_step(h, &e);
         hosted_forget_if_void(h);

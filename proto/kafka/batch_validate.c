@@ -45,7 +45,9 @@ static void check_topic_rules(struct check *c, const struct record *r)
         record_error(c->v, c->seen, "Compacted topic cannot accept message without key.");
         c->v->kafka_error = KE_INVALID_RECORD;
     } else if (rules->create_time && !timestamp_allowed(rules, r->timestamp)) {
-        record_error(c->v, c->seen, "Timestamp is outside the allowed range.");
+        record_error(c->v, c->seen,
+                     "The timestamp lies outside what message.timestamp.before.max.ms and "
+                     "message.timestamp.after.max.ms allow.");
         if (c->v->kafka_error == KE_NONE)
             c->v->kafka_error = KE_INVALID_TIMESTAMP;
     }
@@ -320,7 +322,7 @@ int batch_validate(struct slice in, const struct batch_rules *rules, struct batc
     v->max_timestamp = c.max_timestamp;
     v->max_timestamp_offset_delta = c.max_timestamp_delta;
     if (v->errors_n)
-        return refuse(v, -E_INVALID, (enum kafka_error)v->kafka_error, "%d records break the topic's rules",
-                      v->errors_n);
+        return refuse(v, -E_INVALID, (enum kafka_error)v->kafka_error, "record %d: %s", v->errors[0].index,
+                      v->errors[0].text);
     return 0;
 }

@@ -38,6 +38,14 @@ public class Clients {
         int n = 500;
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", boot))) {
             admin.createTopics(List.of(new NewTopic(topic, 3, (short) 1).configs(Map.of("retention.ms", "3600000")))).all().get();
+            var plain = admin.createTopics(List.of(new NewTopic(topic + "-plain", 1, (short) 1)));
+            for (String key : List.of("retention.ms", "segment.ms")) {
+                check(plain.config(topic + "-plain").get().get(key).value().equals("604800000"), "the answer's " + key);
+                check(plain.config(topic + "-plain").get().get(key).isDefault(), key + " is not a default");
+            }
+            var nowhere = new TopicPartition(topic, 99);
+            try { admin.alterConsumerGroupOffsets(topic + "-x", Map.of(nowhere, new OffsetAndMetadata(1))).all().get(); check(false, "an offset of no partition was taken"); }
+            catch (java.util.concurrent.ExecutionException e) { check(e.getCause() instanceof UnknownTopicOrPartitionException, e.toString()); }
             check(admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size() == 3, "partitions");
             Map<String, String> sent = new HashMap<>();
             for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {

@@ -354,7 +354,7 @@ Test(coordinator, groups_that_are_being_loaded_say_so_and_never_none)
     for (int round = 0; round < 12; round++) {
         struct rig_call c;
         for (int32_t i = 0; i < 200; i++)
-            p[i] = (struct kp_offset_commit_request_partitions){.partition_index = i,
+            p[i] = (struct kp_offset_commit_request_partitions){.partition_index = i % 3,
                                                                 .committed_offset = round,
                                                                 .committed_leader_epoch = -1,
                                                                 .committed_metadata = slice_str(text)};
@@ -505,7 +505,10 @@ Test(coordinator, empty_group_ids_are_refused_for_members)
     cr_assert_eq(heartbeat(r, "", &m), KE_INVALID_GROUP_ID);
     cr_assert_eq(sync_as(r, "", &m, NULL), KE_INVALID_GROUP_ID);
     cr_assert_eq(leave(r, 5, "", "m"), KE_INVALID_GROUP_ID);
+    cr_assert_eq(leave(r, 5, "nobody", "m"), KE_UNKNOWN_MEMBER_ID);
     cr_assert_eq(commit(r, "", "orders", 0, 3), KE_NONE); /* as Kafka */
+    cr_assert_eq(commit(r, "", "orders", 3, 3), KE_UNKNOWN_TOPIC_OR_PARTITION);
+    cr_assert_eq(commit(r, "", "orders", -1, 3), KE_UNKNOWN_TOPIC_OR_PARTITION);
     cr_assert_eq(fetched(r, "", "orders", 0), 3);
     rig_destroy(r, false);
 }
