@@ -76,8 +76,14 @@ static bool hold(struct part *p, const struct port_delivery *d)
 static void unlink_held(struct part *p, struct held *h)
 {
     list_remove(&h->link);
+    struct flow *f = p->flow;
+    assert(p->held_bytes >= h->d.size_bytes && f->held_bytes >= p->held_bytes);
     p->held_bytes -= h->d.size_bytes;
-    p->flow->held_bytes -= h->d.size_bytes;
+    f->held_bytes -= h->d.size_bytes;
+    if (f->feed_full && f->held_bytes <= f->held_max) {
+        f->feed_full = false;
+        feed_soon(f);
+    }
 }
 
 static void drop_held(struct part *p, struct held *h)
@@ -109,8 +115,9 @@ static void feed(void *arg)
         return;
     for (int i = 0; i < FLOW_DELIVERIES_PER_TURN; i++) {
         struct port_delivery d;
-        if (f->held_bytes > f->held_max || !port_poll(f->port, &d))
-            return; /* part_room or feed_ready come back */
+        f->feed_full = f->held_bytes > f->held_max;
+        if (f->feed_full || !port_poll(f->port, &d))
+            return; /* unlink_held or feed_ready come back */
         deliver(d.owner, &d);
     }
     feed_soon(f);
@@ -158,7 +165,6 @@ static void assign(struct part *p, int64_t offset, int32_t epoch)
 
 void part_stop_reading(struct part *p)
 {
-    bool full = p->flow->held_bytes > p->flow->held_max;
     while (!list_empty(&p->held)) {
         struct held *h = LIST_ENTRY(p->held.next, struct held, link);
         unlink_held(p, h);
@@ -168,8 +174,6 @@ void part_stop_reading(struct part *p)
     if (p->assigned)
         port_unassign(p->flow->port, p);
     p->assigned = false;
-    if (full)
-        feed_soon(p->flow);
 }
 
 void part_read_from(struct part *p, int64_t offset, int32_t epoch)
@@ -193,7 +197,6 @@ void part_park(struct part *p)
 void part_room(struct part *p)
 {
     struct flow *f = p->flow;
-    bool full = f->held_bytes > f->held_max;
     if (p->sm.state == PART_HALTED || f->sm.state != FLOW_RUNNING)
         return;
     while (!list_empty(&p->held)) {
@@ -210,6 +213,4 @@ void part_room(struct part *p)
     }
     if (p->parked && !p->topic->gone && appender_can_take(p->appender))
         assign(p, p->resume_offset, p->resume_epoch);
-    if (full)
-        feed_soon(f);
 }

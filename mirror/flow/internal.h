@@ -169,6 +169,7 @@ struct flow {
     /* feed */
     struct loop_timer feed_timer;
     size_t held_bytes, held_max;
+    bool feed_full; /* polling ended because of held_max: it goes on when there is room */
 
     /* progress */
     struct loop_timer progress_timer;

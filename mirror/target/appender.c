@@ -249,7 +249,7 @@ void appender_destroy(struct appender *a)
 
 /* ---- the source's side ---- */
 
-bool appender_can_take(const struct appender *a)
+bool appender_can_take(struct appender *a)
 {
     return group_can_take(&a->group);
 }

@@ -142,7 +142,7 @@ struct appender_events {
     void (*runs)(void *arg, const struct appender_run *runs, size_t n);
     void (*state)(void *arg, const struct appender_status *s); /* at each change of state or reason */
     void (*note)(void *arg, const struct appender_note *n);
-    void (*room)(void *arg); /* appender_can_take is true again */
+    void (*room)(void *arg); /* appender_can_take has been false and is true again */
 };
 
 /* ---- shared bounds ---- */
@@ -200,7 +200,7 @@ void appender_destroy(struct appender *a);
 
 /* True when a record of ordinary size may be given for any lane. False while starting, anchoring, waiting for
  * `read_from` to be followed, full, or halted. */
-bool appender_can_take(const struct appender *a);
+bool appender_can_take(struct appender *a);
 /* Copies one record for target partition `q` (one of the points'). Source offsets rise from call to call,
  * starting at or above what the last `read_from` asked for. Only when appender_can_take; a batch of records
  * polled before may go in whole, up to APPENDER_OVERSHOOT records beyond. -E_NOTFOUND: no such lane. */

@@ -34,7 +34,7 @@ int group_init(struct lane_group *g, const struct appender_options *o, uint64_t 
                int64_t now_ms)
 {
     *g = (struct lane_group){
-        .fed = o->source_next, .expected = o->source_next, .changed = true, .dirty = true};
+        .fed = o->source_next, .expected = o->source_next, .changed = true, .dirty = true, .refused = true};
     if (o->points_n == 0 || o->points_n > GROUP_LANES_MAX)
         return -E_LIMIT;
     g->unsaved_max = o->unsaved_max ? o->unsaved_max : GROUP_UNSAVED;
@@ -123,7 +123,7 @@ static int64_t unsaved(const struct lane_group *g)
     return built - g->saved;
 }
 
-bool group_can_take(const struct lane_group *g)
+static bool can_take(const struct lane_group *g)
 {
     bool any = false;
     if (g->awaiting || g->draining)
@@ -146,6 +146,13 @@ bool group_can_take(const struct lane_group *g)
         }
     }
     return any && unsaved(g) < g->unsaved_max;
+}
+
+bool group_can_take(struct lane_group *g)
+{
+    bool can = can_take(g);
+    g->refused = g->refused || !can;
+    return can;
 }
 
 /* The reading goes on to `to`: offsets passed over were no records. */
@@ -481,8 +488,8 @@ struct group_effect group_effect(struct lane_group *g)
         g->dirty = true;
         return (struct group_effect){.kind = GROUP_STATE};
     }
-    bool can = group_can_take(g);
-    bool room = can && !g->could_take;
-    g->could_take = can;
-    return room ? (struct group_effect){.kind = GROUP_ROOM} : e;
+    if (!g->refused || !can_take(g))
+        return e;
+    g->refused = false;
+    return (struct group_effect){.kind = GROUP_ROOM};
 }

@@ -42,7 +42,7 @@ struct lane_group {
     int64_t missing;  /* offsets of this reading that were no records */
     bool awaiting;    /* GROUP_READ_FROM has been told, group_reading has not come */
 
-    bool anchor_told, could_take, draining, settling, changed;
+    bool anchor_told, refused, draining, settling, changed; /* refused: GROUP_ROOM is owed */
     bool dirty;  /* a lane may have changed state since group_decide */
     size_t next; /* lane whose effects are asked next */
     struct {
@@ -68,7 +68,8 @@ void group_touched(struct lane_group *g);
 void group_time(struct lane_group *g, int64_t now_us, int64_t now_ms);
 int64_t group_due(const struct lane_group *g);
 
-bool group_can_take(const struct lane_group *g);
+/* false is remembered: GROUP_ROOM follows when it has become true, however soon that is. */
+bool group_can_take(struct lane_group *g);
 int group_take(struct lane_group *g, int32_t q, const struct port_record *r);
 void group_covered(struct lane_group *g, int64_t source_next, int32_t source_epoch);
 void group_reading(struct lane_group *g);

@@ -93,6 +93,18 @@ def every_codec_and_every_size():
             wait_same(rig, 'east', 'west', topic)
 
 
+def a_backlog_larger_than_every_buffer_is_caught_up_with():
+    """The source is ahead by far more than the mirror may hold: each bound is met over and over, and left again."""
+    with Rig(flows=['east->west'], mirror={'sundog.memory.max.bytes': '16777216'}, broker={'sundog.flush.before.ack': 'false'}) as rig:
+        for b in rig.brokers.values():
+            b.start()
+        make(rig, 'east', 'backlog', 4)
+        value = b'v' * 90
+        kcat('-P', '-b', rig.bootstrap('east'), '-t', 'backlog', '-K', '|', data=b''.join(b'%d|%s\n' % (i, value) for i in range(1_000_000)))
+        rig.mirrors['west'].start()
+        wait_same(rig, 'east', 'west', 'backlog', seconds=60)
+
+
 def three_hops_are_named_hop_by_hop():
     """east -> west -> north -> east: prefixes pile up, and no topic returns to a site it has been at."""
     with Rig(sites=('east', 'west', 'north'), flows=['east->west', 'west->north', 'north->east']) as rig:
@@ -190,5 +202,6 @@ def a_stranger_writes_into_a_mirrored_topic():
 
 
 if __name__ == '__main__':
-    sys.exit(run_cases([a_large_file_crosses_in_both_directions, every_codec_and_every_size, three_hops_are_named_hop_by_hop,
+    sys.exit(run_cases([a_large_file_crosses_in_both_directions, every_codec_and_every_size,
+                        a_backlog_larger_than_every_buffer_is_caught_up_with, three_hops_are_named_hop_by_hop,
                         a_group_fails_over_and_back_at_exact_offsets, a_stranger_writes_into_a_mirrored_topic], sys.argv[1:]))

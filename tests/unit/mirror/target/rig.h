@@ -60,6 +60,7 @@ struct mirror {
     size_t cursor; /* index of the next source record */
     int64_t read_at;
     bool reading, ended_told;
+    bool room; /* taking was never refused, or GROUP_ROOM came since */
     int64_t leader_told[RIG_LANES];
     int64_t apply_due[RIG_LANES], answer_due[RIG_LANES];
     int anchors, reads, notes[8], states, drained, settled;
@@ -422,11 +423,12 @@ static inline void rig_effects(struct rig *r, int mi)
             m->reads++;
             m->read_at = e.from;
             m->cursor = source_index(r, e.from);
-            m->reading = true;
+            m->reading = m->room = true;
             m->ended_told = false;
             group_reading(&m->g);
             break;
         case GROUP_STATE: m->states++; break;
+        case GROUP_ROOM: m->room = true; break;
         case GROUP_DRAINED: m->drained++; break;
         case GROUP_SETTLED: m->settled++; break;
         default: break;
@@ -512,7 +514,9 @@ static inline void happen(struct rig *r, struct event *e)
 static inline void feed(struct rig *r, int mi)
 {
     struct mirror *m = &r->m[mi];
-    while (m->reading && group_can_take(&m->g)) {
+    while (m->reading && m->room) {
+        if (!(m->room = group_can_take(&m->g)))
+            return;
         int n = (int)rng_range(&r->rng, 1, r->feed_max);
         int64_t covered = -1;
         for (; n > 0 && m->cursor < r->s.n; m->cursor++) {
@@ -649,7 +653,7 @@ static inline void rig_dump(const struct rig *r)
                 "mirror %d: read_at %lld cursor %zu/%zu awaiting %d fed %lld expected %lld missing %lld "
                 "can_take %d\n",
                 mi, (long long)m->read_at, m->cursor, r->s.n, m->g.awaiting, (long long)m->g.fed,
-                (long long)m->g.expected, (long long)m->g.missing, group_can_take(&m->g));
+                (long long)m->g.expected, (long long)m->g.missing, m->room);
         for (size_t i = 0; i < m->g.n; i++) {
             const struct lane *l = &m->g.lanes[i];
             fprintf(stderr,

@@ -793,6 +793,23 @@ Test(lane, what_is_not_saved_is_bounded)
     }
 }
 
+/* Refused and made possible again before anybody has looked: the reader, who waits to be told, must be told. */
+Test(lane, room_is_told_however_soon_it_comes)
+{
+    struct lane_group *g = &r.m[0].g;
+    source_grow(&r, 30);
+    rig_start(&r, 0);
+    FINISHES();
+    cr_assert(group_can_take(g));
+    g->unsaved_max = 0; /* as if so much had come at once */
+    cr_assert_not(group_can_take(g));
+    g->unsaved_max = GROUP_UNSAVED;
+    group_saved(g);
+    r.m[0].room = false;
+    rig_run(&r, SEC);
+    cr_assert(r.m[0].room);
+}
+
 Test(lane, one_source_partition_into_many)
 {
     rig_fini(&r);
