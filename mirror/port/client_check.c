@@ -1,75 +1,46 @@
 /* Where a partition stands: the offset to begin at, and whether the leader's log still has what we have read. */
 #include "mirror/port/client_parts.h"
+#include "mirror/port/port_ask.h"
 
 #include <stdio.h>
 
-static struct client_call *ask(struct raw_part *part, int16_t api,
-                               void (*answered)(void *arg, const struct client_response *r))
+static struct port_question question(struct raw_part *part,
+                                     void (*answered)(void *arg, const struct client_response *r))
 {
-    struct client_call *call = client_call(part->port->client, api);
-    if (!call)
-        return NULL;
-    call->target = (struct client_target){
-        .kind = CLIENT_LEADER, .name = slice_str(part->topic), .number = part->a.partition};
-    call->timeout_us = RAW_ASK_US;
-    call->on_response = answered;
-    call->arg = part;
-    part->ask = call;
-    return call;
+    return (struct port_question){.topic = slice_str(part->topic),
+                                  .partition = part->a.partition,
+                                  .current_leader_epoch = part->leader_epoch,
+                                  .call = &part->ask,
+                                  .answered = answered,
+                                  .arg = part};
 }
 
-static void cannot(struct raw_part *part)
+static void asked(struct raw_part *part, bool sent)
 {
-    if (part->ask)
-        client_cancel(part->port->client, part->ask);
+    if (!sent)
+        raw_retry(part, "too many requests are open");
+}
+
+/* True: the answer is known. Else it is tried again later, or the partition has ended; either is arranged. */
+static bool known(struct raw_part *part, enum port_answer answer, const char *why)
+{
+    assert(!part->dropped && part->state != RAW_STOPPED && list_empty(&part->chunks));
     part->ask = NULL;
-    raw_retry(part, "too many requests are open");
-}
-
-static bool ask_offset(struct raw_part *part, int64_t timestamp,
-                       void (*answered)(void *arg, const struct client_response *r))
-{
-    struct client_call *call = ask(part, kp_key_list_offsets, answered);
-    struct kp_list_offsets_request_topics *t =
-        call ? ARENA_NEW(call->arena, struct kp_list_offsets_request_topics) : NULL;
-    struct kp_list_offsets_request_partitions *p =
-        call ? ARENA_NEW(call->arena, struct kp_list_offsets_request_partitions) : NULL;
-    if (!t || !p) {
-        cannot(part);
-        return false;
-    }
-    struct kp_list_offsets_request *q = call->body;
-    p->partition_index = part->a.partition;
-    p->current_leader_epoch = part->leader_epoch;
-    p->timestamp = timestamp;
-    t->name = slice_str(part->topic);
-    t->partitions = p;
-    t->partitions_n = 1;
-    q->replica_id = -1;
-    q->isolation_level = part->port->read_uncommitted ? 0 : 1;
-    q->topics = t;
-    q->topics_n = 1;
-    client_send(part->port->client, call);
-    return true;
-}
-
-/* The offset of a ListOffsets answer; false: it is tried again later, and that is arranged. */
-static bool offset_of(struct raw_part *part, const struct client_response *r, int64_t *out)
-{
-    const struct kp_list_offsets_response *m = r->body;
-    bool there = m && m->topics_n == 1 && m->topics[0].partitions_n == 1;
-    int16_t error = there ? m->topics[0].partitions[0].error_code : KE_NONE;
-    part->ask = NULL;
-    if (there && error == KE_NONE) {
-        *out = m->topics[0].partitions[0].offset;
+    if (answer == PORT_ANSWER_KNOWN)
         return true;
-    }
-    if (error == KE_TOPIC_AUTHORIZATION_FAILED)
-        raw_stop(part, PORT_FAILED, error, "ListOffsets: TOPIC_AUTHORIZATION_FAILED");
+    if (answer == PORT_ANSWER_REFUSED)
+        raw_stop(part, PORT_FAILED, KE_TOPIC_AUTHORIZATION_FAILED, why);
     else
-        raw_retry(part, r->err ? r->err->text : kafka_error_name(error));
+        raw_retry(part, why ? why : "the cluster is too old to say where its log is");
     raw_wake(part->port);
     return false;
+}
+
+static bool offset_of(struct raw_part *part, const struct client_response *r, int64_t *out)
+{
+    const char *why;
+    enum port_answer answer = port_answer_offset(r, out, &why);
+    return known(part, answer, why);
 }
 
 /* ---- the beginning ---- */
@@ -80,9 +51,9 @@ static void begin_answered(void *arg, const struct client_response *r)
     int64_t offset;
     if (!offset_of(part, r, &offset))
         return;
+    assert(part->next < 0 && offset >= 0 && part->fetch_epoch < 0);
     part->next = part->fetch_next = offset;
     part->state = RAW_FETCHING;
-    assert(part->fetch_epoch < 0 && list_empty(&part->chunks));
     raw_event(part, PORT_POSITION, KE_NONE, NULL);
     raw_wake(part->port);
 }
@@ -111,12 +82,16 @@ static void range_start(void *arg, const struct client_response *r)
     if (!offset_of(part, r, &offset))
         return;
     part->log_start = offset;
-    ask_offset(part, -1, range_end);
+    /* The high watermark: an offset behind the last stable one is in the log all the same. */
+    struct port_question q = question(part, range_end);
+    asked(part, port_ask_offset(part->port->client, &q, PORT_ASK_LATEST, false));
 }
 
 void raw_ask_range(struct raw_part *part)
 {
-    ask_offset(part, -2, range_start);
+    assert(part->next >= 0 && part->next == part->fetch_next);
+    struct port_question q = question(part, range_start);
+    asked(part, port_ask_offset(part->port->client, &q, PORT_ASK_EARLIEST, false));
 }
 
 /* ---- KIP-320 ---- */
@@ -134,16 +109,14 @@ void raw_truncated(struct raw_part *part, int64_t end)
 static void epoch_answered(void *arg, const struct client_response *r)
 {
     struct raw_part *part = arg;
-    const struct kp_offset_for_leader_epoch_response *m = r->body;
-    bool there = m && m->topics_n == 1 && m->topics[0].partitions_n == 1;
-    int16_t error = there ? m->topics[0].partitions[0].error_code : KE_NONE;
-    part->ask = NULL;
-    if (!there || error != KE_NONE) {
-        raw_retry(part, r->err ? r->err->text : kafka_error_name(error));
-        raw_wake(part->port);
+    const char *why;
+    int64_t end = -1;
+    enum port_answer answer = port_answer_epoch_end(r, &end, &why);
+    if (answer == PORT_ANSWER_NONE)
+        answer = PORT_ANSWER_KNOWN; /* an old cluster: nothing can be asked, nothing is known to be gone */
+    if (!known(part, answer, why))
         return;
-    }
-    int64_t end = m->topics[0].partitions[0].end_offset;
+    assert(part->state == RAW_ASKING);
     if (end >= 0 && end < part->next) {
         raw_truncated(part, end);
         return;
@@ -155,32 +128,18 @@ static void epoch_answered(void *arg, const struct client_response *r)
 void raw_check(struct raw_part *part)
 {
     assert(part->state == RAW_ASKING && !part->ask);
+    struct client *c = part->port->client;
     if (part->next < 0) {
-        ask_offset(part, part->next == PORT_FROM_START ? -2 : -1, begin_answered);
+        struct port_question q = question(part, begin_answered);
+        bool start = part->next == PORT_FROM_START;
+        asked(part, port_ask_offset(c, &q, start ? PORT_ASK_EARLIEST : PORT_ASK_LATEST,
+                                    !part->port->read_uncommitted));
         return;
     }
     if (part->last_epoch < 0 || part->last_epoch == part->leader_epoch) {
         part->state = RAW_FETCHING;
         return;
     }
-    struct client_call *call = ask(part, kp_key_offset_for_leader_epoch, epoch_answered);
-    struct kp_offset_for_leader_epoch_request_topics *t =
-        call ? ARENA_NEW(call->arena, struct kp_offset_for_leader_epoch_request_topics) : NULL;
-    struct kp_offset_for_leader_epoch_request_partitions *p =
-        call ? ARENA_NEW(call->arena, struct kp_offset_for_leader_epoch_request_partitions) : NULL;
-    if (!t || !p) {
-        cannot(part);
-        return;
-    }
-    struct kp_offset_for_leader_epoch_request *q = call->body;
-    p->partition = part->a.partition;
-    p->current_leader_epoch = part->leader_epoch;
-    p->leader_epoch = part->last_epoch;
-    t->topic = slice_str(part->topic);
-    t->partitions = p;
-    t->partitions_n = 1;
-    q->replica_id = -1;
-    q->topics = t;
-    q->topics_n = 1;
-    client_send(part->port->client, call);
+    struct port_question q = question(part, epoch_answered);
+    asked(part, port_ask_epoch_end(c, &q, part->last_epoch));
 }

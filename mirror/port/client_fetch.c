@@ -257,7 +257,7 @@ static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
     call->target = (struct client_target){.kind = CLIENT_BROKER, .number = node};
     if (!ids)
         call->version_max = 12;
-    call->timeout_us = RAW_ASK_US;
+    call->timeout_us = RAW_FETCH_US;
     call->on_response = fetched;
     call->arg = f;
     list_push(&p->fetches, &f->link);

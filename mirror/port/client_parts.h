@@ -19,7 +19,7 @@
 #define RAW_PAYLOAD_KEPT   ((size_t)1 << 20) /* larger ones are given back at once */
 #define RAW_WAIT_MS        250
 #define RAW_RETRY_US       (INT64_C(200) * 1000)
-#define RAW_ASK_US         (INT64_C(15) * 1000000)
+#define RAW_FETCH_US       (INT64_C(15) * 1000000)
 #define RAW_GONE_US        (INT64_C(60) * 1000000)
 
 enum raw_state {

@@ -64,7 +64,7 @@ struct port_batch {
 enum port_event {
     PORT_POSITION,     /* nothing to deliver up to next_offset: control, aborted, compacted */
     PORT_END,          /* the same, and next_offset is the end (last stable offset) at present */
-    PORT_OUT_OF_RANGE, /* the offset is not in [log_start, end]; stopped */
+    PORT_OUT_OF_RANGE, /* the offset is not in [log_start, end], or was not when it was asked for; stopped */
     PORT_TRUNCATED,    /* the log has been cut to `end` below our position (unclean election); stopped */
     PORT_RECREATED,    /* another topic has the name, its id in topic_id; stopped */
     PORT_GONE,         /* no such topic or partition; stopped */

@@ -1,6 +1,7 @@
 /* A source on our own client: raw fetches, one request per leader at a time, partitions read ahead within the memory
  * bound. Works wherever loop and net do, so on the simulator too; hands out records, or whole batches as they lie. */
 #include "mirror/port/client_parts.h"
+#include "mirror/port/port_ask.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,7 +172,7 @@ static bool identified(struct raw_part *part)
         return false;
     }
     part->gone_since_us = 0;
-    if (!uuid_is_zero(&part->a.topic_id) && !uuid_is_zero(&t->id) && !uuid_eq(&part->a.topic_id, &t->id)) {
+    if (port_recreated(&part->a, t)) {
         raw_stop(part, PORT_RECREATED, KE_NONE, "another topic has the name");
         part->event.topic_id = t->id;
         return false;

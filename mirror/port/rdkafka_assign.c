@@ -1,6 +1,7 @@
 /* What is read, from where. Before a partition is given to the library the source is asked whether our history is still
  * its history: the topic's id, and where the log of our last leader epoch ends (KIP-320; librdkafka 2.0.2 does not ask). The
  * same again whenever metadata shows a new leader epoch. */
+#include "mirror/port/port_ask.h"
 #include "mirror/port/rdkafka_parts.h"
 
 #include <assert.h>
@@ -11,8 +12,6 @@
 
 /* Not in librdkafka before 2.1. */
 int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *message) __attribute__((weak));
-
-#define CHECK_TIMEOUT_US 30000000
 
 static void ask_epoch(struct part *part, int32_t epoch);
 static void apply_changes(struct port_rdk *p);
@@ -110,8 +109,7 @@ static const struct client_partition *metadata_of(struct part *part, const struc
 /* False when it has ended the partition. */
 static bool same_topic(struct part *part, const struct client_topic *t)
 {
-    if (!t || t->error || uuid_is_zero(&part->a.topic_id) || uuid_is_zero(&t->id) ||
-        uuid_eq(&part->a.topic_id, &t->id))
+    if (!t || t->error || !port_recreated(&part->a, t))
         return true;
     struct waiting_event *e = rdk_event(part, PORT_RECREATED, "the topic was deleted and created again");
     if (e)
@@ -138,24 +136,18 @@ static void on_epoch(void *arg, const struct client_response *r)
 {
     struct part *part = arg;
     part->check = NULL;
-    const struct kp_offset_for_leader_epoch_response *a = r->body;
-    if (r->status == -E_VERSION) {
+    const char *why;
+    int64_t end = -1;
+    enum port_answer answer = port_answer_epoch_end(r, &end, &why);
+    if (answer == PORT_ANSWER_NONE) {
         checked(part); /* an old cluster: nothing can be asked */
         return;
     }
-    if (r->status || a->topics_n != 1 || a->topics[0].partitions_n != 1 ||
-        a->topics[0].partitions[0].error_code) {
-        int16_t code = r->status || a->topics_n != 1 || a->topics[0].partitions_n != 1
-                           ? 0
-                           : a->topics[0].partitions[0].error_code;
-        rdk_event(part, PORT_TROUBLE,
-                  code        ? kafka_error_name(code)
-                  : r->status ? r->err->text
-                              : "the leader epoch cannot be checked");
+    if (answer != PORT_ANSWER_KNOWN) {
+        rdk_event(part, PORT_TROUBLE, why);
         client_metadata_refresh(part->port->client); /* tried again on the next metadata */
         return;
     }
-    int64_t end = a->topics[0].partitions[0].end_offset;
     /* At the start the epoch was given for `next`; later it holds for what was read before the metadata said so. A library
      * that does not tell the epochs of records (before 2.1) may have read on under a newer one than was ever confirmed: then
      * the start is not judged here, and a log that ends below us shows as out of range. */
@@ -171,96 +163,99 @@ static void on_epoch(void *arg, const struct client_response *r)
     checked(part);
 }
 
-static void ask_epoch(struct part *part, int32_t epoch)
+static struct port_question question(struct part *part,
+                                     void (*answered)(void *arg, const struct client_response *r))
 {
-    struct client *c = part->port->client;
-    part->check = client_call(c, kp_key_offset_for_leader_epoch);
-    if (!part->check)
-        return; /* on the next metadata */
-    struct arena *a = part->check->arena;
-    struct kp_offset_for_leader_epoch_request *r = part->check->body;
-    r->topics = ARENA_NEW(a, struct kp_offset_for_leader_epoch_request_topics);
-    struct kp_offset_for_leader_epoch_request_partitions *p =
-        ARENA_NEW(a, struct kp_offset_for_leader_epoch_request_partitions);
-    if (!r->topics || !p) {
-        client_cancel(c, part->check);
-        part->check = NULL;
-        return;
-    }
-    *p = (struct kp_offset_for_leader_epoch_request_partitions){
-        .partition = part->a.partition, .current_leader_epoch = -1, .leader_epoch = epoch};
-    *r->topics = (struct kp_offset_for_leader_epoch_request_topics){
-        .topic = slice_str(part->topic), .partitions = p, .partitions_n = 1};
-    r->topics_n = 1;
-    r->replica_id = -1;
-    part->check->target = (struct client_target){
-        .kind = CLIENT_LEADER, .name = slice_str(part->topic), .number = part->a.partition};
-    part->check->retry = CLIENT_RETRY_SAFE;
-    part->check->version_min = 2;
-    part->check->version_max = 4;
-    part->check->timeout_us = CHECK_TIMEOUT_US;
-    part->check->on_response = on_epoch;
-    part->check->arg = part;
-    client_send(c, part->check);
+    return (struct port_question){.topic = slice_str(part->topic),
+                                  .partition = part->a.partition,
+                                  .current_leader_epoch = -1,
+                                  .retry = CLIENT_RETRY_SAFE,
+                                  .call = &part->check,
+                                  .answered = answered,
+                                  .arg = part};
 }
 
-static void on_marks(void *arg, const struct client_response *r)
+static void ask_epoch(struct part *part, int32_t epoch)
+{
+    struct port_question q = question(part, on_epoch);
+    port_ask_epoch_end(part->port->client, &q, epoch); /* without room: on the next metadata */
+}
+
+/* ---- out of range ---- */
+
+static void ask_range(struct part *part, int64_t timestamp,
+                      void (*answered)(void *arg, const struct client_response *r))
+{
+    const struct client_topic *t;
+    const struct client_partition *m = metadata_of(part, &t);
+    struct port_question q = question(part, answered);
+    /* A deposed leader's end would be taken for a truncation: only the leader that metadata names may answer, so what
+     * it refuses is asked anew, with newer metadata. */
+    q.current_leader_epoch = m ? m->leader_epoch : -1;
+    q.retry = CLIENT_RETRY_UNSENT;
+    if (!port_ask_offset(part->port->client, &q, timestamp, false))
+        part->retry_at_us = loop_now_us(part->port->loop) + RDK_RETRY_US;
+}
+
+/* False: it is asked again, or the partition has ended. */
+static bool range_known(struct part *part, const struct client_response *r, int64_t *offset)
+{
+    const char *why;
+    enum port_answer answer = port_answer_offset(r, offset, &why);
+    assert(part->out_of_range && part->state != PART_STOPPED && !part->dropped);
+    part->check = NULL;
+    if (answer == PORT_ANSWER_KNOWN)
+        return true;
+    if (answer == PORT_ANSWER_REFUSED) {
+        struct waiting_event *e = rdk_event(part, PORT_FAILED, why);
+        if (e)
+            e->d.kafka_error = KE_TOPIC_AUTHORIZATION_FAILED;
+        part_stop(part);
+        return false;
+    }
+    if (!part->troubled)
+        rdk_event(part, PORT_TROUBLE, why ? why : "the cluster is too old to say where its log is");
+    part->troubled = true;
+    part->retry_at_us = loop_now_us(part->port->loop) + RDK_RETRY_US;
+    client_metadata_refresh(part->port->client);
+    return false;
+}
+
+static void on_range_end(void *arg, const struct client_response *r)
 {
     struct part *part = arg;
-    part->check = NULL;
-    const struct kp_list_offsets_response *a = r->body;
-    int64_t start = -1;
-    if (!r->status && a->topics_n == 1 && a->topics[0].partitions_n == 1 &&
-        !a->topics[0].partitions[0].error_code)
-        start = a->topics[0].partitions[0].offset;
-    if (start < 0) {
-        part_out_of_range(part); /* until the source says */
+    int64_t end;
+    if (!range_known(part, r, &end))
         return;
-    }
-    char text[128];
-    snprintf(text, sizeof text, "offset %" PRId64 " is not there: the source's log begins at %" PRId64,
-             part->next, start);
+    char text[160];
+    bool lost = part->next < part->range_start || part->next > end;
+    snprintf(text, sizeof text,
+             "offset %" PRId64 " %s: the source's log reaches from %" PRId64 " to %" PRId64, part->next,
+             lost ? "is not there" : "was not there and is now", part->range_start, end);
     struct waiting_event *e = rdk_event(part, PORT_OUT_OF_RANGE, text);
-    if (e)
-        e->d.log_start = start;
+    if (e) {
+        e->d.kafka_error = KE_OFFSET_OUT_OF_RANGE;
+        e->d.log_start = part->range_start;
+        e->d.end = end;
+    }
     part_stop(part);
+}
+
+static void on_range_start(void *arg, const struct client_response *r)
+{
+    struct part *part = arg;
+    if (range_known(part, r, &part->range_start))
+        ask_range(part, PORT_ASK_LATEST, on_range_end);
 }
 
 void part_out_of_range(struct part *part)
 {
-    struct client *c = part->port->client;
-    enum { EARLIEST = -2 };
-    if (part->check || part->state == PART_STOPPED)
+    if (part->state == PART_STOPPED)
         return;
-    part->check = client_call(c, kp_key_list_offsets);
-    struct kp_list_offsets_request *r = part->check ? part->check->body : NULL;
-    struct kp_list_offsets_request_partitions *p = NULL;
-    if (r) {
-        r->topics = ARENA_NEW(part->check->arena, struct kp_list_offsets_request_topics);
-        p = ARENA_NEW(part->check->arena, struct kp_list_offsets_request_partitions);
-    }
-    if (!r || !r->topics || !p) {
-        if (part->check)
-            client_cancel(c, part->check);
-        part->check = NULL;
-        stop_with(part, PORT_OUT_OF_RANGE, -1, "the offset is not at the source any more");
-        return;
-    }
-    *p = (struct kp_list_offsets_request_partitions){
-        .partition_index = part->a.partition, .current_leader_epoch = -1, .timestamp = EARLIEST};
-    *r->topics = (struct kp_list_offsets_request_topics){
-        .name = slice_str(part->topic), .partitions = p, .partitions_n = 1};
-    r->topics_n = 1;
-    r->replica_id = -1;
-    part->check->target = (struct client_target){
-        .kind = CLIENT_LEADER, .name = slice_str(part->topic), .number = part->a.partition};
-    part->check->retry = CLIENT_RETRY_SAFE;
-    part->check->version_min = 1;
-    part->check->version_max = 7;
-    part->check->timeout_us = CHECK_TIMEOUT_US;
-    part->check->on_response = on_marks;
-    part->check->arg = part;
-    client_send(c, part->check);
+    part->out_of_range = true;
+    part->retry_at_us = 0;
+    if (!part->check) /* else when that is answered */
+        ask_range(part, PORT_ASK_EARLIEST, on_range_start);
 }
 
 int32_t rdk_epoch(const struct part *part)
@@ -308,7 +303,10 @@ void rdk_look_at_metadata(void *arg)
         const struct client_partition *m = metadata_of(part, &t);
         if (!m || !same_topic(part, t))
             continue;
-        if (part->state == PART_CHECKING) {
+        if (part->out_of_range) {
+            if (part->retry_at_us <= loop_now_us(p->loop))
+                ask_range(part, PORT_ASK_EARLIEST, on_range_start);
+        } else if (part->state == PART_CHECKING) {
             if (part->a.leader_epoch >= 0 && part->next >= 0)
                 ask_epoch(part, part->a.leader_epoch);
             else

@@ -15,6 +15,7 @@
 #define RDK_RECORDS_MAX 500          /* of one delivery */
 #define RDK_BYTES_MAX   (512u << 10) /* the same */
 #define RDK_EVENTS_MAX  100000       /* waiting; one partition has two at most */
+#define RDK_RETRY_US    (INT64_C(200) * 1000)
 
 enum part_state {
     PART_CHECKING, /* asks the source about id and epoch before anything is read */
@@ -44,6 +45,10 @@ struct part {
     int64_t confirmed;    /* records below were delivered before that answer: their epochs are no newer */
     int32_t record_epoch; /* of the record before `next`, where the library tells (2.1 and up); else -1 */
     struct client_call *check;
+    bool out_of_range;   /* the library said so; the source is asked where its log begins and ends */
+    bool troubled;       /* that this does not succeed has been said */
+    int64_t retry_at_us; /* for the next such question */
+    int64_t range_start; /* its first answer */
 };
 
 /* An event that waits for the next poll. */
@@ -121,7 +126,7 @@ void rdk_drop_held(struct port_rdk *p, const struct part *part);
  * records of a newer leader for a truncation. */
 int32_t rdk_epoch(const struct part *part);
 void rdk_free_parts(struct port_rdk *p);
-/* The offset asked for is not there: finds out where the log begins and ends, then says so. */
+/* The offset asked for is not there: finds out where the log begins and ends, then says so; tries until it knows. */
 void part_out_of_range(struct part *part);
 
 /* port_rdkafka.c */

@@ -18,6 +18,7 @@ struct probe {
     uint32_t crc;
     bool done, gone;
     const char *event;
+    int64_t log_start, log_end; /* as the last event says */
 };
 
 static const char *const event_names[] = {"position",  "end",  "out of range", "truncated",
@@ -50,6 +51,8 @@ static void on_poll(void *arg)
         if (d.what == PORT_EVENT && d.event != PORT_POSITION && d.event != PORT_TROUBLE) {
             p->done = true;
             p->event = event_names[d.event];
+            p->log_start = d.log_start;
+            p->log_end = d.end;
         }
         if (d.what == PORT_EVENT && d.event == PORT_TROUBLE)
             fprintf(stderr, "trouble: %s\n", d.text ? d.text : "");
@@ -123,9 +126,11 @@ int main(int argc, char **argv)
     getrusage(RUSAGE_SELF, &u);
     printf("{\"records\":%lld,\"bytes\":%lld,\"batches\":%lld,\"crc\":\"%08x\",\"position\":%lld,"
            "\"disorder\":%lld,"
-           "\"deliveries\":%lld,\"end\":\"%s\",\"seconds\":%.3f,\"cpu_s\":%.3f}\n",
+           "\"deliveries\":%lld,\"end\":\"%s\",\"log_start\":%lld,\"log_end\":%lld,\"seconds\":%.3f,\"cpu_"
+           "s\":%.3f}\n",
            (long long)p.records, (long long)p.bytes, (long long)p.batches, p.crc, (long long)p.position,
-           (long long)p.disorder, (long long)p.deliveries, p.event, (double)(p.ended_us - p.started_us) / 1e6,
+           (long long)p.disorder, (long long)p.deliveries, p.event, (long long)p.log_start,
+           (long long)p.log_end, (double)(p.ended_us - p.started_us) / 1e6,
            (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
                (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
     port_unassign(p.port, &p);

@@ -4,8 +4,8 @@
 #define SUNDOG_TESTS_UNIT_MIRROR_PORT_SOURCE_H
 
 #include "base/core/bytes.h"
-#include "proto/kafka/wire.h"
 #include "proto/kafka/batch.h"
+#include "proto/kafka/wire.h"
 #include "tests/support/sim/sim.h"
 
 #include <criterion/criterion.h>

@@ -112,6 +112,37 @@ Test(port_client, out_of_range_says_where_the_log_is)
     rig_destroy(g);
 }
 
+/* An open transaction holds the last stable offset back: the log ends behind it all the same. */
+Test(port_client, out_of_range_says_the_high_watermark)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.stable = 12;
+    g->reader.first.offset = 35;
+    rig_run(g, SIM_SECOND);
+    cr_assert_not_null(rig_event(g, PORT_OUT_OF_RANGE));
+    cr_assert_eq(rig_event(g, PORT_OUT_OF_RANGE)->end, 30);
+    rig_destroy(g);
+}
+
+/* A deposed leader knew less: once the right one answers, the offset is there. */
+Test(port_client, out_of_range_for_a_moment_only)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.stable = 12; /* behind it, and yet in the log */
+    g->reader.first.offset = 20;
+    g->source.fetch_error = KE_OFFSET_OUT_OF_RANGE;
+    g->source.fetch_errors = 1;
+    rig_run(g, 2 * SIM_SECOND);
+    cr_assert_null(rig_event(g, PORT_OUT_OF_RANGE));
+    g->source.stable = 30;
+    rig_run(g, 2 * SIM_SECOND);
+    cr_assert_null(rig_event(g, PORT_OUT_OF_RANGE));
+    cr_assert_eq(g->reader.offsets_n, 10);
+    rig_destroy(g);
+}
+
 Test(port_client, begins_where_the_log_does)
 {
     struct rig *g = rig_create();
