@@ -172,6 +172,7 @@ struct partition_host settle_partitions(const struct broker_options *o)
 struct groups_options settle_groups(const struct broker_options *o)
 {
     return (struct groups_options){
+        .node_id = settle_node_id(o),
         .group = {.session_min_ms = o->group_min_session_timeout_ms,
                   .session_max_ms = o->group_max_session_timeout_ms,
                   .initial_rebalance_delay_ms = o->group_initial_rebalance_delay_ms,

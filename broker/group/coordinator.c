@@ -50,7 +50,7 @@ static void load(struct groups *gs, struct partition *p)
     list_push(&gs->loading, &c->link);
     groups_wake(gs);
     return;
-nomem: /* NOT_COORDINATOR is what its clients hear until it comes again */
+nomem: /* COORDINATOR_LOAD_IN_PROGRESS is what its clients hear until it comes again */
     log_error("broker.group", "no memory to load groups partition=%d", partition_index(p));
     free(c);
 }

@@ -116,6 +116,14 @@ struct shard *groups_shard_of(const struct shard *shard, struct slice group)
     return shard_of(shard, &t->id, groups_partition_of(group, t->partitions_n));
 }
 
+/* The image says that the partition is led here, and it is not open yet: on a shard that is not the controller's that
+ * comes a moment later than FindCoordinator's answer. */
+static bool on_its_way(const struct groups *gs, const struct image_topic *t, int32_t index)
+{
+    const struct image_partition *p = image_partition(t, index);
+    return p && p->leader == gs->options.node_id;
+}
+
 struct coordinator *groups_coordinator(struct groups *gs, struct slice group, int16_t *error)
 {
     const struct image_topic *t = offsets_topic(gs->shard);
@@ -125,8 +133,11 @@ struct coordinator *groups_coordinator(struct groups *gs, struct slice group, in
         return NULL;
     int32_t index = groups_partition_of(group, t->partitions_n);
     HASH_FIND(hh, gs->coordinators, &index, sizeof index, c);
-    if (!c)
+    if (!c) {
+        if (on_its_way(gs, t, index))
+            *error = KE_COORDINATOR_LOAD_IN_PROGRESS;
         return NULL;
+    }
     assert(c->magic == COORDINATOR_MAGIC && c->index == index);
     switch ((enum coordinator_state)sm_state(&c->state)) {
     case COORDINATOR_ACTIVE: *error = KE_NONE; return c;

@@ -26,6 +26,7 @@ struct group_op;
 struct groups;
 
 struct groups_options {
+    int32_t node_id;
     struct group_config group;
     int32_t offset_metadata_max_bytes;
     int32_t commit_timeout_ms;
