@@ -172,6 +172,9 @@ def a_stalled_member_is_fenced():
         writer, watch = Writer(boot, 't', 4), Watch(boot, 'g', 't', 4)
         a, b = Member(boot, 't', 'g'), Member(boot, 't', 'g')
         shared([a, b])
+        # Not before each of its partitions has been read: librdkafka 2.8.2 that learns its first position only after the
+        # stall takes it, late, for the next generation's and starts from the beginning.
+        wait('both have read', 15, lambda: all({e['partition'] for e in m.of('read')} >= m.owns() for m in (a, b)))
         before = len(a.of('read'))
         a.kill(signal.SIGSTOP)
         wait('the other owns all', 16, lambda: b.owns() == {0, 1, 2, 3})
@@ -288,7 +291,7 @@ def groups_spread_over_two_shards():
             c = Consumer({'bootstrap.servers': boot, 'group.id': g})
             c.commit(offsets=[TopicPartition('t', p, 100 * i + p) for p in range(4)], asynchronous=False)
             c.close()
-        a, b = Member(boot, 't', 'group-7'), Member(boot, 't', 'group-7')
+        a, b = (Member(boot, 't', 'group-7', 'session.timeout.ms=60000') for _ in range(2))
         shared([a, b])
         assert {g.group_id for g in admin.list_consumer_groups().result(10).valid} == set(groups)
         for restart in (False, True):
@@ -346,7 +349,7 @@ def leave_history(at):
     admin = AdminClient({'bootstrap.servers': at})
     admin.create_topics([NewTopic('t', 4, 1)])['t'].result(30)
     w = Writer(at, 't', 4)
-    m = Member(at, 't', 'g', 'group.instance.id=one')
+    m = Member(at, 't', 'g', 'group.instance.id=one', 'session.timeout.ms=60000')
     wait('it reads', 30, lambda: len(m.of('read')) > 20)
     w.end()
     all_read(at, 'g', 't', 4, w.sent)
@@ -392,7 +395,8 @@ def we_read_kafkas_offsets_log():
         assert committed(boot, 'g', 't', 4) == want, want
         assert committed(boot, 'txg', 't', 4)[1] == 5, 'the committed transaction counts, the aborted one does not'
         assert committed(boot, 'x', 't', 4)[0] < 0
-        d = list(AdminClient({'bootstrap.servers': boot}).describe_consumer_groups(['g']).values())[0].result(10)
+        admin = AdminClient({'bootstrap.servers': boot})  # must outlive its futures
+        d = list(admin.describe_consumer_groups(['g']).values())[0].result(10)
         assert d.state.name == 'STABLE' and [x.group_instance_id for x in d.members] == ['one'], d.state
 
 
@@ -400,4 +404,4 @@ if __name__ == '__main__':
     sys.exit(run_cases([a_dead_member_is_replaced_and_nothing_goes_back, a_stalled_member_is_fenced,
                         a_static_member_restarts_without_a_rebalance, incremental_rebalances_keep_what_need_not_move,
                         acknowledged_commits_survive_kills, groups_spread_over_two_shards, kafka_reads_our_offsets_log,
-                        we_read_kafkas_offsets_log], sys.argv[1:]))
+                        we_read_kafkas_offsets_log], sys.argv[1:], jobs=3))

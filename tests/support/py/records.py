@@ -25,8 +25,11 @@ def parse(key, value):
 
 
 def partitions(bootstrap, topic, timeout=10):
-    md = AdminClient({'bootstrap.servers': bootstrap}).list_topics(topic, timeout=timeout)
-    t = md.topics.get(topic)
+    return partitions_of(AdminClient({'bootstrap.servers': bootstrap}), topic, timeout)
+
+
+def partitions_of(client, topic, timeout=10):
+    t = client.list_topics(topic, timeout=timeout).topics.get(topic)
     return sorted(t.partitions) if t and t.error is None else []
 
 
@@ -36,6 +39,7 @@ def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_comm
                   'auto.offset.reset': 'error', 'isolation.level': isolation, 'check.crcs': True,
                   'enable.partition.eof': True, 'fetch.wait.max.ms': 50})
     try:
+        partitions_of(c, topic)  # a client that knows the leaders does not wait a second for them
         low, high = c.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
         c.assign([TopicPartition(topic, partition, low)])
         out, end = [], time.monotonic() + timeout
@@ -65,7 +69,7 @@ def read_topic(bootstrap, topic, timeout=240):
 def end_offsets(bootstrap, topic, timeout=10):
     c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-ends'})
     try:
-        return {p: c.get_watermark_offsets(TopicPartition(topic, p), timeout=timeout)[1] for p in partitions(bootstrap, topic)}
+        return {p: c.get_watermark_offsets(TopicPartition(topic, p), timeout=timeout)[1] for p in partitions_of(c, topic, timeout)}
     finally:
         c.close()
 

@@ -198,12 +198,35 @@ class Rig:
         self.close(failed=kind is not None)
 
 
-def run_cases(cases, wanted=()):
-    """Runs functions one after another, prints a line each and the closing counts; returns the exit status."""
+def run_apart(names, jobs):
+    """Each case in a process of its own, `jobs` at a time; their output in the order of their ends. (passed, failed)"""
+    waiting, running, counts = list(names), {}, [0, 0]
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            out = tempfile.TemporaryFile()
+            child = subprocess.Popen([sys.executable, sys.argv[0], waiting.pop(0)], stdin=subprocess.DEVNULL, stdout=out,
+                                     stderr=out, preexec_fn=die_with_parent)
+            running[child] = out
+        for child in [c for c in running if c.poll() is not None]:
+            with running.pop(child) as out:
+                out.seek(0)
+                text = out.read().decode(errors='replace')
+            sys.stdout.write(''.join(x + '\n' for x in text.splitlines() if not x.startswith(f'{int(not child.returncode)} passed, ')))
+            sys.stdout.flush()
+            counts[child.returncode != 0] += 1
+        time.sleep(0.05)
+    return counts
+
+
+def run_cases(cases, wanted=(), jobs=1):
+    """Runs functions, one after another or `jobs` at a time in processes, prints a line each and the closing counts;
+    returns the exit status."""
     passed = failed = 0
+    cases = [c for c in cases if not wanted or c.__name__ in wanted]
+    if jobs > 1 and len(cases) > 1:
+        passed, failed = run_apart([c.__name__ for c in cases], jobs)
+        cases = []
     for case in cases:
-        if wanted and case.__name__ not in wanted:
-            continue
         start = time.monotonic()
         try:
             case()
