@@ -5,15 +5,27 @@
 #include <assert.h>
 #include <stdlib.h>
 
+void epochs_init(struct epochs *e)
+{
+    *e = (struct epochs){.unsaved = INT64_MAX};
+}
+
 void epochs_fini(struct epochs *e)
 {
     free(e->v);
-    *e = (struct epochs){0};
+    epochs_init(e);
+}
+
+bool epochs_unsaved(const struct epochs *e, int64_t log_end)
+{
+    assert(e->unsaved >= -1 && log_end >= 0);
+    return e->unsaved < log_end;
 }
 
 void epochs_clear(struct epochs *e)
 {
-    e->dirty = e->dirty || e->n > 0;
+    if (e->n > 0)
+        e->unsaved = -1;
     e->n = 0;
 }
 
@@ -61,7 +73,7 @@ int epochs_assign(struct epochs *e, int32_t epoch, int64_t start_offset)
     while (e->n && e->v[e->n - 1].start_offset >= start_offset)
         e->n--;
     e->v[e->n++] = (struct epoch_entry){epoch, start_offset};
-    e->dirty = true;
+    e->unsaved = start_offset < e->unsaved ? start_offset : e->unsaved;
     assert(e->n < 2 || (e->v[e->n - 2].epoch < epoch && e->v[e->n - 2].start_offset < start_offset));
     return 0;
 }
@@ -88,7 +100,7 @@ void epochs_cut_end(struct epochs *e, int64_t offset)
     assert(e->n <= e->room);
     while (e->n && e->v[e->n - 1].start_offset >= offset) {
         e->n--;
-        e->dirty = true;
+        e->unsaved = -1;
     }
 }
 
@@ -105,7 +117,7 @@ void epochs_cut_start(struct epochs *e, int64_t offset)
     e->n -= gone;
     assert(e->n > 0 && e->v[0].start_offset <= offset);
     e->v[0].start_offset = offset;
-    e->dirty = true;
+    e->unsaved = -1;
 }
 
 void epochs_write(const struct epochs *e, struct buf *out)
@@ -140,6 +152,6 @@ int epochs_read(struct epochs *e, struct slice text, struct err *err)
         epochs_clear(e);
         return err_set(err, -E_CORRUPT, "more entries than it says");
     }
-    e->dirty = false;
+    e->unsaved = INT64_MAX;
     return 0;
 }

@@ -93,11 +93,20 @@ static bool is_segment_base(const struct log *l, int64_t offset)
     return l->segments[log_segment_at(l, offset)]->base_offset == offset;
 }
 
+/* Where nothing was ever written nothing is known of producers. */
+static bool snapshot_lacking(const struct log *l)
+{
+    assert(l->segments_n > 0 && l->snapshot_newest <= l->end);
+    bool untouched = l->snapshot_newest < 0 && l->segments[0]->base_offset == l->end &&
+                     producers_count(&l->producers) == 0;
+    return l->snapshot_newest != l->end && !untouched;
+}
+
 /* The checkpoint's own snapshot; the checkpoint's before last goes unless it stands at the start of a segment. */
 static int snapshot_add(struct log_flush *f, struct log *l)
 {
     assert(f->how == LOG_FLUSH_CHECKPOINT);
-    if (l->snapshot_newest == l->end)
+    if (!snapshot_lacking(l))
         return 0;
     int rc = log_snapshot_want(l, l->end);
     if (rc)
@@ -129,7 +138,7 @@ static int flush_gather(struct log_flush *f, struct log *l)
         rc = segment_add(f, l, l->segments[i]);
     if (!rc && f->how == LOG_FLUSH_CHECKPOINT) {
         rc = snapshot_add(f, l);
-        if (!rc && l->epochs.dirty) {
+        if (!rc && epochs_unsaved(&l->epochs, l->end)) {
             epochs_write(&l->epochs, &f->epochs);
             f->epochs_write = true;
             rc = f->epochs.failed ? -E_NOMEM : 0;
@@ -150,8 +159,8 @@ static bool is_dirty(const struct log *l, enum log_flush_how how)
         if (how == LOG_FLUSH_DATA)
             break; /* closed ones were dirty with it, or are clean */
     }
-    return how == LOG_FLUSH_CHECKPOINT && (l->epochs.dirty || l->recovery_point < l->end ||
-                                           l->snapshot_newest != l->end || !list_empty(&l->snapshots));
+    return how == LOG_FLUSH_CHECKPOINT && (epochs_unsaved(&l->epochs, l->end) || l->recovery_point < l->end ||
+                                           snapshot_lacking(l) || !list_empty(&l->snapshots));
 }
 
 /* Dirt of segments leaves with the flush; a failed one fences, so it need not come back. */
@@ -171,7 +180,7 @@ static void flush_take(struct log_flush *f, struct log *l)
     while (!list_empty(&l->snapshots))
         list_push(&f->snapshots, list_pop(&l->snapshots));
     if (f->epochs_write)
-        l->epochs.dirty = false;
+        l->epochs.unsaved = INT64_MAX;
     l->unflushed_records = 0;
     f->offset = l->end;
     assert(list_empty(&l->snapshots) && !l->names_dirty);
@@ -331,7 +340,7 @@ int log_flush_done(struct log *l, struct log_flush *f, struct err *err)
         if (f->how == LOG_FLUSH_CHECKPOINT && !f->side_rc)
             l->recovery_point = f->offset;
         if (f->side_rc) { /* to be written by a later one */
-            l->epochs.dirty = true;
+            l->epochs.unsaved = -1;
             l->snapshot_newest = -1;
         }
     }

@@ -183,8 +183,10 @@ int index_spill(struct log_index *ix, struct disk *disk, const char *path, struc
     assert(path && ix->in_tail <= ix->tail_room);
     assert(ix->loaded);
     struct disk_file *f;
+    if (ix->in_tail == 0)
+        return 0;
     int rc = file_get(ix, disk, path, &f, err);
-    if (rc || ix->in_tail == 0)
+    if (rc)
         return rc;
     size_t each = index_entry_bytes(ix->kind);
     ssize_t n = disk_pwrite(f, ix->tail, ix->in_tail * each, (int64_t)(ix->in_file * each));

@@ -161,6 +161,7 @@ static struct log *allocate(struct disk *disk, const char *dir, const struct log
     l->snapshot_newest = l->snapshot_before = -1;
     l->recovery.cut_position = -1;
     producers_init(&l->producers);
+    epochs_init(&l->epochs);
     list_init(&l->snapshots);
     list_init(&l->deleted);
     log_hints_clear(l);

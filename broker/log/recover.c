@@ -403,6 +403,8 @@ static int first_segment(struct log *l, const struct log_open_options *o, struct
     /* Its name is durable at once: else a power cut could keep a later segment and lose this one. */
     if (!rc && (rc = names_sync(l->disk, l->dir)))
         err_set(err, rc, "cannot sync %s", l->dir);
+    if (!rc)
+        s->dirty = l->names_dirty = false; /* and with its name a file without bytes */
     return rc;
 }
 

@@ -124,7 +124,7 @@ int log_epochs_save(struct log *l, struct err *err)
                          : disk_replace(l->disk, log_path_named(l, EPOCHS_FILE, path), buf_slice(&text), err);
     buf_fini(&text);
     if (!rc)
-        l->epochs.dirty = false;
+        l->epochs.unsaved = INT64_MAX;
     return rc;
 }
 
@@ -149,6 +149,6 @@ int log_epochs_rebuild(struct log *l, struct err *err)
             rc = segment_bad(l, s, w.position, walk_code(rc), "epochs cannot be read", err);
         walk_fini(&w);
     }
-    l->epochs.dirty = true;
+    l->epochs.unsaved = l->epochs.n > 0 ? -1 : INT64_MAX; /* no file says as much as an empty one */
     return rc;
 }

@@ -6,6 +6,7 @@
 #include "base/runtime/log.h"
 #include "broker/partition/checkpoint.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -37,6 +38,7 @@ struct host_job {
     uint64_t random[2];
     struct log *log;
     unsigned dir;
+    bool skipped; /* the broker ends: there is no log */
     int rc;
     struct err err;
 };
@@ -137,6 +139,11 @@ static void run(struct loop_job *job)
     struct host_job *j = LIST_ENTRY(job, struct host_job, job);
     struct partition *p = j->p; /* only what does not change while the job runs */
     struct partition_host *h = p->set->host;
+    j->skipped = (j->what == HOST_LOAD || j->what == HOST_CREATE) && atomic_load(&h->ending);
+    if (j->skipped) {
+        j->dir = j->found ? j->found->row->dir : j->dir;
+        return;
+    }
     switch (j->what) {
     case HOST_LOAD:
         j->dir = j->found->row->dir;
@@ -171,8 +178,9 @@ static bool start(struct partition *p, enum host_what what, struct found *found)
     *j = (struct host_job){
         .p = p, .what = what, .found = found, .config = p->config, .log = p->log, .dir = p->dir};
     j->wall_ms = loop_wall_ms(shard->loop);
-    j->random[0] = loop_random(shard->loop);
-    j->random[1] = loop_random(shard->loop);
+    if (what == HOST_CREATE || what == HOST_DELETE)
+        for (size_t i = 0; i < 2; i++)
+            j->random[i] = loop_random(shard->loop);
     j->job.lane = what == HOST_LOAD || what == HOST_CLOSE ? p->lane : LANE_DIRS;
     j->job.run = run;
     j->job.done = done;
@@ -289,20 +297,34 @@ static void closed(struct partition *p, struct host_job *j)
     host_free(p);
 }
 
+/* A log that was not opened is not closed well, whatever becomes of its partition: what an unclean end has left in it is
+ * still to be checked. */
+static void not_loaded(struct partition *p, const struct host_job *j)
+{
+    assert(j->what == HOST_LOAD && !j->log);
+    p->dir = j->dir;
+    if (!j->skipped || !log_dir_was_clean(p->set->host->dirs, j->dir))
+        p->set->clean[j->dir] = false;
+}
+
 static void done(struct loop_job *job)
 {
     struct host_job *j = LIST_ENTRY(job, struct host_job, job);
     struct partition *p = j->p;
     assert(p->magic == PARTITION_MAGIC && p->host_job == j);
     p->host_job = NULL;
+    if (j->what == HOST_LOAD && (j->rc || j->skipped))
+        not_loaded(p, j);
     if (j->what == HOST_CLOSE || j->what == HOST_DELETE) {
         closed(p, j);
     } else if (sm_state(&p->state) == PARTITION_CLOSING) { /* meanwhile nobody wants it any more */
-        if (!j->rc) {
+        if (!j->rc && !j->skipped) {
             p->log = j->log;
             p->dir = j->dir;
         }
         host_quiet(p);
+    } else if (j->skipped) {
+        assert(!p->log); /* its own shard's end is on its way */
     } else if (j->rc) {
         open_failed(p, j);
     } else {

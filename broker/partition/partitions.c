@@ -3,6 +3,7 @@
 
 #include "base/runtime/log.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /* Of one partition: a write takes batches of one origin only. */
@@ -177,6 +178,9 @@ void partitions_close(struct partitions *ps, void (*closed)(void *arg), void *ar
 {
     struct partition *p, *next;
     assert(!ps->closing);
+    atomic_store(&ps->host->ending, true);
+    for (unsigned d = 0; !ps->shard->image && d < log_dirs_count(ps->host->dirs); d++)
+        ps->clean[d] &= log_dir_was_clean(ps->host->dirs, d); /* nobody has looked at what is there */
     upkeep_stop(ps);
     loop_timer_stop(&ps->timeouts);
     /* Held up by one of our own until all are asked, so that `closed` runs once and last. */

@@ -31,6 +31,7 @@ struct partition_host {
     struct log_dirs *dirs;           /* by jobs of DIRS_LANE, and before the loops run */
     unsigned files_max;              /* open files of a shard */
     struct partition_index *index;   /* private: see partition_host_init */
+    _Atomic bool ending;             /* private: logs that are not open or made yet need not be */
     struct checkpoints *checkpoints; /* broker/partition/checkpoint.h; made by the composition root */
 };
 

@@ -112,6 +112,27 @@ Test(broker_faults, a_clean_stop_leaves_markers_and_a_start_without_recovery)
     end(w);
 }
 
+/* The marker would have the next start trust what nobody has checked since the kill. */
+Test(broker_faults, a_stop_before_the_logs_were_recovered_leaves_no_marker)
+{
+    struct world *w = begin(NULL);
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 3), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
+    for (int64_t after = 0; after < 60 * SIM_MS; after += 3 * SIM_MS) {
+        sim_kill(w->broker);
+        cr_assert(sim_start(w->broker), "%s", w->options.refused);
+        sim_run_until(w->sim, sim_now_us(w->sim) + after, NULL, NULL);
+        bool served = sim_broker_serving(w->broker);
+        stop_well(w);
+        bool marked = disk_kind(sim_node_disk(w->broker), "/data/.kafka_cleanshutdown") == DISK_IS_FILE;
+        cr_expect(after > 0 || !marked, "not even begun");
+        cr_expect(marked || !served);
+        restart(w);
+        cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 5);
+    }
+    end(w);
+}
+
 static int16_t delete_topic(struct world *w, const char *name)
 {
     struct slice names = slice_str(name);

@@ -241,3 +241,27 @@ Test(faults, each_call_of_a_workload_fails_once, .timeout = 100)
         }
     }
 }
+
+/* Thousands of quiet partitions are opened and closed without a sync each: an epoch that got no records is written nowhere,
+ * and nothing is said of producers where nothing was ever appended. */
+Test(faults, a_log_to_which_nothing_came_is_closed_without_a_sync)
+{
+    cr_assert_eq(flush(LOG_FLUSH_CHECKPOINT), 0); /* the name of its folder */
+    for (int32_t epoch = 1; epoch <= 3; epoch++) {
+        cr_assert_eq(log_epoch_assign(rig.l, epoch, log_end_offset(rig.l)), 0);
+        uint64_t syncs = crash_disk_calls(cd, CRASH_SYNC) + crash_disk_calls(cd, CRASH_SYNC_DIR);
+        cr_assert_eq(log_close(rig.l, &rig.err), 0);
+        rig.l = NULL;
+        cr_expect_eq(crash_disk_calls(cd, CRASH_SYNC) + crash_disk_calls(cd, CRASH_SYNC_DIR), syncs,
+                     "epoch %d", epoch);
+        cr_assert_eq(rig_open(&rig, true, 0), 0, "%s", rig.err.text);
+        if (epoch == 2) {
+            log_epoch_assign(rig.l, 2, log_end_offset(rig.l));
+            rig_append(&rig, &(struct rig_batch){.records = 5, .epoch = 2, .producer_id = 9});
+            rig_reopen(&rig);
+            cr_expect_eq(log_end_offset(rig.l), 5);
+        }
+    }
+    cr_expect_eq(log_epoch_at(rig.l, 4), 2, "an epoch with records stays");
+    cr_expect_eq(log_recovery(rig.l)->producers, 1u);
+}
