@@ -283,12 +283,15 @@ static bool rdk_poll(struct port *port, struct port_delivery *out)
         found = true;
     }
     if (found) {
+        if (out->size_bytes)
+            rdk_kick(p, out->size_bytes);
         p->out_n++;
         return true;
     }
     if (d)
         list_push(&p->free_deliveries, &d->link);
     p->hungry = true;
+    rdk_kick(p, 0);
     return false;
 }
 
@@ -350,7 +353,7 @@ static void destroy_again(void *arg)
 static void try_destroy(void *arg)
 {
     struct port_rdk *p = arg;
-    if (p->job_busy) {
+    if (p->job_busy || p->kick.busy) {
         loop_timer_init(&p->tick, p->loop, try_destroy, p);
         loop_timer_in(&p->tick, 1000);
         return;
@@ -417,6 +420,7 @@ int port_rdkafka_create(const struct port_options *o, struct port **out, struct 
     p->ready = o->ready;
     p->arg = o->arg;
     p->hungry = true;
+    p->kick.bytes = (o->memory_max_bytes ? o->memory_max_bytes : RDK_QUEUE_BYTES) / 2;
     p->wake.fn = on_wake;
     atomic_init(&p->waking, false);
     list_init(&p->parts);

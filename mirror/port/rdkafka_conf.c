@@ -65,10 +65,10 @@ static void pass_on(rd_kafka_conf_t *c, const struct port_options *o)
 
 int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *err)
 {
-    enum { DEFAULT_BYTES = 64 << 20, KBYTES_MIN = 1024, KBYTES_MAX = 2097151 };
+    enum { KBYTES_MIN = 1024, KBYTES_MAX = 2097151 };
     rd_kafka_conf_t *c = rd_kafka_conf_new();
     char kbytes[32], group[128];
-    size_t bytes = o->memory_max_bytes ? o->memory_max_bytes : DEFAULT_BYTES;
+    size_t bytes = o->memory_max_bytes ? o->memory_max_bytes : RDK_QUEUE_BYTES;
     size_t kb = bytes / 1024 < KBYTES_MIN   ? KBYTES_MIN
                 : bytes / 1024 > KBYTES_MAX ? KBYTES_MAX
                                             : bytes / 1024;
@@ -89,6 +89,8 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     /* 2.0.2 stalls for a second when its queue is full by count: only bytes bound it (LIMITS of the record engine). */
     rc = rc ? rc : set(c, "queued.min.messages", "10000000", err);
     rc = rc ? rc : set(c, "queued.max.messages.kbytes", kbytes, err);
+    /* From 2.3 on the wait at a full queue has a name; before, rdkafka_kick.c shortens it. */
+    (void)rd_kafka_conf_set(c, "fetch.queue.backoff.ms", "5", NULL, 0);
     rc = rc ? rc : set(c, "allow.auto.create.topics", "false", err);
     rc = rc ? rc : set(c, "topic.metadata.refresh.interval.ms", "10000", err);
     rc = rc ? rc : set(c, "reconnect.backoff.max.ms", "2000", err);

@@ -68,7 +68,8 @@ struct rdk_delivery {
     struct arena headers;
 };
 
-#define RDK_BUCKETS 4096
+#define RDK_BUCKETS     4096
+#define RDK_QUEUE_BYTES ((size_t)64 << 20) /* of the library's queue, where no bound is given */
 
 struct port_rdk {
     struct port port;
@@ -98,6 +99,15 @@ struct port_rdk {
     bool job_busy;
     rd_kafka_topic_partition_list_t *add, *drop;
     char job_error[256];
+    /* rdkafka_kick.c */
+    struct {
+        size_t bytes, taken_bytes; /* half of the queue's bound; taken since the last one */
+        int64_t last_us;
+        struct loop_job job;
+        bool busy;
+        char *topic;
+        int32_t partition;
+    } kick;
     bool closing;
     void (*destroyed)(void *arg);
     void *destroyed_arg;
@@ -128,6 +138,9 @@ int32_t rdk_epoch(const struct part *part);
 void rdk_free_parts(struct port_rdk *p);
 /* The offset asked for is not there: finds out where the log begins and ends, then says so; tries until it knows. */
 void part_out_of_range(struct part *part);
+
+/* rdkafka_kick.c: after so many bytes were taken from the queue; 0: it is empty. */
+void rdk_kick(struct port_rdk *p, size_t taken_bytes);
 
 /* port_rdkafka.c */
 struct waiting_event *rdk_event(struct part *part, enum port_event event, const char *text);
