@@ -2,6 +2,7 @@
  *
  *   bench_raw produce BOOTSTRAP TOPIC PARTITIONS BATCH_BYTES RECORD_BYTES SECONDS [acks=-1] [inflight=5]
  *   bench_raw ack     BOOTSTRAP TOPIC RECORD_BYTES COUNT [RATE_PER_S]     one record in flight, or paced (open loop)
+ *   bench_raw first   BOOTSTRAP TOPIC                            one record of 100 B, acknowledged, and no more
  *   bench_raw fetch   BOOTSTRAP TOPIC PARTITIONS FETCH_BYTES SECONDS
  * One JSON line. */
 #include "tests/bench/bench.h"
@@ -127,6 +128,18 @@ static void ack(int argc, char **argv)
     free(ns);
 }
 
+static void first(char **argv)
+{
+    struct buf batch, frame, in;
+    buf_init(&batch, 1u << 20), buf_init(&frame, 1u << 20), buf_init(&in, 1u << 20);
+    bench_batch(&batch, 1, 100, 0);
+    produce_frame(&frame, argv[3], 0, buf_slice(&batch), -1);
+    int fd = bench_connect(argv[2]);
+    bench_write_all(fd, frame.p, frame.n);
+    read_ack(fd, &in);
+    printf("{\"bench\":\"first\"}\n");
+}
+
 static void fetch(int argc, char **argv)
 {
     if (argc < 7)
@@ -185,11 +198,13 @@ static void fetch(int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (argc < 4)
-        BENCH_DIE("produce|ack|fetch BOOTSTRAP TOPIC ...");
+        BENCH_DIE("produce|ack|first|fetch BOOTSTRAP TOPIC ...");
     if (!strcmp(argv[1], "produce"))
         produce(argc, argv);
     else if (!strcmp(argv[1], "ack"))
         ack(argc, argv);
+    else if (!strcmp(argv[1], "first"))
+        first(argv);
     else if (!strcmp(argv[1], "fetch"))
         fetch(argc, argv);
     else
