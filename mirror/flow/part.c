@@ -272,8 +272,14 @@ static int fill_points(struct part *p, struct store_view *v, const struct map_po
         for (size_t k = 0; pos && k < pos->lanes_n; k++)
             if (pos->lanes[k].q == q) {
                 const struct map_lane *l = &pos->lanes[k];
-                points[i] = (struct appender_point){
-                    q, true, l->number_next, l->end_offset, l->end_epoch, l->source_next, l->timestamp_max};
+                points[i] = (struct appender_point){q,
+                                                    true,
+                                                    l->number_next,
+                                                    l->end_offset,
+                                                    l->end_epoch,
+                                                    l->source_next,
+                                                    l->timestamp_max,
+                                                    l->source_idle};
             }
         int rc = store_last_run(v, p->topic->number, p->p, q, &last);
         if (rc < 0)

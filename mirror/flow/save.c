@@ -112,6 +112,7 @@ static struct map_lane lane_of(const struct appender_point *a)
                              .end_offset = a->end_offset,
                              .source_next = a->source_next,
                              .timestamp_max = a->timestamp_max,
+                             .source_idle = a->source_idle,
                              .end_epoch = a->end_epoch};
 }
 

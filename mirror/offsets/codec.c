@@ -127,6 +127,7 @@ static void lane_message(Sundog__Lane *m, const struct map_lane *l)
     m->end_epoch = l->end_epoch;
     m->source_next = l->source_next;
     m->timestamp_max = l->timestamp_max;
+    m->source_idle = l->source_idle;
 }
 
 int position_encode(const struct map_position *p, struct buf *out)
@@ -163,7 +164,8 @@ int position_encode(const struct map_position *p, struct buf *out)
 
 static bool lane_sane(const Sundog__Lane *l)
 {
-    return l->partition >= 0 && l->number_next >= 0 && l->end_offset >= 0 && l->source_next >= 0;
+    return l->partition >= 0 && l->number_next >= 0 && l->end_offset >= 0 && l->source_next >= 0 &&
+           l->source_idle >= 0 && l->source_idle <= l->source_next;
 }
 
 int position_decode(struct slice in, struct arena *a, struct map_position *out)
@@ -194,7 +196,8 @@ int position_decode(struct slice in, struct arena *a, struct map_position *out)
                                      .end_offset = l->end_offset,
                                      .end_epoch = l->end_epoch,
                                      .source_next = l->source_next,
-                                     .timestamp_max = l->timestamp_max};
+                                     .timestamp_max = l->timestamp_max,
+                                     .source_idle = l->source_idle};
     }
     out->lanes = lanes;
     int rc = id_of(m->topic_id, &out->topic.id);

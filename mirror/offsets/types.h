@@ -25,6 +25,7 @@ struct map_lane {
     int32_t q;
     int64_t number_next, end_offset, source_next, timestamp_max;
     int32_t end_epoch;
+    int64_t source_idle; /* so many offsets before source_next held no record for q */
 };
 
 struct map_position {

@@ -53,6 +53,9 @@ struct appender_point {
     int32_t end_epoch;   /* the target's leader epoch then, -1 if not known */
     int64_t source_next; /* records of p for q below this source offset are at the target */
     int64_t timestamp_max; /* of our last batch, -1: none or not known (rule 3: guarded or not) */
+    /* So many offsets before source_next held no record for q, as far as could be seen: they lie behind the last record
+     * that was acknowledged. A late request may hold what the source has lost there since. */
+    int64_t source_idle;
 };
 
 /* The whole of it. `source_next` is the least of the lanes': S of the position record. */

@@ -52,8 +52,10 @@ int group_init(struct lane_group *g, const struct appender_options *o, uint64_t 
     for (; g->n < o->points_n; g->n++) {
         struct appender_point *p = &g->points[g->n];
         struct lane_config c = config_of(o, p->partition, seed);
-        if (!p->known)
+        if (!p->known) {
             p->source_next = o->source_next;
+            p->source_idle = 0;
+        }
         lane_init(&g->lanes[g->n], &c, p, now_us, now_ms);
         g->saved += p->known ? p->number_next : 0;
     }
@@ -278,6 +280,8 @@ void group_progress(struct lane_group *g, struct appender_progress *out)
     for (size_t i = 0; i < g->n; i++) {
         g->points[i] = g->lanes[i].at;
         g->points[i].source_next = lane_source_next(&g->lanes[i], g->fed);
+        g->points[i].source_idle = g->points[i].source_next - g->lanes[i].acked_next;
+        assert(g->points[i].source_idle >= 0);
         g->saving += g->lanes[i].at.number_next;
     }
     *out = (struct appender_progress){.source_next = source_next(g), .points = g->points, .points_n = g->n};

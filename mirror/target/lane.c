@@ -40,10 +40,11 @@ int lane_init(struct lane *l, const struct lane_config *c, const struct appender
                        .last_timestamp = at->known ? at->timestamp_max : -1,
                        .number_built = at->known ? at->number_next : 0,
                        .taken_next = at->source_next,
-                       .acked_next = at->source_next,
-                       .pair_from = at->source_next,
+                       .acked_next = at->source_next - (at->known ? at->source_idle : 0),
                        .source_missing = -1,
                        .verify_left = at->known ? LANE_VERIFIED : 0};
+    assert(l->acked_next <= at->source_next && (!at->known || at->number_next >= 0));
+    l->pair_from = lane_pair_from(l);
     list_init(&l->batches);
     list_init(&l->cancelled);
     rng_init(&l->rng, c->seed);

@@ -326,6 +326,8 @@ enum lane_whose lane_whose(const struct lane *l, const struct batch_header *h);
 int64_t lane_covers(const struct batch_header *h);
 
 /* lane_pair.c */
+int64_t lane_pair_from(
+    const struct lane *l); /* what may be there in our name may be of offsets that hold no record now */
 bool lane_pair_begin(struct lane *l);
 /* The records of one batch of ours, from `read_number` on. False: the window is full, again later. */
 bool lane_pair_batch(struct lane *l, const struct batch_header *h, struct slice batch);

@@ -2,6 +2,8 @@
  * source; both wait here for each other. */
 #include "mirror/target/lane.h"
 
+#include "base/core/mutant.h"
+
 #include <stdlib.h>
 
 /* Source records that wait; more are not wanted, though what has been read already is taken. */
@@ -15,6 +17,14 @@ void lane_pair_reset(struct lane *l)
     l->items_n = l->items_at = 0;
     l->source_missing = -1;
     l->source_end_us = 0;
+}
+
+int64_t lane_pair_from(const struct lane *l)
+{
+    assert(l->acked_next <= l->at.source_next);
+    if (MUTANT("pair_from_covered"))
+        return l->at.source_next;
+    return l->at.source_next - l->acked_next <= LANE_PAIR_BACK ? l->acked_next : l->at.source_next;
 }
 
 bool lane_pair_begin(struct lane *l)
@@ -41,6 +51,7 @@ static void open_pairing(struct lane *l)
     if (lane_state(l) != LANE_SURVEYING)
         return;
     l->served = false;
+    l->taken_next = l->pair_from;
     lane_move(l, LANE_PAIRING);
 }
 
@@ -149,6 +160,7 @@ static void conclude(struct lane *l)
                                              .offset = l->at.end_offset,
                                              .count = p->orphans,
                                              .producer_id = l->c.producer_id});
+    assert(p->position >= l->acked_next);
     if (p->position > l->at.source_next)
         l->at.source_next = p->position;
     l->acked_next = p->position;

@@ -26,9 +26,8 @@ void lane_restart(struct lane *l, const char *why)
     lane_side_reset(l);
     lane_drop_batches(l);
     lane_pair_reset(l);
-    /* What may be there in our name may be of offsets that hold no record any more. */
-    bool near = l->at.source_next - l->acked_next <= LANE_PAIR_BACK;
-    l->pair_from = l->taken_next = near ? l->acked_next : l->at.source_next;
+    l->pair_from = lane_pair_from(l);
+    l->taken_next = l->at.source_next;
     l->first_acked = false;
     l->verify_left = LANE_VERIFIED;
     lane_survey_begin(l, LANE_SURVEY_START);

@@ -82,7 +82,7 @@ Test(store, everything_comes_back)
     struct store *s = opened(&d, STORE_DAEMON, 0);
     struct store_batch *b = store_batch_create(s);
     uint32_t flow = store_new_flow(s), topic = store_new_topic(s), again = store_new_topic(s);
-    struct map_lane lane = {3, 10, 20, 30, 40, 5};
+    struct map_lane lane = {3, 10, 20, 30, 40, 5, 12};
     struct map_position p = position(3, 30, &lane);
     store_put_alias(b, SLICE_LIT("east"), SLICE_LIT("abc"));
     store_put_flow(b, &(struct stored_flow){flow, SLICE_LIT("east->west"), {{5}}, 1234});
@@ -117,7 +117,7 @@ Test(store, everything_comes_back)
     cr_assert_eq(store_position(v, topic, 3, &back), 1);
     cr_assert(back.next_offset == 30 && back.leader_epoch == -1 && back.fingerprint == 0x10000000 && back.lanes_n == 1);
     cr_assert(back.lanes[0].number_next == 10 && back.lanes[0].end_offset == 20 && back.lanes[0].source_next == 30 &&
-              back.lanes[0].timestamp_max == 40 && back.lanes[0].end_epoch == 5 && back.lanes[0].q == 3);
+              back.lanes[0].timestamp_max == 40 && back.lanes[0].end_epoch == 5 && back.lanes[0].source_idle == 12 && back.lanes[0].q == 3);
     cr_assert(slice_eq_str(back.topic.name, "orders") && back.topic.id.b[1] == 2 && back.target_topic_id.b[0] == 9);
     struct map_producer_id pid;
     cr_assert(store_producer_id(v, flow, 3, &pid) == 1 && pid.producer_id == 4000 && pid.offered_at == 17);
@@ -343,7 +343,7 @@ static void commit_for_ever(const char *path, int out)
         _exit(1);
     struct store_batch *b = store_batch_create(s);
     for (int64_t i = 1;; i++) {
-        struct map_lane lane = {0, i, i, i, i, 0};
+        struct map_lane lane = {0, i, i, i, i, 0, 0};
         struct map_position p = position(0, i, &lane);
         store_put_position(b, 1, &p);
         for (int k = 0; k < 20; k++)
@@ -401,7 +401,7 @@ Test(store, a_flipped_bit_in_a_value_is_never_a_wrong_number)
     struct dir d = dir_make();
     struct store *s = opened(&d, STORE_DAEMON, 0);
     struct store_batch *b = store_batch_create(s);
-    struct map_lane lane = {0, 1, 2, 3, 4, 5};
+    struct map_lane lane = {0, 1, 2, 3, 4, 5, 0};
     struct map_position p = position(0, 0x1122334455, &lane);
     store_put_position(b, 1, &p);
     commit(s, b);

@@ -71,7 +71,7 @@ static bool read_progress(struct probe *p)
         return false;
     p->producer_id = id;
     p->epoch = (int16_t)epoch;
-    p->point = (struct appender_point){0, number >= 0, number, end, end_epoch, source, ts};
+    p->point = (struct appender_point){0, number >= 0, number, end, end_epoch, source, ts, 0};
     return true;
 }
 

@@ -616,30 +616,42 @@ Test(lane, mutant_n_q_32_bit, .signal = SIGABRT)
     ends_well();
 }
 
-/* A request of an earlier life that arrives late has our numbers; the source has been compacted since, so that under
- * these numbers stands something else. */
-static void late_request_with_other_content(void)
+/* Forty records are there and saved; the next one, alone in its batch, is on its way when the mirror is killed. */
+static struct slice request_held_up(void)
 {
+    struct slice held = SLICE_NULL;
     r.batch_max = 300;
     r.feed_max = 1;
     source_grow(&r, 40);
     rig_start(&r, 0);
     FINISHES();
     rig_save(&r, 0);
-    source_grow(&r, 1); /* one record, alone in its batch: 100 + 40 */
+    source_grow(&r, 1); /* 100 + 40 */
     rig_settle_now(&r);
     cr_assert_eq(lane0()->inflight, 1);
-    uint8_t *bytes = NULL;
-    size_t size = 0;
     for (int i = 0; i < r.ev_n; i++) {
         if (r.ev[i].kind == EV_APPLY) {
-            bytes = r.ev[i].bytes;
-            size = r.ev[i].size;
-            r.ev[i].kind = EV_FREE; /* on its way for long */
+            held = slice_of(r.ev[i].bytes, r.ev[i].size);
+            r.ev[i].kind = EV_FREE;
         }
     }
-    cr_assert_not_null(bytes);
+    cr_assert_not(slice_is_null(held));
     rig_kill(&r, 0);
+    return held;
+}
+
+static void arrives_now(struct slice held)
+{
+    int64_t base;
+    cr_assert_eq(target_produce(&r.t[0], held, &base), KE_NONE);
+    free((void *)(uintptr_t)held.p);
+}
+
+/* A request of an earlier life that arrives late has our numbers; the source has been compacted since, so that under
+ * these numbers stands something else. */
+static void late_request_with_other_content(void)
+{
+    struct slice held = request_held_up();
     r.s.v[40].gone = true;
     source_grow(&r, 1);
     rig_start(&r, 0);
@@ -648,9 +660,7 @@ static void late_request_with_other_content(void)
         rig_settle_now(&r);
     }
     cr_assert_eq(lane0()->inflight, 1);
-    int64_t base;
-    cr_assert_eq(target_produce(&r.t[0], slice_of(bytes, size), &base), KE_NONE); /* now */
-    free(bytes);
+    arrives_now(held);
     source_grow(&r, 100);
 }
 
@@ -664,6 +674,48 @@ Test(lane, mutant_late_request_not_noticed)
 {
     mutant("late_request_not_noticed");
     late_request_with_other_content();
+    cr_assert_not(ends_well());
+}
+
+/* The life between finds nothing at the target and nothing at the source, and saves that it has covered those offsets. Then
+ * the request arrives: what it holds lies before the position, and no source record can tell of it. */
+static void late_request_behind_the_position(bool trimmed)
+{
+    struct slice held = request_held_up();
+    r.s.v[40].gone = true;
+    source_gap(&r, 20);
+    rig_start(&r, 0);
+    FINISHES();
+    rig_save(&r, 0);
+    cr_assert_eq(r.m[0].saved.source_next, 161);
+    cr_assert_eq(r.m[0].points[0].source_idle, 21);
+    rig_kill(&r, 0);
+    if (trimmed)
+        r.s.start = 161;
+    arrives_now(held);
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+}
+
+Test(lane, a_late_request_behind_the_position_is_an_orphan)
+{
+    late_request_behind_the_position(false);
+    FINISHES();
+    cr_assert_eq(r.m[0].noted[APPENDER_ORPHANS], 1);
+    cr_assert_eq(r.t[0].end, 141);
+}
+
+Test(lane, a_late_request_behind_the_position_and_the_log_start)
+{
+    late_request_behind_the_position(true);
+    FINISHES();
+    cr_assert_eq(r.m[0].noted[APPENDER_ORPHANS], 1);
+}
+
+Test(lane, mutant_pair_from_covered)
+{
+    mutant("pair_from_covered");
+    late_request_behind_the_position(false);
     cr_assert_not(ends_well());
 }
 
