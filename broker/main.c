@@ -36,6 +36,12 @@ int main(int argc, char **argv)
     struct err err = {0};
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
         return help();
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        return puts(PROGRAM " " SUNDOG_VERSION) < 0;
+    if (argc >= 2 && argv[1][0] == '-') {
+        log_fatal_line(PROGRAM, "unknown option %s; usage: " PROGRAM " FILE [key=value ...]", argv[1]);
+        return 2;
+    }
     if (argc < 2) {
         log_fatal_line(PROGRAM, "no configuration file; usage: " PROGRAM " FILE [key=value ...]");
         return 2;

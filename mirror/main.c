@@ -37,19 +37,21 @@ struct words {
     const char *targets[WORDS_MAX], *settings[WORDS_MAX];
 };
 
-/* 0, or what is wrong. */
-static const char *parse(int argc, char **argv, struct words *w, struct mirror_arguments *a)
+/* NULL, or what is wrong; `culprit` is the word. */
+static const char *parse(int argc, char **argv, struct words *w, struct mirror_arguments *a,
+                         const char **culprit)
 {
     bool clusters = false;
+    *culprit = "";
     *a = (struct mirror_arguments){.targets = w->targets, .settings = w->settings};
     if (argc > WORDS_MAX)
         return "too many words";
     for (int i = 1; i < argc; i++) {
-        const char *word = argv[i];
+        const char *word = *culprit = argv[i];
         if (strcmp(word, "--clusters") == 0)
             clusters = true;
         else if (word[0] == '-' && word[1] && !strchr(word, '='))
-            return "unknown option";
+            return "unknown option ";
         else if (a->file && strchr(word, '='))
             w->settings[a->settings_n++] = word;
         else if (clusters && a->file)
@@ -57,8 +59,9 @@ static const char *parse(int argc, char **argv, struct words *w, struct mirror_a
         else if (!a->file)
             a->file = word;
         else
-            return "two files";
+            return "a second file: ";
     }
+    *culprit = "";
     if (!a->file)
         return "no file";
     return clusters && a->targets_n == 0 ? "--clusters without an alias" : NULL;
@@ -74,9 +77,11 @@ int main(int argc, char **argv)
         help();
         return EXIT_DONE;
     }
-    const char *wrong = parse(argc, argv, &words, &a);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        return puts(PROGRAM " " SUNDOG_VERSION) < 0 ? EXIT_ENVIRONMENT : EXIT_DONE;
+    const char *culprit, *wrong = parse(argc, argv, &words, &a, &culprit);
     if (wrong) {
-        log_fatal_line(PROGRAM, "%s; %s", wrong, usage);
+        log_fatal_line(PROGRAM, "%s%s; %s", wrong, culprit, usage);
         return EXIT_USAGE;
     }
     log_hold();

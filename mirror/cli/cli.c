@@ -24,8 +24,13 @@ int cli_fail_err(const struct err *err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
-    return cli_fail(err->code == -E_TIMEOUT ? CLI_TIMEOUT : CLI_FAILED, "%s: %s", what,
-                    err->text[0] ? err->text : err_str(err->code));
+    const char *why = err->text[0] ? err->text : err_str(err->code);
+    if (err->code == -E_TIMEOUT)
+        return cli_fail(
+            CLI_TIMEOUT,
+            "%s: %s\n  is the address right, and does it run there? --timeout SECONDS waits longer", what,
+            why);
+    return cli_fail(CLI_FAILED, "%s: %s", what, why);
 }
 
 int cli_load(struct cli *cli)
@@ -81,8 +86,8 @@ int cli_bootstrap(struct cli *cli, const char **out)
 int cli_print_json(json_t *document)
 {
     assert(document);
-    int bad = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) || putchar('\n') == EOF ||
-              fflush(stdout);
+    int bad = json_dumpf(document, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15)) ||
+              putchar('\n') == EOF || fflush(stdout);
     json_decref(document);
     return bad ? cli_fail(CLI_FAILED, "cannot write to standard output") : CLI_DONE;
 }

@@ -27,7 +27,7 @@ int cli_dump_log(struct cli *cli, struct args *args)
     struct err err = {0};
     unsigned how = (records ? LOG_DUMP_RECORDS : 0u) | (cli->json ? LOG_DUMP_JSON : 0u);
     if (log_dump_print(cli->disk, path, how, print_line, NULL, &err))
-        return cli_fail_err(&err, "%s", path);
+        return cli_fail_err(&err, "dump log"); /* names the path itself */
     return CLI_DONE;
 }
 

@@ -137,10 +137,10 @@ static int gather(struct failback *f, struct cli *cli)
     int code = cli_aliases(cli, &aliases), stores = 0;
     const char *seen[CLI_ALIASES_MAX];
     for (int i = 0; !code && i < aliases.n; i++) {
-        const char *dir = cli_own_key(cli, aliases.alias[i], "sundog.store.dir");
-        bool again = !dir || strcmp(aliases.alias[i], f->to) == 0;
+        const char *dir = cli_store_dir(cli, aliases.alias[i]);
+        bool again = strcmp(aliases.alias[i], f->to) == 0;
         for (int k = 0; k < stores; k++)
-            again |= dir && strcmp(seen[k], dir) == 0;
+            again |= strcmp(seen[k], dir) == 0;
         if (again || disk_kind(cli->disk, dir) != DISK_IS_DIR)
             continue;
         seen[stores++] = dir;

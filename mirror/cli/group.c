@@ -113,7 +113,7 @@ int group_commits(struct session *s, const char *group, struct group_commits *ou
 }
 
 int cli_group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows,
-                struct err *err)
+                    struct err *err)
 {
     struct slice names[] = {slice_str(group)};
     struct kp_describe_groups_request r;

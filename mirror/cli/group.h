@@ -25,6 +25,6 @@ struct group_commits {
 int group_commits(struct session *s, const char *group, struct group_commits *out, struct err *err);
 /* "Empty", "Stable", "Dead" for a group that is not there, … `rows` (may be NULL) gets an object per member. */
 int cli_group_state(struct session *s, const char *group, struct slice *state, int32_t *members, json_t *rows,
-                struct err *err);
+                    struct err *err);
 
 #endif

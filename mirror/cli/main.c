@@ -25,11 +25,35 @@ static void help(FILE *to)
           "COMMAND\n\n",
           to);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(to, "  %s %s\n      %s\n", commands[i].words, commands[i].usage, commands[i].sentence);
-    fputs("\nA cluster is named by --bootstrap, or by --cluster and the mirror's file. --json prints JSON "
-          "(mirror/cli/README.md has\n"
-          "its schema). Exit codes: 0 done, 1 failed, 2 usage, 3 refused by a safety check, 4 timed out.\n",
-          to);
+        fprintf(to, "  %s%s%s\n      %s\n", commands[i].words, commands[i].usage[0] ? " " : "",
+                commands[i].usage, commands[i].sentence);
+    fputs(
+        "\nA cluster is named by --bootstrap, or by --cluster and the mirror's file. --timeout is how long "
+        "an "
+        "answer may take\n"
+        "(30). --json prints JSON (mirror/cli/README.md has its schema); --version the version. Exit codes: "
+        "0 done, 1 failed,\n"
+        "2 usage, 3 refused by a safety check, 4 timed out.\n",
+        to);
+}
+
+/* What is wrong with a line whose words begin no command. */
+static int no_command(const struct args *a)
+{
+    if (a->n == 0)
+        return cli_fail(CLI_USAGE, "a command is missing; sundog --help lists them");
+    if (a->words[0][0] == '-')
+        return cli_fail(CLI_USAGE, "unknown option %s; sundog --help lists what there is", a->words[0]);
+    size_t n = strlen(a->words[0]);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strncmp(commands[i].words, a->words[0], n) == 0 && commands[i].words[n] == ' ')
+            return a->n > 1
+                       ? cli_fail(CLI_USAGE, "no command '%s %s'; sundog --help lists them", a->words[0],
+                                  a->words[1])
+                       : cli_fail(CLI_USAGE, "'%s' is half a command, as in %s; sundog --help lists them",
+                                  a->words[0], commands[i].words);
+    }
+    return cli_fail(CLI_USAGE, "no command '%s'; sundog --help lists them", a->words[0]);
 }
 
 /* Takes the command's words off the front of `a`; NULL when none matches. */
@@ -69,6 +93,10 @@ int main(int argc, char **argv)
         help(stdout);
         return CLI_DONE;
     }
+    if (a.n == 1 && strcmp(a.words[0], "--version") == 0) {
+        puts("sundog " SUNDOG_VERSION);
+        return CLI_DONE;
+    }
     struct cli cli = {.disk = disk_posix_create()};
     props_init(&cli.props);
     globals(&cli, &a);
@@ -76,14 +104,12 @@ int main(int argc, char **argv)
     int code;
     if (a.error[0])
         code = cli_fail(CLI_USAGE, "%s", a.error);
-    else if (!c && a.n)
-        code = cli_fail(CLI_USAGE, "no command '%s'; sundog --help lists them", a.words[0]);
     else if (!c)
-        code = cli_fail(CLI_USAGE, "a command is missing; sundog --help lists them");
+        code = no_command(&a);
     else
         code = c->run(&cli, &a);
     if (code == CLI_USAGE && c)
-        fprintf(stderr, "usage: sundog %s %s\n", c->words, c->usage);
+        fprintf(stderr, "usage: sundog %s%s%s\n", c->words, c->usage[0] ? " " : "", c->usage);
     props_fini(&cli.props);
     disk_posix_destroy(cli.disk);
     return code;

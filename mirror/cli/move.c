@@ -152,8 +152,11 @@ int move_finish(struct move *m, const char *to_alias, bool partial)
     struct slice state;
     int32_t members;
     if (m->n == 0 && m->lacking == 0)
-        return cli_fail(CLI_FAILED, "group %s has no offsets that the mirror knows: nothing to move to %s",
-                        m->group, to_alias);
+        return cli_fail(
+            CLI_FAILED,
+            "group %s has no offsets that the mirror knows: nothing to move to %s; "
+            "-c takes the file of the mirror that mirrored the records, and groups must cover the group",
+            m->group, to_alias);
     if (m->lacking && !partial) {
         print(m, to_alias, false);
         return cli_fail(CLI_REFUSED, "%d of its partitions or topics have no map; --partial moves the others",

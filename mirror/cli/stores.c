@@ -29,6 +29,12 @@ int cli_aliases(struct cli *cli, struct cli_aliases *out)
     return 0;
 }
 
+const char *cli_store_dir(struct cli *cli, const char *alias)
+{
+    const char *path = cli_own_key(cli, alias, "sundog.store.dir");
+    return path ? path : STORE_DIR_DEFAULT;
+}
+
 int cli_store_open_path(struct cli *cli, const char *path, struct cli_store *out)
 {
     (void)cli;
@@ -50,10 +56,7 @@ int cli_store_open(struct cli *cli, const char *alias, struct cli_store *out)
     int code = cli_load(cli);
     if (code)
         return code;
-    const char *path = cli_own_key(cli, alias, "sundog.store.dir");
-    if (!path)
-        return cli_fail(CLI_USAGE, "%s has no sundog.store.dir for the mirror at '%s'", cli->file, alias);
-    return cli_store_open_path(cli, path, out);
+    return cli_store_open_path(cli, cli_store_dir(cli, alias), out);
 }
 
 void cli_store_close(struct cli_store *s)

@@ -23,7 +23,10 @@ struct cli_store {
     struct store_view *view;
 };
 int cli_store_open_path(struct cli *cli, const char *path, struct cli_store *out);
-/* By the file: <alias>.sundog.store.dir, or sundog.store.dir. */
+/* The store of the mirror at `alias` by the file: <alias>.sundog.store.dir, sundog.store.dir, or sundog-mirror's default,
+ * which lies in the folder it was started in. */
+#define STORE_DIR_DEFAULT "sundog-mirror.store"
+const char *cli_store_dir(struct cli *cli, const char *alias);
 int cli_store_open(struct cli *cli, const char *alias, struct cli_store *out);
 void cli_store_close(struct cli_store *s);
 

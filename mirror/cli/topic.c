@@ -211,14 +211,20 @@ static int delete (struct cli *cli, struct session *s, const char *name)
     r.topic_names_n = 1;
     r.timeout_ms = (int32_t)cli->timeout_ms;
     struct session_reply reply;
+    struct session_topic t;
     struct err err = {0};
     struct client_target controller = {.kind = CLIENT_CONTROLLER};
+    if (session_topic(s, name, &t, &err))
+        return cli_fail_err(&err, "topic %s", name);
+    if (t.internal)
+        return cli_fail(CLI_REFUSED, "topic %s is internal: the cluster keeps its groups' offsets there",
+                        name);
     if (session_call(s, &controller, kp_key_delete_topics, 1, 5, &r, &reply, &err))
         return cli_fail_err(&err, "topic %s", name);
     const struct kp_delete_topics_response *a = reply.body;
     if (a->responses_n != 1 || a->responses[0].error_code) {
         session_kafka_error(&err, a->responses_n ? a->responses[0].error_code : KE_UNKNOWN_SERVER_ERROR,
-                            SLICE_NULL, "topic %s", name);
+                            a->responses_n ? a->responses[0].error_message : SLICE_NULL, "topic %s", name);
         return cli_fail(CLI_FAILED, "%s", err.text);
     }
     if (cli->json)

@@ -23,8 +23,9 @@ static json_t *row_of(struct slice topic, int32_t q, const struct translation *t
                      (json_int_t)t->offset, "reread", (json_int_t)t->reread, "state", state_name(t->state));
 }
 
-/* Where keys are hashed, one source partition feeds several of the target: each of them is told. */
-static int translate_one(struct cli *cli, const struct wanted *w, struct topic_map *m)
+/* Where keys are hashed, one source partition feeds several of the target: each of them is told. JSON, --json or not:
+ * this is what scripts ask. */
+static int translate_one(const struct wanted *w, struct topic_map *m)
 {
     struct group_commit commit = {(int32_t)w->partition, w->offset};
     struct translate_commits commits = {&commit, 1, m->rule.mode == ROUTE_KEEP ? m->partitions : 0};
@@ -54,24 +55,10 @@ static int translate_one(struct cli *cli, const struct wanted *w, struct topic_m
     if (m->rule.mode == ROUTE_KEEP) {
         json_t *only = json_incref(json_array_get(rows, 0));
         json_decref(rows);
-        if (cli->json)
-            return cli_print_json(only);
-        rows = json_pack("[o]", only);
-    } else if (cli->json) {
-        return cli_print_json(
-            json_pack("{s:o, s:o}", "topic", cli_json_slice(m->topic.target_topic), "partitions", rows));
+        return cli_print_json(only);
     }
-    size_t i;
-    json_t *row;
-    json_array_foreach(rows, i, row) printf("%s-%" JSON_INTEGER_FORMAT "  offset %" JSON_INTEGER_FORMAT
-                                            "  re-read %" JSON_INTEGER_FORMAT "  %s\n",
-                                            json_string_value(json_object_get(row, "topic")),
-                                            json_integer_value(json_object_get(row, "partition")),
-                                            json_integer_value(json_object_get(row, "offset")),
-                                            json_integer_value(json_object_get(row, "reread")),
-                                            json_string_value(json_object_get(row, "state")));
-    json_decref(rows);
-    return CLI_DONE;
+    return cli_print_json(
+        json_pack("{s:o, s:o}", "topic", cli_json_slice(m->topic.target_topic), "partitions", rows));
 }
 
 static int translate_offset(struct cli *cli, const char *dir, const struct wanted *w)
@@ -91,7 +78,7 @@ static int translate_offset(struct cli *cli, const char *dir, const struct wante
     else if (rc > 0 && (rc = topic_map_open(s.view, &topic, &m)) == 0)
         code = cli_fail(CLI_FAILED, "no map: nothing of topic %s has been mirrored by %s", w->topic, w->flow);
     else if (rc > 0)
-        code = translate_one(cli, w, &m);
+        code = translate_one(w, &m);
     if (rc < 0)
         code = cli_fail(CLI_FAILED, "%s: %s", dir, err_str(rc));
     cli_store_close(&s);
@@ -124,8 +111,8 @@ static json_t *entry_row(const struct group_walk *w, const struct stored_topic *
                      cli_json_slice(w->flow), "source_topic", cli_json_slice(t->topic.name), "topic",
                      cli_json_slice(t->target_topic), "partition", g->q, "source_offset", source, "offset",
                      (json_int_t)g->offset, "reread", (json_int_t)g->reread, "state",
-                     mirror_group_state_name(g->state), "reason", cli_json_slice(g->reason), "applied", g->applied,
-                     "source_commits", commits);
+                     mirror_group_state_name(g->state), "reason", cli_json_slice(g->reason), "applied",
+                     g->applied, "source_commits", commits);
 }
 
 static int on_topic(void *arg, const struct stored_topic *t)
@@ -159,10 +146,10 @@ static int translate_group(struct cli *cli, const char *group)
     const char *seen[CLI_ALIASES_MAX];
     int stores = 0;
     for (int i = 0; !code && i < aliases.n; i++) {
-        const char *dir = cli_own_key(cli, aliases.alias[i], "sundog.store.dir");
-        bool again = !dir;
+        const char *dir = cli_store_dir(cli, aliases.alias[i]);
+        bool again = false;
         for (int k = 0; k < stores; k++)
-            again |= dir && strcmp(seen[k], dir) == 0;
+            again |= strcmp(seen[k], dir) == 0;
         if (again || disk_kind(cli->disk, dir) != DISK_IS_DIR)
             continue; /* a mirror that runs elsewhere */
         seen[stores++] = dir;
@@ -198,9 +185,9 @@ static int translate_group(struct cli *cli, const char *group)
         json_integer_value(json_object_get(row, "source_offset")),
         json_integer_value(json_object_get(row, "offset")),
         json_integer_value(json_object_get(row, "reread")), json_string_value(json_object_get(row, "state")),
-        json_string_value(json_object_get(row, "reason")) ? ": " : "",
-        json_string_value(json_object_get(row, "reason")) ? json_string_value(json_object_get(row, "reason"))
-                                                          : "");
+        json_string_length(json_object_get(row, "reason")) ? ": " : "",
+        json_string_length(json_object_get(row, "reason")) ? json_string_value(json_object_get(row, "reason"))
+                                                           : "");
     json_decref(w.rows);
     return CLI_DONE;
 }

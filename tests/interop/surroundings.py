@@ -2,7 +2,7 @@
 where the world may heal."""
 import os, signal, socket, subprocess, sys, tempfile, time
 
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from records import end_offsets
 from site_rig import BIN, Rig, free_port, run_cases, wait
@@ -127,14 +127,28 @@ def the_command_line_names_the_thing_and_the_remedy():
         for args, code in ((['nonsense'], 2), (['topic', 'create'], 2), (['topic', 'describe', 'none', '--bootstrap', boot], 1),
                            (['topic', 'list', '--bootstrap', f'127.0.0.1:{free_port()}'], 1),
                            (['topic', 'create', 'bad name', '--bootstrap', boot], 1),
+                           (['--frobnicate'], 2), (['topic'], 2), (['topic', 'list', '--frobnicate', '--bootstrap', boot], 2),
+                           (['topic', 'delete', 'none', '--bootstrap', boot], 1),
+                           (['translate', '--group', 'g', '-c', 'missing.properties'], 2), (['status'], 2),
+                           (['group', 'describe', 'none', '--bootstrap', boot], 1), (['dump', 'log', '/nowhere.log'], 1),
+                           (['dump', 'store', '/nowhere'], 1), (['consume', 'none', '--bootstrap', boot], 1),
                            (['translate', '--store', rig.dir + '/nostore', '--flow', 'east->west', '--topic', 't', '--partition', '0', '--offset', '1'], 1)):
             r = rig.cli(*args, check=False)
             assert r.returncode == code or (code == 1 and r.returncode == 4), f'{args}: exit {r.returncode}, not {code}: {r.stderr}'
             assert 1 <= len(r.stderr.strip().split('\n')) <= 3 and r.stderr.strip(), f'{args}: {r.stderr!r}'
+        for program in ('sundog', 'sundog-broker', 'sundog-mirror'):
+            r = subprocess.run([os.path.join(BIN, program), '--version'], capture_output=True, text=True, timeout=10)
+            assert r.returncode == 0 and r.stdout.startswith(program + ' ') and not r.stderr, r
+            r = subprocess.run([os.path.join(BIN, program), '--help'], capture_output=True, text=True, timeout=10)
+            assert r.returncode == 0 and r.stdout.startswith('usage: ' + program) and not r.stderr, r
         rig.cli('topic', 'create', 'orders', '--partitions', '2', '--bootstrap', boot)
         subprocess.run([os.path.join(BIN, 'sundog'), 'produce', 'orders', '--bootstrap', boot], input=b'a\nb\nc\n', check=True, timeout=20)
         r = rig.cli('consume', 'orders', '--bootstrap', boot, '--from-beginning', '--count', '3')
         assert sorted(r.stdout.split()) == ['a', 'b', 'c'], r.stdout
+        admin = AdminClient({'bootstrap.servers': boot})
+        admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions('g')])['g'].result(20)
+        r = rig.cli('topic', 'delete', '__consumer_offsets', '--bootstrap', boot, check=False)
+        assert r.returncode == 3 and 'internal' in r.stderr, f'an internal topic: exit {r.returncode}: {r.stderr}'
         d = rig.cli_json('topic', 'describe', 'orders', '--bootstrap', boot)
         assert sum(p['end_offset'] for p in d['partitions']) == 3, d
 
