@@ -2,6 +2,8 @@
 
 #include "proto/kafka/batch_validate.h"
 
+#define NODE_ID_DEFAULT 1 /* of node.id in options.def: as good as not given */
+
 /* Descriptors that are not for clients: logs, indexes, the quorum, the admin port. */
 #define FDS_RESERVED (LOG_FILES_DEFAULT + 256)
 #define FDS_MIN      64
@@ -54,6 +56,10 @@ static int64_t voter_id(const char *text)
 int settle_roles(const struct broker_options *o, struct err *err)
 {
     const struct option_list *voters = &o->controller_quorum_voters;
+    if (o->broker_id >= 0 && o->node_id != o->broker_id && o->node_id != NODE_ID_DEFAULT)
+        return err_set(err, -E_CONFIG,
+                       "broker.id=%d, but node.id=%d: it is the old name of the same; give one", o->broker_id,
+                       o->node_id);
     if (o->process_roles.n > 0 &&
         (!has(&o->process_roles, "broker") || !has(&o->process_roles, "controller")))
         return err_set(err, -E_CONFIG,

@@ -258,9 +258,7 @@ static int open_admin(struct mirror *m, struct err *err)
         return 0;
     int rc = admin_listener_parse(m->own.admin_listener, host, &o.port, err);
     if (!rc)
-        rc = admin_http_create(&o, &m->admin, err);
-    if (rc)
-        err_wrap(err, "sundog.admin.listener = %s", m->own.admin_listener);
+        rc = admin_http_create(&o, &m->admin, err); /* its errors name the key */
     return rc;
 }
 

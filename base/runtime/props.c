@@ -304,8 +304,11 @@ int props_load(struct props *p, struct disk *d, const char *path, struct err *er
 {
     struct slice text;
     int rc = disk_read_all(d, path, PROPS_FILE_MAX, &text, err);
-    if (rc)
-        return rc;
+    if (rc) {
+        char why[ERR_TEXT_MAX];
+        snprintf(why, sizeof why, "%s", err->text);
+        return err_set(err, rc, "%s; give the path of a properties file", why);
+    }
     rc = props_parse(p, text, path, err);
     free((void *)(uintptr_t)text.p);
     return rc;

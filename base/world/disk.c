@@ -25,7 +25,8 @@ int disk_make_dirs(struct disk *d, const char *path, struct err *err)
             continue;
         int rc = disk_mkdir(d, part);
         if (rc && !(rc == -E_EXISTS && disk_kind(d, part) == DISK_IS_DIR))
-            return err_set(err, rc, "folder %s: cannot make %s: %s", path, part, err_str(rc));
+            return err_set(err, rc, "folder %s: cannot make %s: %s; choose a folder that this user can make",
+                           path, part, err_str(rc));
     }
     return 0;
 }

@@ -173,6 +173,16 @@ static const struct address *prefer(const struct addresses *a, int family)
     return &a->list[0];
 }
 
+static const char *bind_remedy(int error)
+{
+    switch (error) {
+    case EADDRINUSE: return "; end what listens there, or choose another port";
+    case EADDRNOTAVAIL: return "; choose an address of this machine";
+    case EACCES: return "; choose a port above 1023, or give the right to bind this one";
+    default: return "";
+    }
+}
+
 int net_posix_listen(struct net *net, const char *host, uint16_t port,
                      void (*accepted)(void *arg, struct net_conn *c), void *arg, struct net_listener **out,
                      struct err *err)
@@ -186,8 +196,8 @@ int net_posix_listen(struct net *net, const char *host, uint16_t port,
     if (fd < 0 && !host[0] && errno == EAFNOSUPPORT)
         fd = bind_one(prefer(&found, AF_INET));
     if (fd < 0)
-        return err_set(err, err_from_errno(errno), "listener %s:%u: cannot bind: %s", host, (unsigned)port,
-                       strerror(errno));
+        return err_set(err, err_from_errno(errno), "listener %s:%u: cannot bind: %s%s", host, (unsigned)port,
+                       strerror(errno), bind_remedy(errno));
     rc = make_listener(net_posix_of(net), fd, accepted, arg, out);
     return rc ? err_set(err, rc, "listener %s:%u: %s", host, (unsigned)port, err_str(rc)) : 0;
 }

@@ -58,7 +58,9 @@ static int from_props(struct props *p, const char *origin, struct meta_propertie
     if (!version)
         return -E_CONFIG;
     if (strcmp(version, "1") != 0)
-        return err_set(err, -E_CONFIG, "%s: version=%s, only 1 (KRaft) is known", origin, version);
+        return err_set(err, -E_CONFIG,
+                       "%s: version=%s, only 1 (KRaft) is known: name another directory in log.dirs", origin,
+                       version);
     const char *cluster = need(p, "cluster.id", origin, err);
     if (!cluster)
         return -E_CONFIG;

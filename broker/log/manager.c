@@ -293,8 +293,11 @@ static int dir_lock(struct log_dirs *d, unsigned i, struct err *err)
         return err_set(err, rc, "the path %s is too long", dir->path);
     if (!rc && (rc = disk_lock(d->disk, path, &dir->lock))) {
         dir->lock = NULL;
-        err_set(err, rc, rc == -E_BUSY ? "%s is held: another process uses the folder" : "cannot lock %s",
-                path);
+        if (rc == -E_BUSY)
+            return err_set(err, rc, "%s is held: another process uses the folder; end it, or choose another",
+                           path);
+        return err_set(err, rc, "cannot lock %s: %s; let this user write there, or choose another folder",
+                       path, err_str(rc));
     }
     return rc;
 }

@@ -45,7 +45,8 @@ static int parse(const char *key, const char *text, struct parsed *out, struct e
 {
     const char *sep = strstr(text, "://"), *host = sep ? sep + 3 : NULL, *end = NULL;
     if (!sep || parse_name(text, (size_t)(sep - text), out->name))
-        return err_set(err, -E_CONFIG, "%s: \"%s\" is not NAME://HOST:PORT", key, text);
+        return err_set(err, -E_CONFIG, "%s: \"%s\" is not NAME://HOST:PORT, as in PLAINTEXT://127.0.0.1:9092",
+                       key, text);
     const char *colon = strrchr(host, ':');
     if (*host == '[') { /* IPv6 */
         end = strchr(host, ']');
@@ -55,7 +56,8 @@ static int parse(const char *key, const char *text, struct parsed *out, struct e
         end = colon;
     }
     if (!colon || (size_t)(end - host) > HOST_MAX_BYTES || parse_port(colon + 1, &out->port))
-        return err_set(err, -E_CONFIG, "%s: \"%s\" is not NAME://HOST:PORT", key, text);
+        return err_set(err, -E_CONFIG, "%s: \"%s\" is not NAME://HOST:PORT, as in PLAINTEXT://127.0.0.1:9092",
+                       key, text);
     memcpy(out->host, host, (size_t)(end - host));
     out->host[end - host] = '\0';
     return 0;

@@ -308,6 +308,23 @@ static int read_consumer(const struct mirror_config *c, struct mirror_flow *f, c
     return rc ? err_set(err, rc, "%s", err_str(rc)) : 0;
 }
 
+/* Whoever means the broker's default writes -1. */
+static int check_factors(const struct flow_options *o, struct err *err)
+{
+    const struct {
+        const char *key;
+        int value;
+    } factors[] = {{"replication.factor", (int)o->replication_factor},
+                   {"checkpoints.topic.replication.factor", (int)o->checkpoints_factor},
+                   {"heartbeats.topic.replication.factor", (int)o->heartbeats_factor},
+                   {"offset-syncs.topic.replication.factor", (int)o->offset_syncs_factor}};
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++)
+        if (factors[i].value == 0)
+            return err_set(err, -E_CONFIG, "%s=0: allowed is 1 and up, or -1 for the broker's default",
+                           factors[i].key);
+    return 0;
+}
+
 static int read_flow(struct props *file, const struct mirror_config *c, struct mirror_flow *f,
                      struct err *err)
 {
@@ -322,16 +339,17 @@ static int read_flow(struct props *file, const struct mirror_config *c, struct m
     if (rc)
         return rc;
     enum policy_kind kind;
-    if (policy_kind_parse(f->o.policy_class, &kind)) {
+    if (policy_kind_parse(f->o.policy_class, &kind))
         rc = err_set(
             err, -E_CONFIG,
             "replication.policy.class = %s: only DefaultReplicationPolicy and IdentityReplicationPolicy are "
             "served",
             f->o.policy_class);
+    if (!rc)
+        rc = check_factors(&f->o, err);
+    if (rc)
         options_fini(&flow_option_table, &f->o);
-        return rc;
-    }
-    return 0;
+    return rc;
 }
 
 static bool target_asked(const struct mirror_config *c, int target, const char *const *targets, size_t n)
@@ -399,6 +417,20 @@ static int refuse_security(const struct prop *prop, const struct place *at, stru
     return 0;
 }
 
+static int refuse_unknown(const struct prop *prop, const char *option, struct err *err)
+{
+    static const char tail[] = ".bootstrap.servers";
+    size_t n = strlen(prop->key), t = sizeof tail - 1;
+    if (n > t && strcmp(prop->key + n - t, tail) == 0)
+        return err_set(err, -E_CONFIG,
+                       "%s (%s): `clusters` does not list %.*s; add it there, or remove the key", prop->key,
+                       prop->origin, (int)(n - t), prop->key);
+    const char *nearest = known_key_nearest(option);
+    return err_set(err, -E_CONFIG, "%s (%s): unknown key%s%s%s", prop->key, prop->origin,
+                   nearest ? "; did you mean " : "; remove it or see --help for the keys",
+                   nearest ? nearest : "", nearest ? "?" : "");
+}
+
 /* A key that nobody has taken: served, warned of, or refused. */
 static int finish_key(const struct mirror_config *c, struct prop *prop, const struct option_table *own,
                       const struct config_warnings *w, struct err *err)
@@ -426,11 +458,8 @@ static int finish_key(const struct mirror_config *c, struct prop *prop, const st
     else if (known_key(at.parts.key) & at.parts.of || (at.parts.of_cluster && known_key(at.parts.key)) ||
              (at.scope == SCOPE_CLUSTER && known_key(at.parts.key)))
         warn_line(w, "%s (%s) is not served and changes nothing", prop->key, prop->origin);
-    else {
-        const char *nearest = known_key_nearest(at.option);
-        return err_set(err, -E_CONFIG, "%s (%s): unknown key%s%s%s", prop->key, prop->origin,
-                       nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
-    }
+    else
+        return refuse_unknown(prop, at.option, err);
     return 0;
 }
 

@@ -220,8 +220,11 @@ Test(net, refusal_and_a_port_in_use_are_told)
     struct net_listener *second = NULL;
     struct err err = {0};
     cr_expect_eq(net_listen(net, "127.0.0.1", port, on_accepted, NULL, &second, &err), -E_BUSY);
-    char expected[100];
-    snprintf(expected, sizeof expected, "listener 127.0.0.1:%u: cannot bind: Address already in use", port);
+    char expected[160];
+    snprintf(expected, sizeof expected,
+             "listener 127.0.0.1:%u: cannot bind: Address already in use; end what listens there, or choose "
+             "another port",
+             port);
     cr_expect_str_eq(err.text, expected);
     cr_expect_eq(net_listen(net, "no-such-host.invalid", 0, on_accepted, NULL, &second, &err), -E_NOTFOUND);
     net_listener_close(listener);
