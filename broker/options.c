@@ -1,5 +1,9 @@
 #include "broker/options.h"
 
+#include "base/runtime/log.h"
+
+#include <string.h>
+
 static const struct option_row rows[] = {
 #define OPTION(...) OPTION_ROW(struct broker_options, __VA_ARGS__)
 #include "broker/options.def"
@@ -27,6 +31,9 @@ static int load(struct props *p, struct disk *disk, const char *path, const char
     rc = options_finish(tables, 1, broker_unserved_keys, p, err);
     if (rc)
         options_fini(&broker_option_table, out);
+    else if (strcmp(out->compression_type, "producer") != 0)
+        log_warn("options", "batches are stored as their producer compressed them compression.type=%s",
+                 out->compression_type);
     return rc;
 }
 

@@ -307,7 +307,7 @@ int props_load(struct props *p, struct disk *d, const char *path, struct err *er
     if (rc) {
         char why[ERR_TEXT_MAX];
         snprintf(why, sizeof why, "%s", err->text);
-        return err_set(err, rc, "%s; give the path of a properties file", why);
+        return err_set(err, rc, "%s; give the path of a properties file that this user can read", why);
     }
     rc = props_parse(p, text, path, err);
     free((void *)(uintptr_t)text.p);

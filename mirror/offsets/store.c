@@ -144,7 +144,9 @@ static int take_lock(struct store *s, const struct store_options *o, struct err 
             err, rc,
             "store %s: another sundog-mirror uses it: stop that one or choose another sundog.store.dir",
             o->path);
-    return rc ? err_set(err, rc, "store %s: %s", o->path, err_str(rc)) : 0;
+    return rc ? err_set(err, rc, "store %s: %s; choose a folder that this user can write", o->path,
+                        err_str(rc))
+              : 0;
 }
 
 static int open_env(struct store *s, const struct store_options *o, struct err *err)

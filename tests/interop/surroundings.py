@@ -1,6 +1,6 @@
 """Bad configuration and bad surroundings: one clear line on stderr and the documented exit code, or waiting with backoff
 where the world may heal."""
-import os, signal, socket, subprocess, sys, tempfile, time
+import os, shutil, signal, socket, subprocess, sys, tempfile, time
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -42,6 +42,13 @@ def a_broker_says_what_is_wrong_with_its_file():
         open(path, 'w').close()
         start_fails('sundog-broker', [path], 2, 'listeners')
         start_fails('sundog-broker', [broker_file(d), 'unknown.key=1'], 2, 'unknown.key')
+        start_fails('sundog-broker', ['--frobnicate'], 2, '--frobnicate', 'usage')
+        start_fails('sundog-broker', [broker_file(d), 'notakeyvalue'], 2, 'notakeyvalue', 'key=value')
+        start_fails('sundog-broker', [broker_file(d), 'node.id=3', 'broker.id=2'], 2, 'broker.id', 'node.id=3')
+        start_fails('sundog-broker', [broker_file(d), 'process.roles=broker'], 2, 'process.roles')
+        start_fails('sundog-broker', [broker_file(d), 'compression.type=brotli'], 2, 'compression.type', 'producer')
+        start_fails('sundog-broker', [broker_file(d), 'sundog.admin.listener=0.0.0.0:%d' % free_port()], 2, 'sundog.insecure')
+        start_fails('sundog-broker', [broker_file(d, listeners='SSL://127.0.0.1:%d' % free_port())], 2, 'listeners', 'SSL', 'PLAINTEXT')
 
 
 def a_broker_says_what_is_wrong_with_its_surroundings():
@@ -54,6 +61,14 @@ def a_broker_says_what_is_wrong_with_its_surroundings():
             f.write('x')
         start_fails('sundog-broker', [broker_file(d, log_dirs=d + '/afile')], 1, 'afile')
         start_fails('sundog-broker', [broker_file(d, log_dirs='/proc/nowhere')], 1, '/proc/nowhere')
+        start_fails('sundog-broker', [broker_file(d), f'sundog.admin.listener=127.0.0.1:{port}'], 1, 'sundog.admin.listener', str(port), 'choose')
+        for text, words in (('garbage\n', ['meta.properties']), ('version=9\ncluster.id=AAAAAAAAAAAAAAAAAAAAZQ\nnode.id=1\n', ['version=9'])):
+            os.makedirs(d + '/other', exist_ok=True)
+            with open(d + '/other/meta.properties', 'w') as f:
+                f.write(text)
+            start_fails('sundog-broker', [broker_file(d, log_dirs=d + '/other')], 1, d + '/other', *words)
+        os.makedirs(d + '/headless/t-0')
+        start_fails('sundog-broker', [broker_file(d, log_dirs=d + '/headless')], 1, 'meta.properties', 'headless')
         with Rig(sites=['east'], dir=d) as rig:
             del rig.mirrors['east']
             rig.start()
@@ -68,6 +83,61 @@ def a_broker_says_what_is_wrong_with_its_surroundings():
             rig.brokers['east'].start()
 
 
+def a_folder_that_may_not_be_read_is_named():
+    """As a user who may not: only root can become one."""
+    if os.geteuid() != 0:
+        return
+    with tempfile.TemporaryDirectory() as d:
+        os.chmod(d, 0o755)
+        os.mkdir(d + '/secret', 0o700)
+        copy = shutil.copytree(BIN, d + '/bin', ignore=lambda _, names: [n for n in names if not n.startswith('sundog')])
+        broker = broker_file(d, log_dirs=d + '/secret')
+        with open(d + '/mirror.properties', 'w') as f:
+            f.write(f'clusters = a, b\na.bootstrap.servers = 127.0.0.1:1\nb.bootstrap.servers = 127.0.0.1:2\n'
+                    f'a->b.enabled = true\nsundog.store.dir = {d}/secret\n')
+        nobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
+        for program, file, key in (('sundog-broker', broker, 'log.dirs'), ('sundog-mirror', d + '/mirror.properties', 'sundog.store.dir')):
+            r = subprocess.run(['setpriv', *nobody, os.path.join(copy, program), file], capture_output=True, text=True, timeout=15)
+            assert r.returncode == 1 and r.stderr.count('\n') == 1, r
+            for w in (key, d + '/secret', 'permission denied', 'choose'):
+                assert w in r.stderr, f'"{w}" is not in: {r.stderr}'
+
+
+def keys_that_are_not_served_get_one_warning_each():
+    unserved = {'tasks.max': 4, 'sync.topic.acls.enabled': 'true', 'exactly.once.source.support': 'enabled',
+                'offset.flush.interval.ms': 1000, 'key.converter': 'x', 'rest.port': 8083, 'topics.blacklist': 'old'}
+    with Rig(flows=['east->west'], mirror=unserved, broker={'ssl.keystore.location': '/x', 'num.io.threads': 8, 'compression.type': 'gzip'}) as rig:
+        rig.start()
+        wait('the mirror has spoken', 10, lambda: ' INFO mirror: mirror runs' in rig.mirrors['west'].tail(50))
+        for daemon, keys in ((rig.mirrors['west'], unserved), (rig.brokers['east'], ('ssl.keystore.location', 'num.io.threads', 'compression.type'))):
+            with open(daemon.log) as f:
+                warnings = [line for line in f if ' WARN ' in line]
+            for key in keys:
+                assert len([w for w in warnings if key in w]) == 1, f'{key}: {warnings}'
+            daemon.signal(signal.SIGHUP)
+            time.sleep(0.2)
+            assert daemon.running and daemon.http('/healthz')[0] == 200, f'{daemon.name} after HUP'
+            daemon.signal(signal.SIGINT)
+            assert daemon.proc.wait(12) == 0, f'{daemon.name} after INT'
+            daemon.proc = None
+
+
+def a_replication_factor_that_cannot_be_is_named():
+    with Rig(flows=['east->west'], mirror={'replication.factor': 2}) as rig:
+        rig.start()
+        p = Producer({'bootstrap.servers': rig.bootstrap('east')})
+        p.produce('orders', b'x')
+        assert p.flush(20) == 0
+        m = rig.mirrors['west']
+        def told():
+            with open(m.log) as f:
+                return any('replication.factor' in line and 'orders' in line for line in f)
+        wait('the log names the key', 20, told)
+        wait('and so does the status', 20, lambda: any(r['topic'] == 'orders' and 'replication.factor' in r['reason'] for r in m.status()['flows'][0]['partitions']))
+        assert 'replication.factor' in rig.cli('-c', 'west-mirror.properties', 'status').stdout
+        assert 'replication.factor' in m.http('/')[1]
+
+
 def a_mirror_says_what_is_wrong_with_its_file():
     with Rig() as rig:
         def fails(code, *words, **keys):
@@ -80,8 +150,22 @@ def a_mirror_says_what_is_wrong_with_its_file():
         fails(2, 'topics', topics='(')
         fails(2, '${file', topics='${file:/x:y}')
         fails(1, '/proc/nowhere', sundog_store_dir='/proc/nowhere')
+        fails(2, 'replication.factor', '-1', replication_factor=0)
+        fails(2, 'north', 'clusters', north_bootstrap_servers='127.0.0.1:1')
+        fails(2, 'east->north.enabled', **{'east->north_enabled': 'true'})
+        fails(2, 'east.security.protocol', 'PLAINTEXT', east_security_protocol='SSL')
+        fails(2, 'replication.policy.class', replication_policy_class='org.foo.Custom')
+        fails(2, 'east.bootstrap.servers', east_bootstrap_servers='nonsense')
+        fails(2, 'sundog.insecure', sundog_admin_listener='0.0.0.0:%d' % free_port())
         m = rig.mirror_at('west', 'bad')
         start_fails('sundog-mirror', [m.args[0], '--clusters', 'north'], 2, 'north', cwd=rig.dir)
+        start_fails('sundog-mirror', [m.args[0], '--frobnicate'], 2, '--frobnicate', 'usage', cwd=rig.dir)
+        start_fails('sundog-mirror', [m.args[0], 'second.properties'], 2, 'second.properties', 'usage', cwd=rig.dir)
+        start_fails('sundog-mirror', [m.args[0], '--clusters'], 2, '--clusters', cwd=rig.dir)
+        with socket.socket() as taken:
+            taken.bind(('127.0.0.1', 0))
+            taken.listen()
+            fails(1, 'sundog.admin.listener', str(taken.getsockname()[1]), sundog_admin_listener='127.0.0.1:%d' % taken.getsockname()[1])
 
 
 def a_mirror_waits_for_its_sites_and_goes_on():
@@ -113,7 +197,8 @@ def an_alias_that_points_at_another_cluster_is_refused():
         with open(os.path.join(rig.dir, 'west-mirror.properties'), 'w') as f:
             f.write(keys.replace(rig.bootstrap('east'), rig.bootstrap('north')))
         m.start(ready=False)
-        wait('the mirror says so', 15, lambda: (m.proc.poll() not in (None, 0)) or m.http('/healthz')[0] == 503)
+        wait('the mirror says so', 15, lambda: 'pinned' in m.tail(5))
+        wait('and ends, or is not healthy', 15, lambda: (m.proc.poll() not in (None, 0)) or m.http('/healthz')[0] == 503)
         text = m.tail(5)
         assert 'east' in text and 'cluster' in text, text
         assert sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) == 1, 'nothing is written from the wrong cluster'
@@ -125,7 +210,7 @@ def the_command_line_names_the_thing_and_the_remedy():
         rig.start()
         boot = rig.bootstrap('east')
         for args, code in ((['nonsense'], 2), (['topic', 'create'], 2), (['topic', 'describe', 'none', '--bootstrap', boot], 1),
-                           (['topic', 'list', '--bootstrap', f'127.0.0.1:{free_port()}'], 1),
+                           (['topic', 'list', '--bootstrap', f'127.0.0.1:{free_port()}', '--timeout', '2'], 4),
                            (['topic', 'create', 'bad name', '--bootstrap', boot], 1),
                            (['--frobnicate'], 2), (['topic'], 2), (['topic', 'list', '--frobnicate', '--bootstrap', boot], 2),
                            (['topic', 'delete', 'none', '--bootstrap', boot], 1),
@@ -155,5 +240,6 @@ def the_command_line_names_the_thing_and_the_remedy():
 
 if __name__ == '__main__':
     sys.exit(run_cases([a_broker_says_what_is_wrong_with_its_file, a_broker_says_what_is_wrong_with_its_surroundings,
-                        a_mirror_says_what_is_wrong_with_its_file, a_mirror_waits_for_its_sites_and_goes_on,
+                        a_folder_that_may_not_be_read_is_named, keys_that_are_not_served_get_one_warning_each,
+                        a_replication_factor_that_cannot_be_is_named, a_mirror_says_what_is_wrong_with_its_file, a_mirror_waits_for_its_sites_and_goes_on,
                         an_alias_that_points_at_another_cluster_is_refused, the_command_line_names_the_thing_and_the_remedy], sys.argv[1:]))
