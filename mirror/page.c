@@ -96,7 +96,8 @@ static int badness(const char *state)
 static void add(struct sum *s, const json_t *row)
 {
     const json_t *lag = json_object_get(row, "lag_records"), *seconds = json_object_get(row, "lag_seconds");
-    s->partitions++;
+    s->partitions +=
+        json_integer_value(json_object_get(row, "partition")) >= 0; /* -1: the topic as a whole */
     s->lag += json_integer_value(lag);
     s->lag_unknown |= !json_is_integer(lag);
     if (json_number_value(seconds) > s->seconds)
@@ -146,7 +147,9 @@ static void topics(struct buf *to, const json_t *rows)
             continue;
         buf_printf(to, "<p class=\"%s\">", colour(str(row, "state")));
         text(to, str(row, "topic"));
-        buf_printf(to, "-%" JSON_INTEGER_FORMAT " ", json_integer_value(json_object_get(row, "partition")));
+        if (json_integer_value(json_object_get(row, "partition")) >= 0)
+            buf_printf(to, "-%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(row, "partition")));
+        buf_printf(to, " ");
         text(to, str(row, "state"));
         buf_printf(to, ": ");
         text(to, str(row, "reason"));

@@ -41,6 +41,16 @@ static void print_number(json_t *row, const char *key, const char *unit)
         printf("  %s %.1f%s", key, json_real_value(v), unit);
 }
 
+/* A topic that has no partition to speak for it has the number -1. */
+static void print_partition(json_t *row)
+{
+    json_int_t partition = json_integer_value(json_object_get(row, "partition"));
+    printf("  %s", text(row, "topic"));
+    if (partition >= 0)
+        printf("-%" JSON_INTEGER_FORMAT, partition);
+    printf("  %s", text(row, "state"));
+}
+
 static void print_flow(json_t *flow)
 {
     printf("flow %s  %s%s%s\n", text(flow, "flow"), text(flow, "state"), text(flow, "reason")[0] ? ": " : "",
@@ -49,8 +59,7 @@ static void print_flow(json_t *flow)
     json_t *row;
     json_array_foreach(json_object_get(flow, "partitions"), i, row)
     {
-        printf("  %s-%" JSON_INTEGER_FORMAT "  %s", text(row, "topic"),
-               json_integer_value(json_object_get(row, "partition")), text(row, "state"));
+        print_partition(row);
         print_number(row, "position", "");
         print_number(row, "lag_records", "");
         print_number(row, "lag_seconds", " s");

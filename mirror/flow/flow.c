@@ -303,7 +303,8 @@ static int make_client(struct flow *f, int cluster, struct client **out, struct 
                                .backoff_max_us = 1000000,
                                .metadata_max_age_us = METADATA_AGE_US,
                                .memory_max_bytes = f->o.memory_bytes * FLOW_CLIENT_SHARE};
-    return client_create(f->loop, f->o.net, &o, out, err);
+    int rc = client_create(f->loop, f->o.net, &o, out, err);
+    return rc ? err_wrap(err, "%s.bootstrap.servers", f->o.config->clusters[cluster].alias) : 0;
 }
 
 int flow_create(const struct flow_setup *o, struct flow **out, struct err *err)

@@ -106,21 +106,32 @@ static void put_group(void *arg, const struct checkpoint_row *row)
     jsonw_end(j);
 }
 
-/* Topics that have no partitions to show their reason. */
-static void put_halted_topics(struct jsonw *j, struct flow *f)
+static void put_topic(struct jsonw *j, const char *source, const char *target, unsigned state,
+                      const char *reason)
+{
+    jsonw_object(j);
+    jsonw_put_str(j, "topic", source);
+    jsonw_put_str(j, "target_topic", target);
+    jsonw_put_int(j, "partition", -1);
+    jsonw_put_str(j, "state", sm_state_name(&part_sm, state));
+    jsonw_put_str(j, "reason", reason);
+    jsonw_end(j);
+}
+
+static void put_waiting(void *arg, const char *source, const char *target, const char *reason)
+{
+    put_topic(arg, source, target, PART_STARTING, reason);
+}
+
+/* Topics that have no partitions to show their reason: halted as a whole, or not at the target yet. */
+static void put_topics(struct jsonw *j, struct flow *f)
 {
     struct flow_topic *t, *next;
-    HASH_ITER (hh, f->topics, t, next) {
-        if (!t->halted[0] || t->parts_n)
-            continue;
-        jsonw_object(j);
-        jsonw_put_str(j, "topic", t->source);
-        jsonw_put_str(j, "target_topic", t->target);
-        jsonw_put_int(j, "partition", -1);
-        jsonw_put_str(j, "state", sm_state_name(&part_sm, PART_HALTED));
-        jsonw_put_str(j, "reason", t->halted);
-        jsonw_end(j);
-    }
+    HASH_ITER (hh, f->topics, t, next)
+        if (t->halted[0] && !t->parts_n)
+            put_topic(j, t->source, t->target, PART_HALTED, t->halted);
+    if (f->sync)
+        sync_each_waiting(f->sync, put_waiting, j);
 }
 
 static const char *flow_reason(const struct flow *f)
@@ -154,7 +165,7 @@ static void put_flow(struct flow *f, struct buf *to, unsigned states[PART_STATES
         if (f->o.metrics)
             part_metrics(p, lag, ms);
     }
-    put_halted_topics(&j, f);
+    put_topics(&j, f);
     jsonw_end(&j);
     jsonw_key(&j, "groups");
     jsonw_array(&j);

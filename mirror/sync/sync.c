@@ -498,3 +498,13 @@ size_t sync_topics(const struct sync *s)
 {
     return s->known_n;
 }
+
+void sync_each_waiting(const struct sync *s,
+                       void (*each)(void *arg, const char *source, const char *target, const char *reason),
+                       void *arg)
+{
+    struct known *k, *next;
+    HASH_ITER (by_source, s->by_source, k, next)
+        if (k->target_partitions <= 0 && k->said) /* none seen at the target */
+            each(arg, k->source, k->target, k->said);
+}

@@ -52,6 +52,10 @@ void sync_destroy(struct sync *s);
 void sync_wake(struct sync *s);
 /* Topics told so far. */
 size_t sync_topics(const struct sync *s);
+/* The topics that could not be told yet, and why. */
+void sync_each_waiting(const struct sync *s,
+                       void (*each)(void *arg, const char *source, const char *target, const char *reason),
+                       void *arg);
 
 /* Whether a source topic is to be mirrored by the flow's lists, names and cycles. Pure. */
 struct sync_filter;
