@@ -82,7 +82,7 @@ Test(progress, a_lost_store_is_read_from_the_progress_topic)
     struct sites *s = mirrored_site(2);
     for (int round = 1; round <= 3; round++) {
         sim_kill(s->mirror);
-        sites_lose_store(s);
+        sites_lose_store(s, s->mirror);
         cr_assert(sites_produce(s, EAST, TOPIC, 0, (uint64_t)round * 100, 100));
         cr_assert(sim_start(s->mirror));
         must_be_mirrored(s, "after the loss of the store");
@@ -104,7 +104,7 @@ Test(progress, a_lost_progress_topic_is_written_from_the_store)
     /* What was written again is enough by itself. */
     sim_run_for(s->sim, 10 * SIM_SECOND);
     sim_kill(s->mirror);
-    sites_lose_store(s);
+    sites_lose_store(s, s->mirror);
     cr_assert(sites_produce(s, EAST, TOPIC, 0, 300, 100));
     cr_assert(sim_start(s->mirror));
     must_be_mirrored(s, "after the loss of the store too");
@@ -220,7 +220,7 @@ Test(progress, another_incarnation_follows_the_old_one_where_the_policy_says_so)
     sim_run_for(s->sim, 60 * SIM_SECOND);
     must_follow(s, 200, "after a restart");
     sim_kill(s->mirror);
-    sites_lose_store(s);
+    sites_lose_store(s, s->mirror);
     cr_assert(sites_produce(s, EAST, TOPIC, 0, 5200, 50));
     cr_assert(sim_start(s->mirror));
     sim_run_for(s->sim, 60 * SIM_SECOND);

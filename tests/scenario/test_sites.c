@@ -3,6 +3,7 @@
 #include "tests/support/sites.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TOPIC      "orders"
@@ -33,55 +34,137 @@ static void must_arrive(struct sites *s, uint64_t seed)
         cr_assert(is_mirrored(s, p), "seed %lu: partition %d has more than its source", seed, p);
 }
 
-static void fault(struct sites *s)
+/* What may die, beside the target, its connections and the mirror. */
+enum trouble { SOURCE = 1, TWO_MIRRORS = 2, STORES = 4 };
+
+static void strike_broker(struct sites *s, struct sim_node *b)
 {
     struct rng *r = sim_rng(s->sim);
-    struct sim_node *m = s->mirror, *w = s->broker[WEST];
-    switch (rng_below(r, 7)) {
-    case 0: sim_kill(m); break;
-    case 1: sim_reset_connections(m, w); break;
-    case 2: sim_cut_both(m, w); break;
-    case 3: sim_crash_at(w, SIM_DISK_WRITE, 1 + rng_below(r, 20), rng_below(r, 2) == 0); break;
-    case 4: sim_power_cut(w); break;
-    case 5: sim_pause(w, true); break;
-    default: break;
+    switch (rng_below(r, 6)) {
+    case 0: sim_reset_connections(s->mirror, b); break;
+    case 1: sim_cut_both(s->mirror, b); break;
+    case 2: sim_crash_at(b, SIM_DISK_WRITE, 1 + rng_below(r, 20), rng_below(r, 2) == 0); break;
+    case 3: sim_crash_at(b, SIM_DISK_SYNC, 1 + rng_below(r, 10), rng_below(r, 2) == 0); break;
+    case 4: sim_power_cut(b); break;
+    default: sim_pause(b, true); break;
     }
-    sim_run_for(s->sim, (int64_t)rng_below(r, 1500) * SIM_MS);
-    if (rng_below(r, 3) == 0 && sim_node_up(m))
-        sim_kill(m);
-    if (sim_node_up(w))
-        sim_pause(w, false);
-    sim_crash_at(w, SIM_DISK_WRITE, 0, false);
-    sim_heal_all(s->sim);
-    sites_serve(s, WEST);
-    if (!sim_node_up(m))
-        cr_assert(sim_start(m));
 }
 
-static void mirror_under_faults(uint64_t seed)
+static void strike(struct sites *s, unsigned troubles)
+{
+    struct rng *r = sim_rng(s->sim);
+    struct sim_node *m = (troubles & TWO_MIRRORS) && rng_below(r, 2) ? s->other : s->mirror;
+    switch (rng_below(r, 4)) {
+    case 0: sim_kill(m); break;
+    case 1: strike_broker(s, s->broker[WEST]); break;
+    case 2:
+        if (troubles & SOURCE)
+            strike_broker(s, s->broker[EAST]);
+        break;
+    default: break;
+    }
+    if (rng_below(r, 4) == 0)
+        strike_broker(s, s->broker[troubles & SOURCE ? (int)rng_below(r, SITES_N) : WEST]);
+}
+
+static void mend_broker(struct sites *s, int site)
+{
+    struct sim_node *b = s->broker[site];
+    if (sim_node_up(b))
+        sim_pause(b, false);
+    sim_crash_at(b, SIM_DISK_WRITE, 0, false);
+    sim_crash_at(b, SIM_DISK_SYNC, 0, false);
+    sites_serve(s, site);
+}
+
+static void mend_mirror(struct sites *s, struct sim_node *m, unsigned troubles)
+{
+    struct rng *r = sim_rng(s->sim);
+    if (rng_below(r, 3) == 0 && sim_node_up(m))
+        sim_kill(m);
+    if (sim_node_up(m))
+        return;
+    if ((troubles & STORES) && rng_below(r, 2))
+        sites_lose_store(s, m);
+    cr_assert(sim_start(m));
+}
+
+/* True: acknowledged. Else they may be there or not; they are never sent again. */
+static bool produce(struct sites *s, uint64_t *number)
+{
+    struct rng *r = sim_rng(s->sim);
+    int n = 1 + (int)rng_below(r, 12);
+    bool well = sites_produce(s, EAST, TOPIC, (int32_t)rng_below(r, PARTITIONS), *number, n);
+    *number += (uint64_t)n;
+    sim_run_for(s->sim, (int64_t)rng_below(r, 60) * SIM_MS);
+    return well;
+}
+
+static void mirror_under_faults(uint64_t seed, unsigned troubles)
 {
     struct sites *s = sites_create(seed);
     struct rng *r = sim_rng(s->sim);
     uint64_t number = 0;
+    int failed = 0;
     sites_topic(s, EAST, TOPIC, PARTITIONS);
     cr_assert(sim_start(s->mirror));
+    if (troubles & TWO_MIRRORS)
+        cr_assert(sim_start(s->other));
     for (int round = 0; round < 12; round++) {
-        for (int i = 0; i < 6; i++) {
-            int n = 1 + (int)rng_below(r, 12);
-            cr_assert(sites_produce(s, EAST, TOPIC, (int32_t)rng_below(r, PARTITIONS), number, n));
-            number += (uint64_t)n;
-            sim_run_for(s->sim, (int64_t)rng_below(r, 60) * SIM_MS);
-        }
-        fault(s);
+        for (int i = 0; i < 6; i++)
+            failed += !produce(s, &number);
+        strike(s, troubles);
+        for (int i = 0; i < 3; i++)
+            failed += !produce(s, &number);
+        sim_run_for(s->sim, (int64_t)rng_below(r, 1500) * SIM_MS);
+        sim_heal_all(s->sim);
+        mend_broker(s, EAST);
+        mend_broker(s, WEST);
+        mend_mirror(s, s->mirror, troubles);
+        if (troubles & TWO_MIRRORS)
+            mend_mirror(s, s->other, troubles);
     }
+    cr_assert_leq(failed, troubles & SOURCE ? 60 : 0, "seed %lu: %d of 108 requests failed", seed, failed);
     must_arrive(s, seed);
     sites_destroy(s);
 }
 
+/* SUNDOG_SEEDS=FIRST-LAST instead of those that every run has. */
+static void mirror_all(uint64_t first, uint64_t last, unsigned troubles)
+{
+    const char *other = getenv("SUNDOG_SEEDS");
+    char *dash = NULL;
+    if (other) {
+        first = last = strtoull(other, &dash, 10);
+        last = *dash == '-' ? strtoull(dash + 1, NULL, 10) : last;
+    }
+    for (uint64_t seed = first; seed <= last; seed++)
+        mirror_under_faults(seed, troubles);
+}
+
 Test(sites, each_record_arrives_once_and_in_order_whatever_dies)
 {
-    for (uint64_t seed = 1; seed <= 12; seed++)
-        mirror_under_faults(seed);
+    mirror_all(1, 12, 0);
+}
+
+Test(sites, each_record_arrives_once_whatever_dies_at_the_source)
+{
+    mirror_all(101, 108, SOURCE);
+}
+
+Test(sites, each_record_arrives_once_with_two_mirrors_of_one_flow)
+{
+    mirror_all(201, 208, TWO_MIRRORS);
+}
+
+Test(sites, each_record_arrives_once_though_stores_are_lost)
+{
+    mirror_all(301, 308, STORES);
+}
+
+Test(sites, each_record_arrives_once_with_all_troubles_together)
+{
+    mirror_all(401, 408, SOURCE | TWO_MIRRORS | STORES);
 }
 
 Test(sites, a_group_goes_on_where_it_stood_and_without_the_sources_epoch)
@@ -117,7 +200,7 @@ Test(sites, without_progress_and_store_a_filled_target_is_not_filled_again)
     cr_assert(sim_start(s->mirror));
     must_arrive(s, 1);
     sim_kill(s->mirror);
-    sites_lose_store(s);
+    sites_lose_store(s, s->mirror);
     sites_topic_delete(s, WEST, "sundog-progress.east.internal");
     cr_assert(sim_start(s->mirror));
     sim_run_for(s->sim, 60 * SIM_SECOND);

@@ -119,6 +119,11 @@ static int create_port(const struct port_options *o, struct port **out, struct e
     return rc;
 }
 
+static const char *store_of(const struct sites *s, const struct sim_node *mirror)
+{
+    return mirror == s->other ? s->other_dir : s->store_dir;
+}
+
 static void *boot_mirror(void *arg, struct sim_node *node)
 {
     struct sites *s = arg;
@@ -134,7 +139,7 @@ static void *boot_mirror(void *arg, struct sim_node *node)
         rc = mirror_config_read(&m->props, NULL, 0, &mirror_option_table, &warn, &m->config, &err);
     if (!rc)
         rc = store_open(
-            &(struct store_options){.path = s->store_dir, .mode = STORE_DAEMON, .map_bytes = 4 << 20},
+            &(struct store_options){.path = store_of(s, node), .mode = STORE_DAEMON, .map_bytes = 4 << 20},
             &m->store, &err);
     if (!rc)
         rc = flow_create(&(struct flow_setup){.loop = sim_node_loop(node),
@@ -160,20 +165,20 @@ static void destroy_mirror(void *arg, void *program)
     free(m);
 }
 
-static void remove_store(const struct sites *s)
+static void remove_store(const char *dir)
 {
     static const char *const files[] = {"data.mdb", "lock.mdb"};
     char path[128];
     for (size_t i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/%s", s->store_dir, files[i]);
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
         unlink(path);
     }
 }
 
-void sites_lose_store(struct sites *s)
+void sites_lose_store(struct sites *s, struct sim_node *mirror)
 {
-    assert(!sim_node_up(s->mirror));
-    remove_store(s);
+    assert(!sim_node_up(mirror));
+    remove_store(store_of(s, mirror));
 }
 
 /* ---- who asks ---- */
@@ -458,18 +463,33 @@ int64_t sites_committed(struct sites *s, int site, const char *group, const char
 
 /* ---- the world ---- */
 
+static struct sim_node *add_mirror(struct sites *s, const char *name)
+{
+    return sim_node_add(s->sim, &(struct sim_node_options){
+                                    .name = name, .boot = boot_mirror, .destroy = destroy_mirror, .arg = s});
+}
+
+/* In memory where that can be had: nothing here dies with a real machine, and LMDB waits for each of its commits. */
+static void make_folder(char *dir, size_t size)
+{
+    snprintf(dir, size, "/dev/shm/sundog-sites.XXXXXX");
+    if (mkdtemp(dir))
+        return;
+    snprintf(dir, size, "/tmp/sundog-sites.XXXXXX");
+    must(mkdtemp(dir) != NULL, "a folder for a store", NULL);
+}
+
 struct sites *sites_create(uint64_t seed)
 {
     struct sites *s = calloc(1, sizeof *s);
     must(s != NULL, "memory", NULL);
-    snprintf(s->store_dir, sizeof s->store_dir, "/tmp/sundog-sites.XXXXXX");
-    must(mkdtemp(s->store_dir) != NULL, "a folder for the store", NULL);
+    make_folder(s->store_dir, sizeof s->store_dir);
+    make_folder(s->other_dir, sizeof s->other_dir);
     s->sim = sim_create(&(struct sim_options){.seed = seed});
     s->broker[EAST] = sim_node_add(s->sim, &(struct sim_node_options){.name = "east", .boot = boot_broker});
     s->broker[WEST] = sim_node_add(s->sim, &(struct sim_node_options){.name = "west", .boot = boot_broker});
-    s->mirror =
-        sim_node_add(s->sim, &(struct sim_node_options){
-                                 .name = "mirror", .boot = boot_mirror, .destroy = destroy_mirror, .arg = s});
+    s->mirror = add_mirror(s, "mirror");
+    s->other = add_mirror(s, "other");
     s->ops = sim_node_add(s->sim, &(struct sim_node_options){
                                       .name = "ops", .boot = boot_ops, .destroy = destroy_ops, .arg = s});
     sites_serve(s, EAST);
@@ -481,7 +501,9 @@ struct sites *sites_create(uint64_t seed)
 void sites_destroy(struct sites *s)
 {
     sim_destroy(s->sim);
-    remove_store(s);
+    remove_store(s->store_dir);
+    remove_store(s->other_dir);
     rmdir(s->store_dir);
+    rmdir(s->other_dir);
     free(s);
 }

@@ -14,7 +14,9 @@ enum { EAST, WEST, SITES_N };
 struct sites {
     struct sim *sim;
     struct sim_node *broker[SITES_N], *mirror, *ops;
-    char store_dir[64];
+    struct sim_node
+        *other; /* a second mirror of the same flow, with a store of its own; nobody starts it unasked */
+    char store_dir[64], other_dir[64];
     const char *mirror_settings; /* more lines for the mirror's file, from its next start on; NULL: none */
 };
 
@@ -39,7 +41,7 @@ bool sites_commit(struct sites *s, int site, const char *group, const char *topi
 /* -1: none. `epoch` gets what was committed with it. */
 int64_t sites_committed(struct sites *s, int site, const char *group, const char *topic, int32_t partition,
                         int32_t *epoch);
-/* The mirror's store is removed; it must be down. */
-void sites_lose_store(struct sites *s);
+/* The store of `mirror` or `other` is removed; it must be down. */
+void sites_lose_store(struct sites *s, struct sim_node *mirror);
 
 #endif
