@@ -45,6 +45,8 @@ static void turn_end(void *arg)
     if (more)
         loop_timer_in(&s->again, 0);
     report_ready(s);
+    if (partitions_misplaced(s->shard.partitions))
+        directories_wanted(s->directories);
 }
 
 static void nothing(void *arg)
@@ -57,6 +59,24 @@ static void on_image(void *arg, const struct image *was, const struct image *now
     struct shard_parts *s = arg;
     partitions_apply(s->shard.partitions, was, now);
     groups_on_image(s->shard.groups, was, now);
+}
+
+static const struct image *image_of(void *arg)
+{
+    return ((struct shard_parts *)arg)->shard.image;
+}
+
+static void collect_one(void *arg, struct partition *p)
+{
+    struct uuid dir;
+    if (partition_misplaced(p, &dir))
+        directories_add(arg, partition_topic_id(p), partition_index(p), &dir);
+}
+
+static void collect_misplaced(void *arg, struct directories *d)
+{
+    struct shard_parts *s = arg;
+    partitions_each(s->shard.partitions, collect_one, d);
 }
 
 /* ---- building ---- */
@@ -314,11 +334,26 @@ static int make_shards(struct broker_parts *p, const struct broker_world *w, str
     return rc;
 }
 
+static int make_directories(struct broker_parts *p, struct shard_parts *s, struct err *err)
+{
+    s->directories = directories_create(&(struct directories_options){.loop = s->shard.loop,
+                                                                      .control = p->broker.control,
+                                                                      .node_id = p->broker.node_id,
+                                                                      .image = image_of,
+                                                                      .collect = collect_misplaced,
+                                                                      .arg = s});
+    return s->directories ? 0 : err_set(err, -E_NOMEM, "no memory for a shard");
+}
+
 static int make_partitions(struct broker_parts *p, struct err *err)
 {
+    unsigned online = 0;
     p->host = settle_partitions(p->options);
     p->host.disk = p->disk;
     p->host.dirs = p->log_dirs;
+    for (unsigned i = 0; i < p->dirs_n; i++)
+        if (log_dir_online(p->log_dirs, i))
+            p->host.dir_ids[i] = p->identity.directory_ids[online++];
     int rc = partition_host_init(&p->host, err);
     if (!rc &&
         checkpoints_create(&p->host, p->shards[0].shard.loop, p->broker.shards_n, &p->host.checkpoints))
@@ -328,6 +363,7 @@ static int make_partitions(struct broker_parts *p, struct err *err)
         rc = partitions_create(&p->shards[i].shard, &p->host, err);
         if (!rc && !groups_create(&p->shards[i].shard, &groups))
             rc = err_set(err, -E_NOMEM, "no memory for groups");
+        rc = rc ? rc : make_directories(p, &p->shards[i], err);
         if (!rc)
             loop_hook_add(p->shards[i].shard.loop, &p->shards[i].hook);
     }

@@ -5,6 +5,7 @@
 #include "base/runtime/admin_http.h"
 #include "broker/broker.h"
 #include "broker/controller/control.h"
+#include "broker/lifecycle/directories.h"
 #include "broker/lifecycle/identity.h"
 #include "broker/lifecycle/lifecycle.h"
 #include "broker/log/manager.h"
@@ -18,6 +19,7 @@ struct shard_parts {
     struct loop_hook hook;
     struct loop_timer again; /* work was left at the end of a turn */
     struct control_subscriber images;
+    struct directories *directories;
     struct loop_msg down, up; /* one step at a time: from shard 0, and the word that it is done */
     struct loop_msg ready;
     bool reported; /* its logs are open, and shard 0 knows */

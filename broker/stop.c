@@ -54,6 +54,7 @@ static void drain(struct loop_msg *msg)
 static void close_logs(struct loop_msg *msg)
 {
     struct shard_parts *s = LIST_ENTRY(msg, struct shard_parts, down);
+    directories_stop(s->directories);
     partitions_close(s->shard.partitions, step_done, s);
 }
 
@@ -120,6 +121,7 @@ static void free_shards(struct broker_parts *p)
     for (unsigned i = 0; i < p->broker.shards_n; i++) {
         struct shard_parts *s = &p->shards[i];
         net_server_destroy(s->shard.server);
+        directories_destroy(s->directories);
         partitions_destroy(s->shard.partitions);
         groups_destroy(s->shard.groups);
         producer_ids_destroy(s->shard.producer_ids);

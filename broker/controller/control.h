@@ -24,7 +24,7 @@ struct control;
 
 /* One API call to the active controller: a request body in, a response body out, by API key:
  *   CreateTopics, DeleteTopics, CreatePartitions, AlterConfigs, IncrementalAlterConfigs, UpdateFeatures,
- *   AllocateProducerIds, DescribeQuorum, BrokerRegistration, BrokerHeartbeat, AlterPartition.
+ *   AllocateProducerIds, DescribeQuorum, BrokerRegistration, BrokerHeartbeat, AlterPartition, AssignReplicasToDirs.
  * Item errors are in the response; `error` is for the call as a whole, and then the response has it in every
  * item too, so a handler may send it as it is. */
 struct control_call {

@@ -92,6 +92,7 @@ RUN(incremental_alter_configs)
 RUN(update_features)
 RUN(allocate_producer_ids)
 RUN(alter_partition)
+RUN(assign_replicas_to_dirs)
 RUN(controller_registration)
 #undef RUN
 
@@ -104,6 +105,7 @@ RUN(controller_registration)
     CALL(update_features, run_update_features)                                                               \
     CALL(allocate_producer_ids, run_allocate_producer_ids)                                                   \
     CALL(alter_partition, run_alter_partition)                                                               \
+    CALL(assign_replicas_to_dirs, run_assign_replicas_to_dirs)                                               \
     CALL(controller_registration, run_controller_registration)                                               \
     CALL(broker_registration, control_run_registration)                                                      \
     CALL(broker_heartbeat, control_run_heartbeat)                                                            \
@@ -221,6 +223,9 @@ void control_call_fail(struct control_call *call, int16_t error)
         break;
     case kp_key_alter_partition:
         ((struct kp_alter_partition_response *)call->response)->error_code = error;
+        break;
+    case kp_key_assign_replicas_to_dirs:
+        ((struct kp_assign_replicas_to_dirs_response *)call->response)->error_code = error;
         break;
     case kp_key_controller_registration:
         ((struct kp_controller_registration_response *)call->response)->error_code = error;

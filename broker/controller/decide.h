@@ -17,7 +17,8 @@
 /* What one request may add to the log: the records of one batch (METADATA_BATCH_RECORDS_MAX), less a few. */
 #define DECIDE_RECORDS_MAX   9990
 #define PRODUCER_ID_BLOCK    1000
-#define UNASSIGNED_DIRECTORY 1 /* uuid_small: which directory has the replica is not known yet */
+#define UNASSIGNED_DIRECTORY 1  /* uuid_small: which directory has the replica is not known yet */
+#define DIRECTORIES_LEVEL    17 /* metadata.version (3.7-IV2) from which on records name directories */
 
 /* From the broker's options; constant. */
 struct decide_rules {
@@ -52,6 +53,7 @@ DECISION(incremental_alter_configs);
 DECISION(allocate_producer_ids);
 DECISION(update_features);
 DECISION(alter_partition);
+DECISION(assign_replicas_to_dirs);
 #undef DECISION
 
 /* The CreateTopics request that creates `names` with their defaults; internal topics as their coordinators need them. NULL:

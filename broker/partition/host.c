@@ -189,13 +189,32 @@ static bool start(struct partition *p, enum host_what what, struct found *found)
     return true;
 }
 
+/* Its record names a dir that is not online here: there lies its log, and a new one would be an empty one (S24). */
+static bool lies_elsewhere(const struct partition *p)
+{
+    const struct partition_host *h = p->set->host;
+    struct uuid unassigned = uuid_small(1), lost = uuid_small(2);
+    bool known = false;
+    if (uuid_is_zero(&p->directory) || uuid_eq(&p->directory, &unassigned) || uuid_eq(&p->directory, &lost))
+        return false;
+    for (unsigned i = 0; i < LOG_DIRS_MAX; i++) {
+        if (uuid_eq(&h->dir_ids[i], &p->directory))
+            return false;
+        known |= !uuid_is_zero(&h->dir_ids[i]);
+    }
+    return known;
+}
+
 void host_open(struct partition *p)
 {
     struct found *f = find(p->set->host, p->topic, p->key.index);
     bool ours = f && (uuid_is_zero(&f->row->topic_id) || uuid_eq(&f->row->topic_id, &p->key.topic_id));
     bool load = ours && !atomic_exchange(&f->claimed, true);
     assert(sm_state(&p->state) == PARTITION_OPENING && !p->log);
-    if (!start(p, load ? HOST_LOAD : HOST_CREATE, f))
+    if (!load && lies_elsewhere(p))
+        partition_fail(
+            p, "its log lies in a log dir that is not online: bring the dir back, or delete the topic");
+    else if (!start(p, load ? HOST_LOAD : HOST_CREATE, f))
         partition_fail(p, "out of memory");
 }
 
@@ -222,6 +241,7 @@ void host_opened(struct partition *p)
         log_epoch_assign(p->log, p->leader_epoch, log_end_offset(p->log));
     p->high_watermark = log_start_offset(p->log);
     watermark_follow(p);
+    partition_placed(p);
     if (!list_empty(&p->pending) && !list_linked(&p->dirty))
         list_push(&ps->dirty, &p->dirty);
     partition_changed(p);

@@ -33,6 +33,7 @@ struct partition {
     /* As the image says. */
     enum partition_role role;
     int32_t leader, leader_epoch, partition_epoch, replicas_n, isr_n;
+    struct uuid directory; /* of this replica, zero: none is on record */
 
     /* As the topic's configuration says. */
     struct log_config config;
@@ -89,6 +90,7 @@ struct partitions {
     struct loop_timer retention, recovery, watermarks, cleaner;
     struct upkeep *upkeep;
 
+    bool misplaced; /* see partitions_misplaced */
     bool closing;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -101,6 +103,8 @@ struct partitions {
 /* partition.c */
 void partition_become(struct partition *p, const struct partition_spec *spec);
 void partition_fail(struct partition *p, const char *why);
+/* Its log dir or its record may have changed. */
+void partition_placed(struct partition *p);
 /* Everyone who waits is told: the partition is not what it was. */
 void partition_changed(struct partition *p);
 void partition_tell_watches(struct partition *p, bool gone);

@@ -162,6 +162,18 @@ static enum partition_role role_of(const struct partition *p)
     return p->leader < 0 ? PARTITION_OFFLINE : PARTITION_FOLLOWER;
 }
 
+bool partition_misplaced(const struct partition *p, struct uuid *dir)
+{
+    *dir = p->set->host->dir_ids[p->dir];
+    return partition_online(p) && !uuid_is_zero(dir) && !uuid_eq(dir, &p->directory);
+}
+
+void partition_placed(struct partition *p)
+{
+    struct uuid dir;
+    p->set->misplaced |= partition_misplaced(p, &dir);
+}
+
 /* Smaller epochs are news of the past. */
 void partition_become(struct partition *p, const struct partition_spec *spec)
 {
@@ -173,6 +185,8 @@ void partition_become(struct partition *p, const struct partition_spec *spec)
     p->replicas_n = spec->replicas_n;
     p->isr_n = spec->isr_n;
     p->role = role_of(p);
+    p->directory = spec->directory;
+    partition_placed(p);
     if (!other)
         return;
     if (p->role != PARTITION_LEADER)

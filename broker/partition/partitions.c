@@ -62,12 +62,13 @@ struct apply {
     const struct image *now;
 };
 
-static bool replica_here(const struct partitions *ps, const struct image_partition *p)
+/* This node's place among the replicas; -1: none. */
+static int32_t replica_here(const struct partitions *ps, const struct image_partition *p)
 {
     for (int32_t i = 0; i < p->replicas_n; i++)
         if (p->replicas[i] == ps->host->node_id)
-            return true;
-    return false;
+            return i;
+    return -1;
 }
 
 static bool owned(const struct partitions *ps, const struct uuid *topic_id, int32_t index)
@@ -89,18 +90,22 @@ static void on_partition(void *arg, const struct image_topic *t, int32_t index,
     (void)was;
     if (!owned(a->ps, &t->id, index))
         return;
-    if (!now || !replica_here(a->ps, now)) {
+    int32_t at = now ? replica_here(a->ps, now) : -1;
+    if (at < 0) {
         partitions_drop(a->ps, &t->id, index);
         return;
     }
-    partitions_host(a->ps, &(struct partition_spec){.topic = t->name,
-                                                    .topic_id = t->id,
-                                                    .index = index,
-                                                    .leader = now->leader,
-                                                    .leader_epoch = now->leader_epoch,
-                                                    .partition_epoch = now->partition_epoch,
-                                                    .replicas_n = now->replicas_n,
-                                                    .isr_n = now->isr_n});
+    partitions_host(a->ps,
+                    &(struct partition_spec){.topic = t->name,
+                                             .topic_id = t->id,
+                                             .index = index,
+                                             .leader = now->leader,
+                                             .leader_epoch = now->leader_epoch,
+                                             .partition_epoch = now->partition_epoch,
+                                             .replicas_n = now->replicas_n,
+                                             .isr_n = now->isr_n,
+                                             .directory = at < now->directories_n ? now->directories[at]
+                                                                                  : (struct uuid){{0}}});
 }
 
 static void on_config(void *arg, const struct image_config *was, const struct image_config *now)
@@ -134,6 +139,13 @@ void partitions_apply(struct partitions *ps, const struct image *was, const stru
 size_t partitions_opening(const struct partitions *ps)
 {
     return ps->opening_n;
+}
+
+bool partitions_misplaced(struct partitions *ps)
+{
+    bool misplaced = ps->misplaced;
+    ps->misplaced = false;
+    return misplaced;
 }
 
 void partitions_each(struct partitions *ps, void (*each)(void *arg, struct partition *p), void *arg)

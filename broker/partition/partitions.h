@@ -28,11 +28,12 @@ struct partition_host {
     int64_t cleaner_backoff_us;          /* log.cleaner.backoff.ms; 0: no cleaner */
     size_t cleaner_map_bytes;            /* log.cleaner.dedupe.buffer.size, of all shards */
     struct disk *disk;
-    struct log_dirs *dirs;           /* by jobs of DIRS_LANE, and before the loops run */
-    unsigned files_max;              /* open files of a shard */
-    struct partition_index *index;   /* private: see partition_host_init */
-    _Atomic bool ending;             /* private: logs that are not open or made yet need not be */
-    struct checkpoints *checkpoints; /* broker/partition/checkpoint.h; made by the composition root */
+    struct log_dirs *dirs;             /* by jobs of DIRS_LANE, and before the loops run */
+    unsigned files_max;                /* open files of a shard */
+    struct uuid dir_ids[LOG_DIRS_MAX]; /* of the dirs that are online; zero: not known */
+    struct partition_index *index;     /* private: see partition_host_init */
+    _Atomic bool ending;               /* private: logs that are not open or made yet need not be */
+    struct checkpoints *checkpoints;   /* broker/partition/checkpoint.h; made by the composition root */
 };
 
 /* Indexes what is in `dirs`; before the loops run. */
@@ -59,9 +60,15 @@ struct partition_spec {
     struct slice topic;
     struct uuid topic_id;
     int32_t index, leader, leader_epoch, partition_epoch, replicas_n, isr_n;
+    struct uuid directory; /* that is on record for this node's replica; zero: none */
 };
 void partitions_host(struct partitions *ps, const struct partition_spec *spec);
 void partitions_drop(struct partitions *ps, const struct uuid *topic_id, int32_t index);
+
+/* Since the last call there came a replica that lies in another log dir than its record says; which ones do:
+ * partition_misplaced. */
+bool partitions_misplaced(struct partitions *ps);
+bool partition_misplaced(const struct partition *p, struct uuid *dir);
 
 /* Walks all; `each` may not drop. */
 void partitions_each(struct partitions *ps, void (*each)(void *arg, struct partition *p), void *arg);

@@ -1,8 +1,12 @@
 /* One broker and what goes wrong around it: disks that fail or fill, restarts, topics that come and go, retention. */
+#include "broker/lifecycle/identity.h"
+#include "broker/metadata/image.h"
+#include "broker/shard.h"
 #include "tests/support/serve/sim_broker.h"
 #include "tests/support/serve/sim_client.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 struct world {
@@ -12,10 +16,11 @@ struct world {
     struct sim_broker_options options;
 };
 
-static struct world *begin(const char *properties)
+static struct world *begin_in(const char *log_dirs, const char *properties)
 {
     struct world *w = calloc(1, sizeof *w);
     w->options.properties = properties;
+    w->options.log_dirs = log_dirs;
     w->sim = sim_create(&(struct sim_options){.seed = 7});
     w->broker = sim_node_add(
         w->sim, &(struct sim_node_options){.name = "broker", .boot = sim_broker_boot, .arg = &w->options});
@@ -24,6 +29,11 @@ static struct world *begin(const char *properties)
     cr_assert_eq(sim_run_until(w->sim, sim_now_us(w->sim) + 10 * SIM_SECOND, sim_broker_serving, w->broker),
                  SIM_TRUE);
     return w;
+}
+
+static struct world *begin(const char *properties)
+{
+    return begin_in(NULL, properties);
 }
 
 static void end(struct world *w)
@@ -130,6 +140,64 @@ Test(broker_faults, a_stop_before_the_logs_were_recovered_leaves_no_marker)
         restart(w);
         cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 5);
     }
+    end(w);
+}
+
+#define PARTS 6
+
+/* In which of /data and /more the log lies; -1: in none. */
+static int dir_of(struct world *w, int32_t index)
+{
+    char path[2][40];
+    bool there[2];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof path[i], "%s/orders-%d", i ? "/more" : "/data", index);
+        there[i] = disk_kind(sim_node_disk(w->broker), path[i]) == DISK_IS_DIR;
+    }
+    cr_assert(!there[0] || !there[1], "orders-%d is in both", index);
+    return there[0] ? 0 : there[1] ? 1 : -1;
+}
+
+static bool all_assigned(void *arg)
+{
+    struct world *w = arg;
+    struct meta_properties m[2];
+    const struct image_topic *t = image_topic(sim_broker(w->broker)->shards[0]->image, SLICE_LIT("orders"));
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(meta_properties_read(sim_node_disk(w->broker), i ? "/more" : "/data", &m[i], NULL), 0);
+    for (int32_t i = 0; i < PARTS; i++) {
+        const struct image_partition *p = image_partition(t, i);
+        if (p->directories_n != 1 || !uuid_eq(&p->directories[0], &m[dir_of(w, i)].directory_id))
+            return false;
+    }
+    return true;
+}
+
+/* S24: which dir has a replica is on record, and a dir that is gone takes its replicas offline; none is made anew, empty, in
+ * another. */
+Test(broker_faults, a_log_dir_that_is_gone_takes_its_partitions_and_brings_them_back)
+{
+    struct world *w = begin_in("/data,/more", NULL);
+    int in_more = 0;
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", PARTS), KE_NONE);
+    for (int32_t i = 0; i < PARTS; i++)
+        cr_assert_eq(sim_client_produce(w->client, "orders", i, 5, NULL), KE_NONE);
+    cr_assert_eq(sim_run_until(w->sim, sim_now_us(w->sim) + 5 * SIM_SECOND, all_assigned, w), SIM_TRUE);
+    sim_kill(w->broker);
+    sim_disk_fail(w->broker, SIM_DISK_OPEN, 1, 0, -E_IO, "/more");
+    restart(w);
+    for (int32_t i = 0; i < PARTS; i++) {
+        int16_t error = sim_client_produce(w->client, "orders", i, 1, NULL);
+        cr_expect_eq(error == KE_NONE, dir_of(w, i) == 0, "orders-%d: %d", i, error);
+        in_more += dir_of(w, i) == 1;
+    }
+    cr_expect(in_more > 0 && in_more < PARTS);
+    sim_disk_heal(w->broker);
+    restart(w);
+    for (int32_t i = 0; i < PARTS; i++)
+        cr_expect_eq(sim_client_offset(w->client, "orders", i, -1), dir_of(w, i) == 0 ? 6 : 5, "orders-%d",
+                     i);
+    cr_expect(all_assigned(w));
     end(w);
 }
 

@@ -22,9 +22,9 @@ static int load(struct program *p, struct sim_node *node, struct err *err)
 {
     struct disk *d = sim_node_disk(node);
     char text[2048];
-    int n =
-        snprintf(text, sizeof text, "listeners=PLAINTEXT://%s:%d\nlog.dirs=/data\nsundog.insecure=true\n%s",
-                 sim_node_name(node), SIM_BROKER_PORT, p->o->properties ? p->o->properties : "");
+    int n = snprintf(text, sizeof text, "listeners=PLAINTEXT://%s:%d\nlog.dirs=%s\nsundog.insecure=true\n%s",
+                     sim_node_name(node), SIM_BROKER_PORT, p->o->log_dirs ? p->o->log_dirs : "/data",
+                     p->o->properties ? p->o->properties : "");
     int rc = disk_replace(d, "/broker.properties", slice_of(text, (size_t)n), err);
     return rc ? rc : broker_options_load(d, "/broker.properties", NULL, 0, &p->options, err);
 }

@@ -14,6 +14,7 @@
 
 struct sim_broker_options {
     const char *properties; /* lines beside listeners, log.dirs and sundog.insecure; NULL: none */
+    const char *log_dirs;   /* NULL: /data */
     unsigned failures;      /* times that the broker said it cannot go on; also while it is dying */
     char refused[512];      /* why the last start was refused */
 };

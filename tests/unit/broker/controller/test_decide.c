@@ -382,6 +382,67 @@ Test(decide, all_partitions_together_have_a_limit)
     world_fini(&w);
 }
 
+/* ---- log dirs ---- */
+
+static int16_t assign(struct world *w, int64_t epoch, struct uuid topic, int32_t index, uint64_t dir)
+{
+    struct kp_assign_replicas_to_dirs_request_partitions p = {.partition_index = index};
+    struct kp_assign_replicas_to_dirs_request_topics t = {
+        .topic_id = topic, .partitions = &p, .partitions_n = 1};
+    struct kp_assign_replicas_to_dirs_request_directories d = {
+        .id = uuid_small(dir), .topics = &t, .topics_n = 1};
+    struct kp_assign_replicas_to_dirs_request q = {
+        .broker_id = 1, .broker_epoch = epoch, .directories = &d, .directories_n = 1};
+    struct kp_assign_replicas_to_dirs_response r;
+    struct decide decision = decide(w);
+    kp_init(&kp_assign_replicas_to_dirs_response_message, &r);
+    int16_t error = decide_assign_replicas_to_dirs(&decision, &q, &r);
+    cr_assert_eq(error, r.error_code);
+    if (error)
+        return error;
+    cr_assert(uuid_eq(&r.directories[0].id, &d.id) && uuid_eq(&r.directories[0].topics[0].topic_id, &topic));
+    return r.directories[0].topics[0].partitions[0].error_code;
+}
+
+Test(decide, replicas_are_assigned_to_the_dirs_of_their_broker)
+{
+    struct world w;
+    world_init(&w, 2);
+    create_one(&w, "a", 2, 2);
+    create_one(&w, "b", 1, 1); /* on one of the two */
+    const struct image_topic *t = image_topic(w.img, SLICE_LIT("a"));
+    struct uuid id = t->id, other = uuid_small(1002);
+    int at = image_partition(t, 1)->replicas[0] == 1 ? 0 : 1;
+    cr_expect_eq(assign(&w, 101, id, 1, 1001), KE_NONE);
+    cr_expect_eq(w.records.n, 0u, "it is there already");
+    cr_expect_eq(assign(&w, 100, id, 1, 1001), KE_STALE_BROKER_EPOCH);
+    cr_expect_eq(assign(&w, 101, uuid_small(9), 1, 1001), KE_UNKNOWN_TOPIC_ID);
+    cr_expect_eq(assign(&w, 101, id, 2, 1001), KE_UNKNOWN_TOPIC_OR_PARTITION);
+    cr_expect_eq(assign(&w, 101, id, 1, 1002), KE_LOG_DIR_NOT_FOUND);
+    cr_expect_eq(w.records.n, 0u);
+    const struct image_topic *b = image_topic(w.img, SLICE_LIT("b"));
+    cr_expect_eq(assign(&w, 101, b->id, 0, 1001),
+                 image_partition(b, 0)->replicas[0] == 1 ? KE_NONE : KE_NOT_LEADER_OR_FOLLOWER);
+    /* It was in another dir until now. */
+    struct decide d = decide(&w);
+    struct kp_partition_change_record *c = decide_record(&d, kp_type_partition_change_record);
+    c->topic_id = id;
+    c->partition_id = 1;
+    c->directories = ARENA_NEWS(&w.arena, struct uuid, 2);
+    c->directories[at] = uuid_small(UNASSIGNED_DIRECTORY);
+    c->directories[1 - at] = other;
+    c->directories_n = 2;
+    commit(&w);
+    int32_t leader_epoch = image_partition(image_topic(w.img, SLICE_LIT("a")), 1)->leader_epoch;
+    cr_expect_eq(assign(&w, 101, id, 1, 1001), KE_NONE);
+    commit(&w);
+    const struct image_partition *p = image_partition(image_topic(w.img, SLICE_LIT("a")), 1);
+    struct uuid mine = uuid_small(1001);
+    cr_expect(uuid_eq(&p->directories[at], &mine) && uuid_eq(&p->directories[1 - at], &other));
+    cr_expect_eq(p->leader_epoch, leader_epoch, "who leads goes on");
+    world_fini(&w);
+}
+
 /* ---- configs ---- */
 
 static int16_t alter(struct world *w, int8_t type, const char *name, const char *key, int8_t op,
