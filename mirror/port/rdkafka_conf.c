@@ -1,6 +1,8 @@
 #include "mirror/port/rdkafka_parts.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Java's names for what librdkafka calls otherwise. */
@@ -63,6 +65,38 @@ static void pass_on(rd_kafka_conf_t *c, const struct port_options *o)
     }
 }
 
+static int64_t number_of(rd_kafka_conf_t *c, const char *key)
+{
+    char text[32];
+    size_t n = sizeof text;
+    if (rd_kafka_conf_get(c, key, text, &n) != RD_KAFKA_CONF_OK)
+        return 0;
+    return strtoll(text, NULL, 10);
+}
+
+static int set_number(rd_kafka_conf_t *c, const char *key, int64_t value, struct err *err)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    return set(c, key, text, err);
+}
+
+/* librdkafka refuses a consumer whose fetch.max.bytes is below its message.max.bytes or not well below
+ * receive.message.max.bytes; Kafka's consumer knows neither of the two. They follow what the file asks for. */
+static int fit_sizes(rd_kafka_conf_t *c, struct err *err)
+{
+    enum { MESSAGE_MIN = 1000, ROOM = 512 };
+    int64_t fetch = number_of(c, "fetch.max.bytes");
+    int rc = 0;
+    if (fetch < MESSAGE_MIN)
+        rc = set_number(c, "fetch.max.bytes", fetch = MESSAGE_MIN, err);
+    if (!rc && fetch < number_of(c, "message.max.bytes"))
+        rc = set_number(c, "message.max.bytes", fetch, err);
+    if (!rc && fetch + ROOM > number_of(c, "receive.message.max.bytes"))
+        rc = set_number(c, "receive.message.max.bytes", fetch + ROOM, err);
+    return rc;
+}
+
 int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *err)
 {
     enum { KBYTES_MIN = 1024, KBYTES_MAX = 2097151 };
@@ -76,7 +110,8 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     /* assign() needs a group id; nothing is ever committed under it. */
     snprintf(group, sizeof group, "sundog-mirror.%.100s", o->client_id ? o->client_id : "port");
     pass_on(c, o);
-    int rc = set(c, "bootstrap.servers", o->bootstrap, err);
+    int rc = fit_sizes(c, err);
+    rc = rc ? rc : set(c, "bootstrap.servers", o->bootstrap, err);
     rc = rc ? rc : set(c, "client.id", o->client_id ? o->client_id : "sundog-mirror", err);
     rc = rc ? rc : set(c, "group.id", group, err);
     rc = rc ? rc : set(c, "enable.auto.commit", "false", err);

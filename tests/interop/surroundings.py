@@ -122,6 +122,21 @@ def keys_that_are_not_served_get_one_warning_each():
             daemon.proc = None
 
 
+def any_fetch_max_bytes_of_kafka_is_taken():
+    """librdkafka alone refuses what is below its message.max.bytes, and Kafka's common 100 MiB."""
+    with Rig(flows=['east->west']) as rig:
+        for b in rig.brokers.values(): b.start()
+        m, n = rig.mirrors['west'], 0
+        for size in (100, 104857600, 2147483000):
+            m.start(extra=[f'east.consumer.fetch.max.bytes={size}'])
+            p = Producer({'bootstrap.servers': rig.bootstrap('east')})
+            for i in range(20): p.produce('orders', b'x' * 2000)
+            assert p.flush(20) == 0
+            n += 20
+            wait(f'mirrored with {size}', 30, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) == n)
+            assert m.stop() == 0
+
+
 def a_replication_factor_that_cannot_be_is_named():
     with Rig(flows=['east->west'], mirror={'replication.factor': 2}) as rig:
         rig.start()
@@ -241,5 +256,6 @@ def the_command_line_names_the_thing_and_the_remedy():
 if __name__ == '__main__':
     sys.exit(run_cases([a_broker_says_what_is_wrong_with_its_file, a_broker_says_what_is_wrong_with_its_surroundings,
                         a_folder_that_may_not_be_read_is_named, keys_that_are_not_served_get_one_warning_each,
+                        any_fetch_max_bytes_of_kafka_is_taken,
                         a_replication_factor_that_cannot_be_is_named, a_mirror_says_what_is_wrong_with_its_file, a_mirror_waits_for_its_sites_and_goes_on,
                         an_alias_that_points_at_another_cluster_is_refused, the_command_line_names_the_thing_and_the_remedy], sys.argv[1:]))
