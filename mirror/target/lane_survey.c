@@ -169,8 +169,10 @@ static void begin_fresh(struct lane *l)
     if ((ours || (l->c.fresh_needs_empty && l->end > 0)) && !MUTANT("empty_progress_starts_at_zero")) {
         lane_halt(
             l, APPENDER_REASON_PROGRESS_LOST,
-            ours ? "partition %d knows our producer id, but no progress of ours is known (its end is %lld)"
-                 : "partition %d is not empty (its end is %lld), but no progress of ours is known",
+            ours
+                ? "partition %d knows our producer id, but no progress of ours is known (its end is %lld)"
+                : "partition %d is not empty (its end is %lld), but no progress of ours is known; delete the "
+                  "topic at the target to mirror it anew",
             l->c.partition, (long long)l->end);
         return;
     }
