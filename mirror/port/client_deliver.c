@@ -83,8 +83,13 @@ static int add_records(struct raw_part *part, struct raw_delivery *d, const stru
     int rc = batch_payload(h, batch, &limits, &d->payload, &payload, NULL);
     if (rc)
         return rc;
+    int64_t expected = h->base_offset;
     record_walk_init(&w, h, payload);
     while ((rc = record_next(&w, &r)) == 1) {
+        /* Its CRC says that it came as it was sent, not that its writer knew what it did. */
+        if (r.offset < expected || r.offset > batch_last_offset(h))
+            return -E_CORRUPT;
+        expected = r.offset + 1;
         if (r.offset < part->next)
             continue;
         if (record_headers_check(&r))
@@ -106,6 +111,7 @@ static void corrupt(struct raw_part *part, int64_t offset, int rc)
 
 bool raw_deliver(struct raw_part *part, struct raw_delivery *d, struct port_delivery *out)
 {
+    assert(!list_empty(&part->chunks) && part->state != RAW_STOPPED && d->held_bytes == 0 && !d->frame);
     struct raw_chunk *c = LIST_ENTRY(part->chunks.next, struct raw_chunk, link);
     struct batch_header h;
     size_t n = 0, bytes = 0;
@@ -158,6 +164,7 @@ bool raw_deliver(struct raw_part *part, struct raw_delivery *d, struct port_deli
                                   .size_bytes = bytes + d->payload.n,
                                   .log_start = part->log_start,
                                   .end = part->high_watermark};
-    assert(part->next >= start);
+    assert(part->next >= start && (part->state == RAW_STOPPED || part->next <= part->fetch_next));
+    assert(n == 0 || whole || (d->records[0].offset >= start && d->records[n - 1].offset < part->next));
     return n > 0;
 }

@@ -23,6 +23,7 @@ static void end(struct raw_fetch *f)
 {
     list_remove(&f->link);
     for (int32_t i = 0; i < f->parts_n; i++) {
+        assert(f->parts[i]->in_fetch && f->parts[i]->users > 0);
         f->parts[i]->in_fetch = f->parts[i]->stale = false;
         f->parts[i]->users--;
         raw_release_part(f->parts[i]);
@@ -58,11 +59,13 @@ static void raw_unusable(struct raw_part *part, struct slice rest)
 {
     struct batch_header h;
     struct err err = {0};
-    int rc = rest.n ? batch_header_read(rest, &h, &err) : 0;
+    int rc = rest.n ? batch_read(rest, &h, &err) : 0;
     if (rc == 0 || rc == -E_TRUNCATED)
-        part->retry_at_us = loop_now_us(part->port->loop) + RAW_RETRY_US;
+        raw_retry(part, "Fetch: no batch that follows what was read");
     else if (list_empty(&part->chunks))
         raw_stop(part, PORT_FAILED, KE_CORRUPT_MESSAGE, err.text);
+    else
+        raw_retry(part, NULL); /* what was read before it is handed out first */
 }
 
 struct span {
@@ -71,13 +74,16 @@ struct span {
     int32_t epoch;
 };
 
-/* The whole batches of an answer, up to the first that is not stable yet: no broker sends one, none is believed. */
+/* The whole batches of an answer, up to the first that is not stable yet, or goes back: no broker sends one, none is
+ * believed. */
 static struct span whole_batches(struct slice batches, int64_t stable)
 {
     struct batch_header h;
     struct span s = {.behind = -1, .epoch = -1};
     while (batch_header_read(slice_of(batches.p + s.whole, batches.n - s.whole), &h, NULL) == 0 &&
-           batch_size(&h) <= batches.n - s.whole && (stable < 0 || h.base_offset < stable)) {
+           batch_size(&h) <= batches.n - s.whole && (stable < 0 || h.base_offset < stable) &&
+           h.base_offset >= s.behind && batch_last_offset(&h) >= h.base_offset &&
+           batch_last_offset(&h) < INT64_MAX) {
         s.behind = batch_last_offset(&h) + 1;
         s.epoch = h.leader_epoch;
         s.whole += batch_size(&h);
@@ -92,12 +98,16 @@ static void take_batches(struct raw_part *part, const struct kp_fetch_response_p
     struct slice bytes = m->records.bytes;
     struct span s = bytes.n ? whole_batches(bytes, part->port->read_uncommitted ? -1 : stable)
                             : (struct span){.behind = -1};
+    part->troubled = part->troubled && bytes.n;
     if (bytes.n && s.behind <= part->fetch_next) {
         raw_unusable(part, slice_of(bytes.p + s.whole, bytes.n - s.whole));
         if (part->state == RAW_STOPPED)
             return;
     }
+    assert(s.whole <= bytes.n && part->next <= part->fetch_next);
     if (s.behind > part->fetch_next) {
+        assert(s.whole > 0);
+        part->troubled = false;
         struct raw_chunk *c = calloc(1, sizeof *c);
         if (!c || !keep_aborted(c, m)) {
             free(c);
@@ -125,6 +135,7 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
                            struct client_frame *frame)
 {
     char text[128];
+    assert(part->in_fetch && !part->ask && part->state == RAW_FETCHING);
     if (m->error_code == KE_NONE && (m->diverging_epoch.epoch >= 0 || m->diverging_epoch.end_offset >= 0)) {
         int64_t end = m->diverging_epoch.end_offset;
         if (part->fetch_next > part->next)
@@ -137,7 +148,6 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
         part->high_watermark = m->high_watermark;
         part->last_stable = m->last_stable_offset;
         part->log_start = m->log_start_offset >= 0 ? m->log_start_offset : part->log_start;
-        part->troubled = false;
         take_batches(part, m, frame);
         return;
     }
@@ -194,6 +204,7 @@ static void fetched(void *arg, const struct client_response *r)
 
 static void fill_partition(struct kp_fetch_request_partitions *q, const struct raw_part *part)
 {
+    assert(part->next >= 0 && part->fetch_next >= part->next && part->leader_epoch >= -1);
     q->partition = part->a.partition;
     q->current_leader_epoch = part->leader_epoch;
     q->fetch_offset = part->fetch_next;
@@ -216,6 +227,7 @@ static int32_t share_of(const struct raw_port *p)
 
 static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
 {
+    assert(n > 0 && node >= 0 && !busy(p, node));
     struct client_call *call = client_call(p->client, kp_key_fetch);
     if (!call)
         return false;
@@ -247,6 +259,7 @@ static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
         part->in_fetch = true;
         part->users++;
     }
+    assert(f->parts_n == n);
     q->max_wait_ms = RAW_WAIT_MS;
     q->min_bytes = 1;
     q->max_bytes = share_of(p);

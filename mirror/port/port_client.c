@@ -11,6 +11,7 @@
 void raw_ready(struct raw_part *part)
 {
     struct raw_port *p = part->port;
+    assert(!part->dropped);
     if (!list_linked(&part->ready))
         list_push(&p->ready_parts, &part->ready);
     raw_wake(p);
@@ -73,6 +74,7 @@ void raw_drop_chunks(struct raw_part *part)
 
 void raw_rewind(struct raw_part *part)
 {
+    assert(part->next < 0 || part->fetch_next >= part->next);
     raw_drop_chunks(part);
     part->fetch_next = part->next;
     part->fetch_epoch = part->last_epoch;
@@ -84,6 +86,7 @@ void raw_release_part(struct raw_part *part)
 {
     if (!part->dropped || part->users)
         return;
+    assert(part->state == RAW_STOPPED && !part->ask && !part->in_fetch && list_empty(&part->chunks));
     list_remove(&part->link);
     free(part->topic);
     free(part);
@@ -122,6 +125,7 @@ static void raw_unassign(struct port *port, void *owner)
 static int raw_assign(struct port *port, const struct port_assignment *a, struct err *err)
 {
     struct raw_port *p = raw_port(port);
+    assert(a->owner && a->topic.n > 0 && a->partition >= 0 && a->offset >= PORT_FROM_START && !p->closing);
     raw_unassign(port, a->owner);
     struct raw_part *part = calloc(1, sizeof *part);
     char *topic = part ? malloc(a->topic.n + 1) : NULL;
@@ -266,6 +270,7 @@ static bool end_event(struct raw_part *part, struct port_delivery *out)
 static bool poll_part(struct raw_part *part, struct port_delivery *out)
 {
     struct raw_port *p = part->port;
+    assert(!part->dropped);
     while (!list_empty(&part->chunks)) {
         struct raw_delivery *d = take_delivery(p);
         if (!d)
@@ -328,6 +333,7 @@ static void raw_release(struct port *port, struct port_delivery *d)
     raw_wake(p); /* there may be room for another fetch */
     if (!own)
         return;
+    assert(own->frame && p->buffered_bytes >= own->held_bytes);
     client_frame_unref(own->frame);
     own->frame = NULL;
     p->buffered_bytes -= own->held_bytes;

@@ -120,6 +120,7 @@ static int copy_headers(struct rdk_delivery *d, const rd_kafka_headers_t *header
 
 static int take_record(struct rdk_delivery *d, rd_kafka_message_t *m)
 {
+    assert(d->n < RDK_RECORDS_MAX && m->offset >= 0);
     struct port_record *r = &d->records[d->n];
     rd_kafka_timestamp_type_t type;
     rd_kafka_headers_t *headers;
@@ -225,6 +226,7 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
     struct part *part = NULL, *of;
     size_t bytes = 0;
     rd_kafka_message_t *m;
+    assert(d->n == 0 && !d->event);
     while (d->n < RDK_RECORDS_MAX && bytes < RDK_BYTES_MAX && list_empty(&p->events) &&
            (m = next_message(p, &of))) {
         if ((part && of != part) || take_record(d, m)) {
@@ -232,12 +234,14 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
             break;
         }
         part = of;
+        assert(part->state == PART_READING && !part->dropped && m->offset >= part->next);
         part->next = m->offset + 1;
         part->record_epoch = rd_kafka_message_leader_epoch ? rd_kafka_message_leader_epoch(m) : -1;
         bytes += m->len + m->key_len;
     }
     if (d->n == 0)
         return false;
+    assert(part && part->next == d->records[d->n - 1].offset + 1);
     *out = (struct port_delivery){.what = PORT_RECORDS,
                                   .owner = part->a.owner,
                                   .next_offset = part->next,
@@ -276,6 +280,7 @@ static bool rdk_poll(struct port *port, struct port_delivery *out)
         found = deliver_records(p, d, out);
     if (d && !found && !list_empty(&p->events)) {
         struct waiting_event *e = LIST_ENTRY(list_pop(&p->events), struct waiting_event, link);
+        assert(p->events_n > 0 && !e->part->dropped);
         p->events_n--;
         d->event = e; /* the text lives as long as the delivery */
         *out = e->d;

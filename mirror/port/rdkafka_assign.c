@@ -46,8 +46,10 @@ static void part_free(struct part *part)
 {
     struct port_rdk *p = part->port;
     struct part **at = &p->bucket[hash_of(part->topic, part->a.partition)];
-    while (*at != part)
+    while (*at != part) {
+        assert(*at);
         at = &(*at)->same_hash;
+    }
     *at = part->same_hash;
     if (p->last_part == part)
         p->last_topic = NULL;
@@ -177,6 +179,7 @@ static struct port_question question(struct part *part,
 
 static void ask_epoch(struct part *part, int32_t epoch)
 {
+    assert(epoch >= 0 && part->next >= 0 && !part->dropped && part->state != PART_STOPPED);
     struct port_question q = question(part, on_epoch);
     port_ask_epoch_end(part->port->client, &q, epoch); /* without room: on the next metadata */
 }
@@ -340,6 +343,7 @@ static void run_changes(struct loop_job *job)
 static void changes_done(struct loop_job *job)
 {
     struct port_rdk *p = LIST_ENTRY(job, struct port_rdk, job);
+    assert(p->job_busy && p->add && p->drop);
     p->job_busy = false;
     for (int i = 0; p->job_error[0] && i < p->add->cnt; i++) {
         struct part *part = part_of(p, p->add->elems[i].topic, p->add->elems[i].partition);
@@ -364,6 +368,7 @@ static void apply_changes(struct port_rdk *p)
 {
     if (p->job_busy || p->closing || list_empty(&p->changes))
         return;
+    assert(!p->add && !p->drop);
     p->add = rd_kafka_topic_partition_list_new(16);
     p->drop = rd_kafka_topic_partition_list_new(16);
     list_each_safe(at, &p->changes)
@@ -382,6 +387,7 @@ static void apply_changes(struct port_rdk *p)
             }
             rd_kafka_topic_partition_list_add(p->add, part->topic, part->a.partition)->offset =
                 library_offset(part->next);
+            assert(!part->dropped && part->state == PART_ADDING);
             part->in_library = true;
             part->state = PART_READING;
         }
@@ -412,6 +418,7 @@ void rdk_unassign(struct port *port, void *owner)
         struct waiting_event *e = LIST_ENTRY(at, struct waiting_event, link);
         if (e->part != part)
             continue;
+        assert(p->events_n > 0);
         list_remove(&e->link);
         p->events_n--;
         free(e);
@@ -430,6 +437,7 @@ void rdk_unassign(struct port *port, void *owner)
 int rdk_assign(struct port *port, const struct port_assignment *a, struct err *err)
 {
     struct port_rdk *p = port_rdk(port);
+    assert(a->owner && a->topic.n > 0 && a->partition >= 0 && a->offset >= PORT_FROM_START && !p->closing);
     rdk_unassign(port, a->owner);
     struct part *part = calloc(1, sizeof *part);
     char *topic = strndup((const char *)a->topic.p, a->topic.n);

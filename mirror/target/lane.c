@@ -425,8 +425,28 @@ static struct lane_effect tell(struct lane *l)
     return (struct lane_effect){.kind = LANE_NOTHING};
 }
 
+/* What the README says of batches and positions. */
+static void check(const struct lane *l)
+{
+    int64_t number = l->at.number_next, source = l->acked_next - 1;
+    unsigned sealed = 0, inflight = 0;
+    list_each (at, &l->batches) {
+        const struct lane_batch *b = LIST_ENTRY(at, struct lane_batch, link);
+        assert(b->number == number && b->count > 0 && b->src_first > source && b->src_last >= b->src_first);
+        assert((b == l->open) == (b->state == LANE_BATCH_OPEN) && (b != l->open || at->next == &l->batches));
+        sealed += b->state == LANE_BATCH_SEALED;
+        inflight += b->state == LANE_BATCH_SENT;
+        number += b->count;
+        source = b->src_last;
+    }
+    assert(sealed == l->sealed && inflight == l->inflight && inflight <= APPENDER_INFLIGHT_MAX);
+    assert(number == l->number_built || MUTANT("n_q_32_bit"));
+    assert(l->acked_next <= l->at.source_next && source < l->taken_next);
+}
+
 struct lane_effect lane_effect(struct lane *l)
 {
+    check(l);
     struct lane_effect e = tell(l);
     if (e.kind != LANE_NOTHING || lane_state(l) == LANE_HALTED)
         return e;

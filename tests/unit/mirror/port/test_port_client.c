@@ -178,6 +178,40 @@ Test(port_client, a_corrupt_batch_stops_the_partition)
     rig_destroy(g);
 }
 
+/* Its CRC is right, and yet the batches of the answer go back: what lies before is handed out, nothing out of order. */
+Test(port_client, batches_that_go_back_are_not_believed)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    struct buf last = g->source.batch[2];
+    g->source.batch[2] = g->source.batch[0];
+    g->source.batch[0] = last; /* 20.., 10.., 0.. */
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.next, 30, "%lld", (long long)g->reader.next);
+    cr_assert_leq(g->reader.offsets_n, 10);
+    cr_assert_lt(g->source.fetches, 60, "it does not spin");
+    rig_destroy(g);
+}
+
+/* A bad header behind good batches: they are handed out first, and asking for the rest does not spin meanwhile. */
+Test(port_client, a_corrupt_header_waits_for_what_lies_before_it)
+{
+    struct rig *g = rig_create();
+    batches(g, 2, 10, CODEC_NONE);
+    g->source.batch[1].p[BATCH_MAGIC_AT] = 9;
+    g->reader.hold = true; /* and takes nothing */
+    rig_run(g, 2 * SIM_SECOND);
+    cr_assert_lt(g->source.fetches, 30, "%d", g->source.fetches);
+    cr_assert_eq(g->reader.events_n, 0);
+    g->reader.held_max = 16;
+    loop_timer_in(&g->reader.poll, 0);
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 10);
+    cr_assert_not_null(rig_event(g, PORT_FAILED));
+    cr_assert_eq(rig_event(g, PORT_FAILED)->next_offset, 10);
+    rig_destroy(g);
+}
+
 /* Assigned again, it begins anew: the copy at another replica may be good. */
 Test(port_client, a_stopped_partition_goes_on_when_assigned_again)
 {
