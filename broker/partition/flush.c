@@ -5,6 +5,8 @@
  * it the watermark follows the append and flushes come from flush.messages, flush.ms and the checkpoints only. */
 #include "broker/partition/internal.h"
 
+#define CHECKPOINT_EVERY_BYTES ((uint64_t)32 << 20)
+
 void watermark_set(struct partition *p, int64_t offset)
 {
     if (offset <= p->high_watermark)
@@ -58,6 +60,8 @@ static void flush_done(struct loop_job *job)
         host_opened(p);
         return;
     }
+    if (p->flush_early)
+        upkeep_checkpoint_soon(ps);
     if (ps->host->flush_before_ack) {
         p->committed_bytes = p->flush_bytes;
         watermark_set(p, log_durable_offset(p->log));
@@ -66,10 +70,22 @@ static void flush_done(struct loop_job *job)
         flush_want(p);
 }
 
+/* Where every ack waits for the disk a checkpoint costs little more: often enough, a start after kill -9 has little to look
+ * at. Without flushes it would write what the page cache may still keep. */
+static bool checkpoint_is_far(const struct partition *p)
+{
+    assert(p->appended_bytes >= p->checkpoint_bytes);
+    return p->set->host->flush_before_ack && p->appended_bytes - p->checkpoint_bytes >= CHECKPOINT_EVERY_BYTES;
+}
+
 void flush_start(struct partition *p)
 {
     struct partitions *ps = p->set;
     assert(!p->flush && p->log);
+    p->flush_early = !p->flush_checkpoint && checkpoint_is_far(p);
+    p->flush_checkpoint = p->flush_checkpoint || p->flush_early;
+    if (p->flush_checkpoint)
+        p->checkpoint_bytes = p->appended_bytes;
     int rc = log_flush_begin(p->log, p->flush_checkpoint ? LOG_FLUSH_CHECKPOINT : LOG_FLUSH_DATA, &p->flush);
     if (rc < 0) {
         partition_fail(p, rc == -E_FENCED ? log_fence_text(p->log) : err_str(rc));

@@ -248,7 +248,8 @@ void host_opened(struct partition *p)
     partition_tell_watches(p, false);
 }
 
-/* The log is there. What recovery kept is made durable before anybody reads it (D6). */
+/* The log is there. What recovery kept is made durable before anybody reads it (D6); where acks do not wait for the disk,
+ * readers do not either. */
 static void opened(struct partition *p, struct host_job *j)
 {
     p->log = j->log;
@@ -260,8 +261,9 @@ static void opened(struct partition *p, struct host_job *j)
                  "torn tail cut partition=%s-%d file=%s position=%lld bytes=%lld batches_lost=%lld", p->topic,
                  p->key.index, r->cut_file, (long long)r->cut_position, (long long)r->bytes_cut,
                  (long long)r->batches_lost);
-    p->first_flush = true;
-    flush_start(p);
+    p->first_flush = p->set->host->flush_before_ack;
+    if (p->first_flush)
+        flush_start(p);
     if (sm_state(&p->state) == PARTITION_OPENING && !p->flush) { /* nothing to flush */
         p->first_flush = false;
         host_opened(p);

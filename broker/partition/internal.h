@@ -55,10 +55,12 @@ struct partition {
     struct log_flush *flush; /* under way */
     struct list to_flush;    /* set->to_flush */
     bool flush_checkpoint;   /* the next flush is to move the recovery point */
+    bool flush_early;        /* the one under way does, before its time */
     bool first_flush;        /* of an OPENING partition: what recovery found is on disk when it has ended */
     unsigned lane;
     int64_t flush_began_us;
     uint64_t appended_bytes, flush_bytes, committed_bytes;
+    uint64_t checkpoint_bytes; /* appended_bytes when the last checkpoint flush began */
 
     /* wait.c */
     struct list waits;
@@ -154,6 +156,8 @@ void upkeep_destroy(struct partitions *ps);
 bool upkeep_busy(const struct partitions *ps);
 /* Segments, or a folder, wait to be unlinked. */
 void upkeep_sweep_soon(struct partitions *ps);
+/* A log's recovery point has moved far: its row is written before its time. */
+void upkeep_checkpoint_soon(struct partitions *ps);
 void upkeep_folder_deleted(struct partitions *ps);
 
 static inline bool partition_online(const struct partition *p)

@@ -7,11 +7,14 @@
 #include <stdlib.h>
 
 /* Files and folders wait this long between their deletion and their unlinking; one sweep looks at all. */
-#define SWEEP_US INT64_C(61000000)
+#define SWEEP_US            INT64_C(61000000)
+#define EARLY_CHECKPOINT_US INT64_C(200000)
 
 struct upkeep {
     struct partitions *ps;
     struct loop_timer sweep;
+    struct loop_timer early; /* recovery points, before their time */
+    bool stopped;
     struct loop_job folders; /* removes "-delete" folders */
     bool folders_busy, folders_due;
     struct loop_job compact;
@@ -133,6 +136,18 @@ static void on_recovery(void *arg)
     loop_timer_in(&ps->recovery, ps->host->recovery_interval_us);
 }
 
+static void on_early(void *arg)
+{
+    checkpoint_collect(((struct upkeep *)arg)->ps, LOG_CHECKPOINT_RECOVERY);
+}
+
+void upkeep_checkpoint_soon(struct partitions *ps)
+{
+    struct loop_timer *t = &ps->upkeep->early;
+    if (!t->armed && !ps->upkeep->stopped)
+        loop_timer_in(t, EARLY_CHECKPOINT_US);
+}
+
 static void flush_if_due(void *arg, struct partition *p)
 {
     (void)arg;
@@ -250,6 +265,7 @@ int upkeep_create(struct partitions *ps)
     loop_timer_init(&ps->retention, l, on_retention, u);
     loop_timer_init(&ps->recovery, l, on_recovery, ps);
     loop_timer_init(&ps->watermarks, l, on_watermarks, ps);
+    loop_timer_init(&u->early, l, on_early, u);
     loop_timer_init(&ps->cleaner, l, on_cleaner, u);
     struct metrics *m = ps->shard->metrics;
     unsigned s = ps->shard->index;
@@ -273,9 +289,10 @@ void upkeep_start(struct partitions *ps)
 void upkeep_stop(struct partitions *ps)
 {
     struct loop_timer *timers[] = {&ps->retention, &ps->recovery, &ps->watermarks, &ps->cleaner,
-                                   &ps->upkeep->sweep};
+                                   &ps->upkeep->sweep, &ps->upkeep->early};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         loop_timer_stop(timers[i]);
+    ps->upkeep->stopped = true;
     for (int which = 0; which < LOG_CHECKPOINTS; which++)
         checkpoint_collect(ps, (enum log_checkpoint)which);
 }

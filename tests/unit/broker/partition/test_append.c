@@ -2,7 +2,9 @@
 #include "tests/support/serve/rig.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int16_t produce(struct rig *r, int16_t acks, struct rig_batch b, int64_t *offset)
 {
@@ -92,6 +94,43 @@ Test(append, one_write_and_one_flush_for_all_of_a_turn)
     }
     cr_expect_leq(metrics_value(rig_shard(r)->metrics, M_sundog_broker_flushes_total) - before, 2);
     rig_destroy(r, false);
+}
+
+/* The row of orders-0 in recovery-point-offset-checkpoint; -1: there is none. */
+static int64_t recovery_row(struct rig *r)
+{
+    char path[300], topic[64];
+    long long partition, offset, found = -1;
+    snprintf(path, sizeof path, "%s/recovery-point-offset-checkpoint", rig_dir(r));
+    FILE *f = fopen(path, "r");
+    for (char line[200]; f && fgets(line, sizeof line, f);)
+        if (sscanf(line, "%63s %lld %lld", topic, &partition, &offset) == 3 && strcmp(topic, "orders") == 0)
+            found = offset;
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static bool has_moved(void *arg)
+{
+    return recovery_row(arg) > 0;
+}
+
+Test(append, the_recovery_point_follows_many_bytes_before_its_time)
+{
+    char text[1001];
+    memset(text, 't', 1000);
+    text[1000] = 0;
+    for (int page_cache = 0; page_cache <= 1; page_cache++) {
+        struct rig *r = rig_create(&(struct rig_options){.page_cache = page_cache});
+        rig_topic(r, "orders", 1, NULL);
+        cr_assert_eq(produce(r, -1, (struct rig_batch){.n = 100}, NULL), KE_NONE);
+        cr_expect_not(rig_until(r, has_moved, r, 500), "a little waits for the minute");
+        for (int i = 0; i < 70; i++)
+            cr_assert_eq(produce(r, -1, (struct rig_batch){.n = 500, .text = text}, NULL), KE_NONE);
+        cr_expect_eq(rig_until(r, has_moved, r, page_cache ? 500 : 5000), !page_cache);
+        rig_destroy(r, false);
+    }
 }
 
 Test(append, more_than_a_write_holds_is_written_all_the_same)
