@@ -1,8 +1,8 @@
-/* The broker as one thing: made of a world's parts, started, stopped. The composition root (broker.c) is the only place that
- * knows every room; handlers and rooms reach what they share through this struct.
+/* The broker as one thing: made of a world's parts, started, stopped. The composition root (broker.c) is the only
+ * place that knows every room; handlers and rooms reach what they share through this struct.
  *
- * Threading: create, start, stop and destroy on shard 0's thread (or before the loops run); the members are constant while
- * the loops run. */
+ * Threading: create, start, stop and destroy on shard 0's thread (or before the loops run); the members are constant
+ * while the loops run. */
 #ifndef SUNDOG_BROKER_BROKER_H
 #define SUNDOG_BROKER_BROKER_H
 
@@ -12,8 +12,8 @@
 struct broker_parts;
 struct control;
 
-/* What a broker runs on: one loop and net per shard. The simulator gives one of each. Borrowed until broker_destroy, but
- * for the struct itself and its arrays. */
+/* What a broker runs on: one loop and net per shard. The simulator gives one of each. Borrowed until broker_destroy,
+ * but for the struct itself and its arrays. */
 struct broker_world {
     unsigned shards;
     struct loop *const *loops;
@@ -35,9 +35,9 @@ struct broker {
     struct broker_parts *parts; /* broker.c's own */
 };
 
-/* Checks the options, opens log dirs and metadata log, builds every room, binds the listeners; nobody is served yet. Blocks;
- * before the loops run. `options` must outlive it. On error nothing is left but what ends with the process, and `err`
- * names key, path or address; -E_CONFIG where the configuration is at fault. */
+/* Checks the options, opens log dirs and metadata log, builds every room, binds the listeners; nobody is served yet.
+ * Blocks; before the loops run. `options` must outlive it. On error nothing is left but what ends with the process,
+ * and `err` names key, path or address; -E_CONFIG where the configuration is at fault. */
 int broker_create(const struct broker_world *w, const struct broker_options *options, struct broker **out,
                   struct err *err);
 /* Begins: elections, registration, logs; clients are served when all is ready. */

@@ -418,7 +418,8 @@ static int open_loop(struct mirror *m, struct err *err)
     return open_admin(m, err);
 }
 
-/* MM2 has a worker for every ordered pair; where the reverse flow is not served here, its heartbeats are ours to write. */
+/* MM2 has a worker for every ordered pair; where the reverse flow is not served here, its heartbeats are ours to
+ * write. */
 static bool heartbeats_back(const struct mirror *m, const struct mirror_flow *f)
 {
     for (int i = 0; i < m->config.flows_n; i++) {

@@ -1,7 +1,7 @@
 /* The mirror daemon: configuration, store, a thread and a loop for each flow, the admin port. The one composition root.
  *
- * mirror_open does everything that may fail for the operator to mend, and says it in one line; mirror_run serves until a
- * signal, drains and returns. */
+ * mirror_open does everything that may fail for the operator to mend, and says it in one line; mirror_run serves
+ * until a signal, drains and returns. */
 #ifndef SUNDOG_MIRROR_MIRROR_H
 #define SUNDOG_MIRROR_MIRROR_H
 

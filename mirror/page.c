@@ -6,8 +6,8 @@
 #include "base/core/buf.h"
 #include "mirror/mirror.h"
 
-/* Written by the server on each request; the page asks for itself again every PAGE_REFRESH_S. Topics are shown as one row
- * with the sum of their partitions; a partition has a row of its own only when it is not well. */
+/* Written by the server on each request; the page asks for itself again every PAGE_REFRESH_S. Topics are shown as one
+ * row with the sum of their partitions; a partition has a row of its own only when it is not well. */
 #define PAGE_REFRESH_S "2"
 
 static const char head[] =

@@ -2,9 +2,9 @@
  * wins.
  *
  * Comments (# and !), `=`, `:` or white space after the key, continuation by a final backslash, and escapes:
- * \t \n \r \f \uXXXX and \ before any other character. Values lose the white space in front (Java) and at their end (every Kafka tool). A file that cannot
- * be read as such is an error with its line. Owned by one thread; bounded by PROPS_FILE_MAX and
- * PROPS_KEYS_MAX. */
+ * \t \n \r \f \uXXXX and \ before any other character. Values lose the white space in front (Java) and at their end
+ * (every Kafka tool). A file that cannot be read as such is an error with its line. Owned by one thread; bounded by
+ * PROPS_FILE_MAX and PROPS_KEYS_MAX. */
 #ifndef SUNDOG_BASE_RUNTIME_PROPS_H
 #define SUNDOG_BASE_RUNTIME_PROPS_H
 

@@ -1,5 +1,6 @@
 /* Requests that the active controller decides: they go to it as they are and come back as they are answered.
- * CreateTopics, DeleteTopics, CreatePartitions, AlterConfigs, IncrementalAlterConfigs, UpdateFeatures, DescribeQuorum. */
+ * CreateTopics, DeleteTopics, CreatePartitions, AlterConfigs, IncrementalAlterConfigs, UpdateFeatures,
+ * DescribeQuorum. */
 #include "broker/api/api.h"
 #include "broker/broker.h"
 #include "broker/controller/control.h"

@@ -81,8 +81,8 @@ void api_start(struct api_request *req)
         struct slice body = slice_of(req->frame.p + req->header_bytes, req->frame.n - req->header_bytes);
         struct err err = {0};
         size_t used;
-        /* librdkafka 2.8's flexible Metadata for all topics ends in three bytes too many, and Kafka reads no further than
-         * the body: bytes left over are refused in every request but this one. */
+        /* librdkafka 2.8's flexible Metadata for all topics ends in three bytes too many, and Kafka reads no further
+         * than the body: bytes left over are refused in every request but this one. */
         bool lenient = req->api->key == kp_key_metadata;
         if (kp_decode(m, req->version, body, &req->arena, req->body, lenient ? &used : NULL, &err)) {
             api_close(req, "malformed request");

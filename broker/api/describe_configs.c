@@ -1,5 +1,5 @@
-/* DescribeConfigs: the options of topics and of this broker, with where each value comes from. Answered from the shard's
- * image and the broker's properties. */
+/* DescribeConfigs: the options of topics and of this broker, with where each value comes from. Answered from the
+ * shard's image and the broker's properties. */
 #include "broker/api/api.h"
 #include "broker/api/config_statics.h"
 #include "broker/broker.h"

@@ -32,8 +32,8 @@ static bool diverges(struct fetch_item *it, struct log *log)
     return true;
 }
 
-/* zstd goes to old versions too, as from Kafka, which refuses only topics whose own compression.type is zstd: clients that
- * could read it (kafka-python 2.0.2) ask in version 4. */
+/* zstd goes to old versions too, as from Kafka, which refuses only topics whose own compression.type is zstd: clients
+ * that could read it (kafka-python 2.0.2) ask in version 4. */
 static void read_records(struct fetch_item *it, struct partition *p, int64_t budget, bool first)
 {
     struct fetch *f = it->part->fetch;

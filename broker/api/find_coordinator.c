@@ -1,5 +1,5 @@
-/* FindCoordinator: which broker leads the partition of __consumer_offsets that a group belongs to. The topic is made when
- * the first client asks. */
+/* FindCoordinator: which broker leads the partition of __consumer_offsets that a group belongs to. The topic is made
+ * when the first client asks. */
 #include "broker/api/lookup.h"
 #include "broker/broker.h"
 #include "broker/controller/control.h"

@@ -85,7 +85,8 @@ static bool visit_one(struct group_walk *w)
     return false;
 }
 
-/* A visit that is over at once comes back here from within the loop: thousands of groups must not be as deep a stack. */
+/* A visit that is over at once comes back here from within the loop: thousands of groups must not be as deep a
+ * stack. */
 void group_walk_next(struct group_walk *w)
 {
     w->again = true;

@@ -1,7 +1,7 @@
 /* What the handlers of consumer groups share: on which shard a group is, and requests that go through several shards.
  *
- * A request about one group moves to the group's shard and is answered from there. One about many is walked: it goes from
- * shard to shard, and on each handles the groups that are at home there; so it is never in two places. */
+ * A request about one group moves to the group's shard and is answered from there. One about many is walked: it goes
+ * from shard to shard, and on each handles the groups that are at home there; so it is never in two places. */
 #ifndef SUNDOG_BROKER_API_GROUP_REQUEST_H
 #define SUNDOG_BROKER_API_GROUP_REQUEST_H
 

@@ -1,5 +1,5 @@
-/* InitProducerId for idempotent producers: ids from blocks of 1000 that the controller gives out (KIP-730), so that no id
- * is given twice, whatever restarts. Each shard uses up a block of its own. */
+/* InitProducerId for idempotent producers: ids from blocks of 1000 that the controller gives out (KIP-730), so that
+ * no id is given twice, whatever restarts. Each shard uses up a block of its own. */
 #include "broker/api/producer_ids.h"
 
 #include "broker/broker.h"

@@ -1,5 +1,5 @@
-/* AssignReplicasToDirs (KIP-858): a broker says in which of its log dirs its replicas lie, so that a dir that fails, or is
- * gone at the next start, takes exactly its own replicas out of election. */
+/* AssignReplicasToDirs (KIP-858): a broker says in which of its log dirs its replicas lie, so that a dir that fails,
+ * or is gone at the next start, takes exactly its own replicas out of election. */
 #include "broker/controller/decide.h"
 
 struct assigning {

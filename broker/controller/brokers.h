@@ -1,5 +1,5 @@
-/* Brokers come, live and go: registration, heartbeats, fencing (KRAFT §7, §9). Pure decisions; what is remembered of each broker
- * beside the image is `struct broker_session`, the active controller's own, begun afresh with each one. */
+/* Brokers come, live and go: registration, heartbeats, fencing (KRAFT §7, §9). Pure decisions; what is remembered of
+ * each broker beside the image is `struct broker_session`, the active controller's own, begun afresh with each one. */
 #ifndef SUNDOG_BROKER_CONTROLLER_BROKERS_H
 #define SUNDOG_BROKER_CONTROLLER_BROKERS_H
 

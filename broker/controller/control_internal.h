@@ -42,8 +42,8 @@ struct control {
 
 /* A decision about to be made: empty lists, the newest image. */
 struct decide control_decide(struct control *c, struct arena *response);
-/* Appends the decision's records: the last one's offset, or the Kafka error, negated. More than fit into one batch become
- * a metadata transaction. There must be some. */
+/* Appends the decision's records: the last one's offset, or the Kafka error, negated. More than fit into one batch
+ * become a metadata transaction. There must be some. */
 int64_t control_append(struct control *c);
 /* What appending with this -E_… means to a caller. */
 int16_t control_append_error(int rc);

@@ -1,8 +1,9 @@
 /* The controller's decisions as pure functions: image × request → records and a response.
  *
- * No I/O, clock or state of its own: what a decision may look at is in `struct decide`. The records are one atomic batch; the
- * response is right when they are committed. Functions return the error of the call as a whole (KE_NONE, and then
- * items have errors of their own), records only with KE_NONE. Running out of arena is KE_UNKNOWN_SERVER_ERROR and no records.
+ * No I/O, clock or state of its own: what a decision may look at is in `struct decide`. The records are one atomic
+ * batch; the response is right when they are committed. Functions return the error of the call as a whole (KE_NONE,
+ * and then items have errors of their own), records only with KE_NONE. Running out of arena is
+ * KE_UNKNOWN_SERVER_ERROR and no records.
  * Any thread. */
 #ifndef SUNDOG_BROKER_CONTROLLER_DECIDE_H
 #define SUNDOG_BROKER_CONTROLLER_DECIDE_H
@@ -56,8 +57,8 @@ DECISION(alter_partition);
 DECISION(assign_replicas_to_dirs);
 #undef DECISION
 
-/* The CreateTopics request that creates `names` with their defaults; internal topics as their coordinators need them. NULL:
- * no memory. */
+/* The CreateTopics request that creates `names` with their defaults; internal topics as their coordinators need them.
+ * NULL: no memory. */
 struct kp_create_topics_request *decide_create_on_use(const struct decide_rules *rules,
                                                       const struct slice *names, int32_t names_n,
                                                       struct arena *arena);
@@ -81,8 +82,8 @@ struct uuid decide_uuid(const struct decide *d);
 /* Whether `more` partitions fit under sundog.partitions.max; else why not. */
 bool decide_room(const struct decide *d, int64_t more, struct slice *why);
 
-/* Places `partitions` × `replication_factor` replicas (broker ids, partition after partition); 0, or the Kafka error with its
- * text. Racks alternate; fenced brokers come in only when the others run out; the first replica is active
+/* Places `partitions` × `replication_factor` replicas (broker ids, partition after partition); 0, or the Kafka error
+ * with its text. Racks alternate; fenced brokers come in only when the others run out; the first replica is active
  * (INVARIANTS S22). */
 int16_t decide_place(const struct decide *d, int32_t partitions, int32_t replication_factor, int32_t **out,
                      struct slice *error_text);

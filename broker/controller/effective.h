@@ -1,5 +1,5 @@
-/* What an option of a topic is, and where that comes from: the topic's own setting, else this broker's dynamic one, else
- * the cluster's, else the broker's properties, else the default. Pure; any thread. */
+/* What an option of a topic is, and where that comes from: the topic's own setting, else this broker's dynamic one,
+ * else the cluster's, else the broker's properties, else the default. Pure; any thread. */
 #ifndef SUNDOG_BROKER_CONTROLLER_EFFECTIVE_H
 #define SUNDOG_BROKER_CONTROLLER_EFFECTIVE_H
 
@@ -16,8 +16,8 @@ enum config_source {
     CONFIG_SOURCE_DEFAULT = 5
 };
 
-/* The broker's properties. `get` gives the value as text (in the arena or constant; null: not set) and whether it is the
- * default; false: no such option. */
+/* The broker's properties. `get` gives the value as text (in the arena or constant; null: not set) and whether it is
+ * the default; false: no such option. */
 struct static_configs {
     bool (*get)(void *arg, struct slice key, struct arena *arena, struct slice *value, bool *is_default);
     void *arg;

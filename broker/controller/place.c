@@ -1,4 +1,5 @@
-/* Where new replicas go: racks in turn, brokers of a rack in turn, each from a random start (Kafka's striped placer). */
+/* Where new replicas go: racks in turn, brokers of a rack in turn, each from a random start (Kafka's striped
+ * placer). */
 #include "broker/controller/decide.h"
 
 #include <assert.h>

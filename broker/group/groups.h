@@ -84,8 +84,8 @@ void groups_fetch(struct groups *gs, const struct kp_offset_fetch_request_groups
                   struct kp_offset_fetch_response_groups *out);
 void groups_describe(struct groups *gs, struct slice group, struct arena *arena,
                      struct kp_describe_groups_response_groups *out);
-/* Adds this shard's groups to the list; slices are copied. Null filters take all. COORDINATOR_LOAD_IN_PROGRESS when some
- * cannot be told yet. */
+/* Adds this shard's groups to the list; slices are copied. Null filters take all. COORDINATOR_LOAD_IN_PROGRESS when
+ * some cannot be told yet. */
 struct groups_filter {
     const struct slice *states, *types;
     int32_t states_n, types_n;

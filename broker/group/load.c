@@ -1,9 +1,9 @@
 /* Reading a partition of __consumer_offsets from its start to its end, a piece per turn.
  *
- * Offsets are applied as they come. Of group records only the newest is kept, as bytes, and becomes a group when the end
- * is reached. What a transaction wrote (by an Apache Kafka broker, before) waits for its marker. The end is where the log
- * ended when the partition came here; groups are served when that is committed. A record that cannot be read stops the
- * load: to skip it could mean to answer with an older offset (KAFKA-5630). */
+ * Offsets are applied as they come. Of group records only the newest is kept, as bytes, and becomes a group when the
+ * end is reached. What a transaction wrote (by an Apache Kafka broker, before) waits for its marker. The end is where
+ * the log ended when the partition came here; groups are served when that is committed. A record that cannot be read
+ * stops the load: to skip it could mean to answer with an older offset (KAFKA-5630). */
 #include "broker/group/groups_internal.h"
 
 #include "base/runtime/log.h"

@@ -1,9 +1,9 @@
 /* The committed offsets of one group, by topic and partition; pure.
  *
- * What readers see is what is committed in the log. A change goes through two steps, so that the log's order decides and
- * nothing can fail in the second: offsets_prepare when its record is given to the log, offsets_settle when that is
- * committed or refused. A partition with changes under way is known (offsets_next shows it) though it may have no offset
- * yet: whoever deletes a group must delete that too. One thread at a time. */
+ * What readers see is what is committed in the log. A change goes through two steps, so that the log's order decides
+ * and nothing can fail in the second: offsets_prepare when its record is given to the log, offsets_settle when that is
+ * committed or refused. A partition with changes under way is known (offsets_next shows it) though it may have no
+ * offset yet: whoever deletes a group must delete that too. One thread at a time. */
 #ifndef SUNDOG_BROKER_GROUP_OFFSETS_H
 #define SUNDOG_BROKER_GROUP_OFFSETS_H
 

@@ -3,8 +3,8 @@
  *   directories_wanted ─▶ after DIRECTORIES_DELAY: collect ─▶ AssignReplicasToDirs ─▶ more left: at once
  *                                                                                └─▶ an error: after DIRECTORIES_RETRY
  *
- * What is right is seen in the image, so nothing is remembered: what still differs is collected again. Threading: one for
- * each shard, its loop's thread. Lifetime: create … stop … destroy, when no loop runs any more. */
+ * What is right is seen in the image, so nothing is remembered: what still differs is collected again. Threading: one
+ * for each shard, its loop's thread. Lifetime: create … stop … destroy, when no loop runs any more. */
 #ifndef SUNDOG_BROKER_LIFECYCLE_DIRECTORIES_H
 #define SUNDOG_BROKER_LIFECYCLE_DIRECTORIES_H
 

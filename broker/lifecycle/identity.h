@@ -3,11 +3,12 @@
  * A first start formats the directories, as `kafka-storage format` would; a directory that either has formatted starts
  * on the other. A directory of another cluster or node is refused in one line that names it, the key and the remedy.
  *
- *   meta.properties: version=1, cluster.id, node.id, directory.id (unique per directory; a wiped one gets a new id, which is
- *   how a lost disk is told from a restart)
+ *   meta.properties: version=1, cluster.id, node.id, directory.id (unique per directory; a wiped one gets a new id,
+ *   which is how a lost disk is told from a restart)
  *
- * Written in an order that a crash cannot confuse: bootstrap.checkpoint and the 0-0 checkpoint first, then meta.properties
- * of the metadata directory, then those of the others. Blocks; before the loops run, with the directories locked. */
+ * Written in an order that a crash cannot confuse: bootstrap.checkpoint and the 0-0 checkpoint first, then
+ * meta.properties of the metadata directory, then those of the others. Blocks; before the loops run, with the
+ * directories locked. */
 #ifndef SUNDOG_BROKER_LIFECYCLE_IDENTITY_H
 #define SUNDOG_BROKER_LIFECYCLE_IDENTITY_H
 

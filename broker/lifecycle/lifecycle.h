@@ -5,8 +5,8 @@
  *     (a controller)   │  ▲         │ heartbeats each 10 ms, want_fence until `ready`   (leaderships have moved)
  *                      └──┘ retried until initial.broker.registration.timeout.ms
  *
- * The node that is its own controller goes the same way as any other. A broker that was fenced by silence is unfenced by its
- * next heartbeat, under the same epoch. Partitions that it leads after an unclean election (ELR) are reported
+ * The node that is its own controller goes the same way as any other. A broker that was fenced by silence is unfenced
+ * by its next heartbeat, under the same epoch. Partitions that it leads after an unclean election (ELR) are reported
  * recovered. Threading: shard 0's loop. Lifetime: create … start … (stop, then `stopped`) destroy. */
 #ifndef SUNDOG_BROKER_LIFECYCLE_LIFECYCLE_H
 #define SUNDOG_BROKER_LIFECYCLE_LIFECYCLE_H

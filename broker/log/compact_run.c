@@ -210,8 +210,8 @@ static int write_batch(void *arg, const struct batch_header *h, struct slice bat
     return w->out.n >= WRITE_BUFFER ? write_out(w) : 0;
 }
 
-/* The last batch of a group stays, empty: the segment must end where the ones it replaces ended, so that a swap that was
- * interrupted knows what it replaces, and no hole is left before the next segment. */
+/* The last batch of a group stays, empty: the segment must end where the ones it replaces ended, so that a swap that
+ * was interrupted knows what it replaces, and no hole is left before the next segment. */
 static int write_end(struct writing *w)
 {
     assert(w->g->n > 0);

@@ -2,7 +2,8 @@
  *
  * leader-epoch-checkpoint is text: "0\n", the number of entries, then "<epoch> <start offset>\n" each. Both rise
  * strictly. It is written by the checkpoint flush and on close; what is newer follows from the batches' own epochs. An
- * epoch at the end, without records yet, is not worth a write: the next one that begins there takes its place anyway. */
+ * epoch at the end, without records yet, is not worth a write: the next one that begins there takes its place
+ * anyway. */
 #ifndef SUNDOG_BROKER_LOG_EPOCHS_H
 #define SUNDOG_BROKER_LOG_EPOCHS_H
 

@@ -1,6 +1,6 @@
 /* Making appends durable: the shard puts aside what is dirty, another thread syncs it, the shard takes note. One flush
- * of a log at a time; what is appended meanwhile is the next one's (group commit). An fdatasync that has failed is never
- * tried again: the kernel has dropped the pages and would say that all is well. */
+ * of a log at a time; what is appended meanwhile is the next one's (group commit). An fdatasync that has failed is
+ * never tried again: the kernel has dropped the pages and would say that all is well. */
 #include "broker/log/log_internal.h"
 
 #include "base/core/mutant.h"

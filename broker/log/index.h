@@ -5,7 +5,8 @@
  *               batch that has it
  *
  * Keys rise strictly in .index and never fall in .timeindex. The first batch has no .index entry. A closed segment's
- * file has exactly its entries (Kafka preallocates and trims at close; trailing zero entries are not counted when read).
+ * file has exactly its entries (Kafka preallocates and trims at close; trailing zero entries are not counted when
+ * read).
  *
  * Entries of the active segment wait in memory and are written INDEX_TAIL at a time and by index_spill: an index is
  * never needed to recover what lies behind the recovery point. Shard's thread. */

@@ -127,8 +127,8 @@ static int scan_from(struct scan *c, int64_t *from, struct err *err)
     return rc;
 }
 
-/* Offsets and epochs lie outside the CRC. They never fall; and where nothing was compacted, an offset that is one bit away
- * from the expected one has been changed. */
+/* Offsets and epochs lie outside the CRC. They never fall; and where nothing was compacted, an offset that is one bit
+ * away from the expected one has been changed. */
 static bool in_order(const struct scan *c, const struct batch_header *h, int64_t position)
 {
     assert(c->expected >= c->s->base_offset);
@@ -158,9 +158,10 @@ static int scan_batch(struct scan *c, struct walk *w)
     return 1;
 }
 
-/* What is read here may be pages of the process before: a sync that failed leaves them clean and unwritten, and the next
- * one, which has nothing to write, says that all is well. Written again, the same bytes in place, they are the next
- * flush's. First this, then the check: a clean page may go at any time, and what is read anew is what the platter has. */
+/* What is read here may be pages of the process before: a sync that failed leaves them clean and unwritten, and the
+ * next one, which has nothing to write, says that all is well. Written again, the same bytes in place, they are the
+ * next flush's. First this, then the check: a clean page may go at any time, and what is read anew is what the
+ * platter has. */
 static int write_again(struct disk_file *file, int64_t from, int64_t to)
 {
     assert(from >= 0 && from <= to);

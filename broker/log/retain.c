@@ -2,8 +2,8 @@
  * renamed to *.deleted and unlinked later; who still reads one holds its file.
  *
  * A power cut may undo any of several renames, and a hole where a newer segment is gone and an older one is back would
- * look like a lost tail. So the newest .log that goes is renamed first, to *.log.trimmed.deleted, and the folder synced:
- * with it all older ones are gone, whatever names they have. (Apache Kafka removes either kind of file.) */
+ * look like a lost tail. So the newest .log that goes is renamed first, to *.log.trimmed.deleted, and the folder
+ * synced: with it all older ones are gone, whatever names they have. (Apache Kafka removes either kind of file.) */
 #include "broker/log/log_internal.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
-/* <20 digits of the base offset>.log: record batches one behind the other (proto/kafka/batch.h has their bytes), offsets
- * rising, nothing else; its size is the end. Behind a kill there may be part of a batch, behind a power cut zeroes. */
+/* <20 digits of the base offset>.log: record batches one behind the other (proto/kafka/batch.h has their bytes),
+ * offsets rising, nothing else; its size is the end. Behind a kill there may be part of a batch, behind a power cut
+ * zeroes. */
 #include "broker/log/log_internal.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Follows a log of metadata: batches in, images out. The same for a node's start, a follower and the leader that applies
- * what it has just appended. One thread; images it gives out are counted and may be read anywhere. */
+/* Follows a log of metadata: batches in, images out. The same for a node's start, a follower and the leader that
+ * applies what it has just appended. One thread; images it gives out are counted and may be read anywhere. */
 #ifndef SUNDOG_BROKER_METADATA_REPLAY_H
 #define SUNDOG_BROKER_METADATA_REPLAY_H
 

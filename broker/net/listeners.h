@@ -1,5 +1,5 @@
-/* `listeners`, `advertised.listeners` and `listener.security.protocol.map`, checked and put together. Plain values made at
- * the start; strings are the list's own. */
+/* `listeners`, `advertised.listeners` and `listener.security.protocol.map`, checked and put together. Plain values
+ * made at the start; strings are the list's own. */
 #ifndef SUNDOG_BROKER_NET_LISTENERS_H
 #define SUNDOG_BROKER_NET_LISTENERS_H
 

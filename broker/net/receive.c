@@ -3,7 +3,8 @@
  * A connection without an open frame owns no memory: it reads into the shard's spare buffer, behind what requests
  * already hold of it. When a frame is cut by the end of what has arrived, up to STASH_MAX bytes are copied out between
  * turns (many idle connections must not hold a buffer each), more keep the buffer. A frame that does not fit gets one
- * of its own, whose size the connection has earned: by frames of that size that were complete, or by bytes that came. */
+ * of its own, whose size the connection has earned: by frames of that size that were complete, or by bytes that
+ * came. */
 #include "broker/net/internal.h"
 
 #include "base/core/bytes.h"
@@ -61,8 +62,8 @@ static struct net_buffer *take_spare(struct net_server *s)
     return net_buffer_take(&s->buffers, NET_BUFFER_BYTES);
 }
 
-/* When no request is under way nothing would ever give memory back: one connection at a time is let on to the end of its
- * frame. */
+/* When no request is under way nothing would ever give memory back: one connection at a time is let on to the end of
+ * its frame. */
 static bool favour(struct connection *c)
 {
     struct net_server *s = c->server;

@@ -51,8 +51,8 @@ struct sources {
     const struct image_config *topic, *broker, *cluster;
 };
 
-/* Of the broker's keys those count that say the same in the same unit: only they may be set in the cluster. The order is
- * that of DescribeConfigs (controller/effective.c). */
+/* Of the broker's keys those count that say the same in the same unit: only they may be set in the cluster. The order
+ * is that of DescribeConfigs (controller/effective.c). */
 static struct slice lookup(const struct sources *s, const struct topic_config_row *option)
 {
     struct topic_config_synonym key;

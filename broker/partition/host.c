@@ -319,8 +319,8 @@ static void closed(struct partition *p, struct host_job *j)
     host_free(p);
 }
 
-/* A log that was not opened is not closed well, whatever becomes of its partition: what an unclean end has left in it is
- * still to be checked. */
+/* A log that was not opened is not closed well, whatever becomes of its partition: what an unclean end has left in it
+ * is still to be checked. */
 static void not_loaded(struct partition *p, const struct host_job *j)
 {
     assert(j->what == HOST_LOAD && !j->log);

@@ -1,4 +1,5 @@
-/* The quorum's roles and votes (KRaft: KIP-595, pre-vote KIP-996) as a pure step core: raft_step(state, event) → effects.
+/* The quorum's roles and votes (KRaft: KIP-595, pre-vote KIP-996) as a pure step core: raft_step(state, event) →
+ * effects.
  *
  * No clock, disk, network or randomness of its own: time comes with each event, jitter from the seed it was given, and
  * what must be done is a list of effects, in order. The driver carries them out one after the other and lets an effect

@@ -4,8 +4,9 @@
  *
  * Each group, topic and target partition has a state with a reason (enum group_state): synced, ahead, blocked, no map,
  * rewound. A target offset that we wrote ourselves may go back when the source group goes back; one that somebody else
- * wrote is never overwritten. Loop thread; the store is only read here, what is to be kept goes out by `save`. Nothing is
- * forgotten while the source is away. Limits: CHECKPOINT_GROUPS_MAX groups, CHECKPOINT_CALLS requests under way. */
+ * wrote is never overwritten. Loop thread; the store is only read here, what is to be kept goes out by `save`.
+ * Nothing is forgotten while the source is away. Limits: CHECKPOINT_GROUPS_MAX groups, CHECKPOINT_CALLS requests
+ * under way. */
 #ifndef SUNDOG_MIRROR_CHECKPOINT_CHECKPOINT_H
 #define SUNDOG_MIRROR_CHECKPOINT_CHECKPOINT_H
 
@@ -19,7 +20,8 @@
 struct checkpoint;
 
 struct checkpoint_events {
-    /* Entries that have changed, for the next commit of the store; `gone` ones are to be deleted. Valid for the call. */
+    /* Entries that have changed, for the next commit of the store; `gone` ones are to be deleted. Valid for the
+     * call. */
     void (*save)(void *arg, uint32_t topic, const struct group_entry *entry);
     void (*forget)(void *arg, uint32_t topic, struct slice group, int32_t q);
     void (*ledger)(void *arg, enum ledger_kind kind, struct slice topic, int32_t q, const char *text);

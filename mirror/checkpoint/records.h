@@ -1,4 +1,5 @@
-/* MM2's record formats, byte for byte (MIRRORING.md 2.4): big-endian Kafka types, STRING = int16 length and UTF-8. Pure. */
+/* MM2's record formats, byte for byte (MIRRORING.md 2.4): big-endian Kafka types, STRING = int16 length and UTF-8.
+ * Pure. */
 #ifndef SUNDOG_MIRROR_CHECKPOINT_RECORDS_H
 #define SUNDOG_MIRROR_CHECKPOINT_RECORDS_H
 

@@ -253,8 +253,8 @@ static void on_bound(void *arg, const struct client_response *r)
     next_bound(v);
 }
 
-/* Clamps what is to be committed to where the target's partition begins; its end is never passed: what is translated has
- * been acknowledged there. */
+/* Clamps what is to be committed to where the target's partition begins; its end is never passed: what is translated
+ * has been acknowledged there. */
 static void next_bound(struct visit *v)
 {
     while (v->bound_at < v->wishes_n && !v->wishes[v->bound_at].out.commit)

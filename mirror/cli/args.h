@@ -17,7 +17,8 @@ struct args {
 int args_init(struct args *a, int argc, char **argv);
 /* True when the flag was there; it is taken out. */
 bool args_flag(struct args *a, const char *name);
-/* The value behind the option (or after '='), taken out with it; NULL when the option is not there. The last one wins. */
+/* The value behind the option (or after '='), taken out with it; NULL when the option is not there. The last one
+ * wins. */
 const char *args_option(struct args *a, const char *name);
 /* The same, once per call, in order, for options that may stand several times. */
 const char *args_option_next(struct args *a, const char *name);

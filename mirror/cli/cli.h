@@ -1,5 +1,5 @@
-/* What the commands of `sundog` share: the global options, output as text or JSON, errors of at most three lines, and the
- * exit codes that scripts rely on. One thread, one command per process. */
+/* What the commands of `sundog` share: the global options, output as text or JSON, errors of at most three lines, and
+ * the exit codes that scripts rely on. One thread, one command per process. */
 #ifndef SUNDOG_MIRROR_CLI_CLI_H
 #define SUNDOG_MIRROR_CLI_CLI_H
 

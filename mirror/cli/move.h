@@ -42,7 +42,8 @@ int move_bounds(struct move *m, struct slice topic, int32_t partition, struct tr
 int move_add(struct move *m, const struct move_row *r, const struct translation *t, struct err *err);
 /* A topic without any map. */
 void move_lacks(struct move *m, struct slice topic, const char *why);
-/* Refuses when the group is active there or rows lack a map (unless `partial`), else commits and prints. An exit code. */
+/* Refuses when the group is active there or rows lack a map (unless `partial`), else commits and prints. An exit
+ * code. */
 int move_finish(struct move *m, const char *to_alias, bool partial);
 
 #endif

@@ -1,5 +1,5 @@
-/* sundog produce: the lines of standard input as records. A full batch is sent and acknowledged before more is read; the
- * rest goes at the end of the input. Lines are not lost in silence: the first refused batch ends the command. */
+/* sundog produce: the lines of standard input as records. A full batch is sent and acknowledged before more is read;
+ * the rest goes at the end of the input. Lines are not lost in silence: the first refused batch ends the command. */
 #include "mirror/cli/commands.h"
 #include "mirror/cli/session.h"
 #include "mirror/route/partitioner.h"

@@ -71,8 +71,8 @@ int session_topics(struct session *s, struct session_topic **out, int32_t *n, st
 int session_offset(struct session *s, struct slice topic, int32_t partition, int64_t timestamp, int64_t *out,
                    struct err *err);
 struct batch_header;
-/* One Fetch: every whole batch that came, decompressed, but for control batches. `next` moves behind the last one (behind
- * control batches too); what `each` returns, when not 0, ends the walk and is returned. */
+/* One Fetch: every whole batch that came, decompressed, but for control batches. `next` moves behind the last one
+ * (behind control batches too); what `each` returns, when not 0, ends the walk and is returned. */
 int session_fetch(struct session *s, struct slice topic, int32_t partition, int64_t *next,
                   int32_t max_wait_ms,
                   int (*each)(void *arg, const struct batch_header *h, struct slice payload, struct err *err),

@@ -23,8 +23,8 @@ struct cli_store {
     struct store_view *view;
 };
 int cli_store_open_path(struct cli *cli, const char *path, struct cli_store *out);
-/* The store of the mirror at `alias` by the file: <alias>.sundog.store.dir, sundog.store.dir, or sundog-mirror's default,
- * which lies in the folder it was started in. */
+/* The store of the mirror at `alias` by the file: <alias>.sundog.store.dir, sundog.store.dir, or sundog-mirror's
+ * default, which lies in the folder it was started in. */
 #define STORE_DIR_DEFAULT "sundog-mirror.store"
 const char *cli_store_dir(struct cli *cli, const char *alias);
 int cli_store_open(struct cli *cli, const char *alias, struct cli_store *out);

@@ -4,8 +4,8 @@
 
 #include "base/runtime/log.h"
 
-/* First contact with a cluster: its id is asked before anything is read or written there. An alias stands for one cluster
- * for ever (DESIGN.md D15): the first id it answered with is kept in the store. */
+/* First contact with a cluster: its id is asked before anything is read or written there. An alias stands for one
+ * cluster for ever (DESIGN.md D15): the first id it answered with is kept in the store. */
 
 #define AGAIN_US   INT64_C(1000000)
 #define REQUEST_US INT64_C(10000000)

@@ -5,10 +5,11 @@
 
 #include "base/runtime/log.h"
 
-/* From the port to the appenders. One turn: poll a bounded number of deliveries; what an appender cannot take waits at its
- * partition, in order, counted in held_bytes; above held_max nothing is polled, and the port stops reading its sockets.
- * A partition whose appender waits for something (no leader, a refused timestamp) is parked: it leaves the port, so that
- * it holds up nobody, and comes back where it was. */
+/* From the port to the appenders. One turn: poll a bounded number of deliveries; what an appender cannot take waits
+ * at its partition, in order, counted in held_bytes; above held_max nothing is polled, and the port stops reading its
+ * sockets.
+ * A partition whose appender waits for something (no leader, a refused timestamp) is parked: it leaves the port, so
+ * that it holds up nobody, and comes back where it was. */
 
 static void let_go(struct part *p, struct port_delivery *d)
 {
@@ -200,7 +201,8 @@ void part_room(struct part *p)
     if (p->sm.state == PART_HALTED || f->sm.state != FLOW_RUNNING)
         return;
     while (!list_empty(&p->held)) {
-        /* Taking an event may stop the partition, or have it read elsewhere: what is held then goes, this one is ours. */
+        /* Taking an event may stop the partition, or have it read elsewhere: what is held then goes, this one is
+         * ours. */
         struct held *h = LIST_ENTRY(p->held.next, struct held, link);
         unlink_held(p, h);
         if (!take(p, &h->d)) {

@@ -34,16 +34,17 @@ struct flow_setup {
     struct metrics *metrics; /* may be NULL */
     bool
         heartbeats_back; /* write the heartbeats of the reverse flow at the source too: nobody else here does */
-    /* The configuration cannot be right (an alias answers with another cluster than it is pinned to): one line. The flow
-     * has halted; a program that has only just started ends with it. Flow's thread. */
+    /* The configuration cannot be right (an alias answers with another cluster than it is pinned to): one line. The
+     * flow has halted; a program that has only just started ends with it. Flow's thread. */
     void (*misconfigured)(void *arg, const char *line);
     void *arg;
 };
 
 int flow_create(const struct flow_setup *o, struct flow **out, struct err *err);
 
-/* Drains: takes nothing more, waits for what is in flight, writes progress; at most `deadline_ms`. Then frees everything
- * and calls `stopped`. The flow must not be used after this call but by flow_snapshot's callers, who stop first. */
+/* Drains: takes nothing more, waits for what is in flight, writes progress; at most `deadline_ms`. Then frees
+ * everything and calls `stopped`. The flow must not be used after this call but by flow_snapshot's callers, who stop
+ * first. */
 void flow_stop(struct flow *f, int64_t deadline_ms, void (*stopped)(void *arg), void *arg);
 
 /* At once, without draining: the simulator's kill. */

@@ -4,8 +4,8 @@
 
 #include "base/runtime/log.h"
 
-/* Runs that lie below the log start of both sides translate nothing any more: they leave the store, and the progress topic
- * by tombstones. One lane at a time, each every PRUNE_US; the last run of a lane stays, it may still grow. */
+/* Runs that lie below the log start of both sides translate nothing any more: they leave the store, and the progress
+ * topic by tombstones. One lane at a time, each every PRUNE_US; the last run of a lane stays, it may still grow. */
 
 #define PRUNE_US   INT64_C(600000000)
 #define STEP_US    INT64_C(200000)

@@ -6,8 +6,8 @@
 #include "base/core/mutant.h"
 #include "base/runtime/log.h"
 
-/* Progress: every interval, or after FLOW_PROGRESS_RECORDS, what has been acknowledged since the last time is written to
- * the progress topic and then to the store. Only from acknowledged appends: appender_progress knows no others. */
+/* Progress: every interval, or after FLOW_PROGRESS_RECORDS, what has been acknowledged since the last time is written
+ * to the progress topic and then to the store. Only from acknowledged appends: appender_progress knows no others. */
 
 /* One commit takes no more than this; the rest waits for the next. */
 #define COMMIT_BYTES ((size_t)16 << 20)
@@ -242,7 +242,8 @@ static void settled(void *arg)
     part_mark(p);
 }
 
-/* Rule 16, and rule 23 where several partitions share a target: an idle partition's ends move with the others' writes. */
+/* Rule 16, and rule 23 where several partitions share a target: an idle partition's ends move with the others'
+ * writes. */
 static bool wants_settling(const struct part *p)
 {
     bool shared = p->topic->rule.mode == ROUTE_HASH && p->topic->acked != p->others_seen;

@@ -6,7 +6,8 @@
 #include "base/runtime/log.h"
 
 /* The end of a flow: no new records; what is in flight is acknowledged; progress is written; then everything is closed.
- * Each step is left when it is done or when the deadline has passed: what was not saved is found out by the next start. */
+ * Each step is left when it is done or when the deadline has passed: what was not saved is found out by the next
+ * start. */
 
 static void nothing(void *arg)
 {

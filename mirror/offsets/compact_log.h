@@ -1,10 +1,10 @@
 /* A one-partition compacted topic used as a table: made when missing, read to its end, appended to. The progress topic,
  * MM2's checkpoints, heartbeats and offset syncs stand on it.
  *
- * Loop thread only. Everything that may heal is tried again for ever with bounded backoff, and said by `trouble`. Appends
- * are with acks=all, one at a time; one that was answered by silence is sent again, so a record may be there twice: it is
- * a table. When the topic is deleted or made again while in use it is opened anew: `ready` comes again, with another id;
- * an append under way is then made to the new topic. */
+ * Loop thread only. Everything that may heal is tried again for ever with bounded backoff, and said by `trouble`.
+ * Appends are with acks=all, one at a time; one that was answered by silence is sent again, so a record may be there
+ * twice: it is a table. When the topic is deleted or made again while in use it is opened anew: `ready` comes again,
+ * with another id; an append under way is then made to the new topic. */
 #ifndef SUNDOG_MIRROR_OFFSETS_COMPACT_LOG_H
 #define SUNDOG_MIRROR_OFFSETS_COMPACT_LOG_H
 
@@ -43,7 +43,8 @@ struct compact_record {
 
 /* Reads a piece of [from, upto), as much as one fetch gives: `each` for every record; then `done` with where to go on,
  * `upto` when all is read. Where `from` lies before the log start it begins there. `done` gets -E_CORRUPT when a batch
- * cannot be read, -E_RANGE when the topic ends before `from`: it is not what it was. -E_BUSY while a read is under way. */
+ * cannot be read, -E_RANGE when the topic ends before `from`: it is not what it was. -E_BUSY while a read is under
+ * way. */
 int compact_log_read(struct compact_log *l, int64_t from, int64_t upto,
                      void (*each)(void *arg, const struct compact_record *r),
                      void (*done)(void *arg, int status, int64_t next), void *arg);

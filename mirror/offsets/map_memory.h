@@ -1,4 +1,5 @@
-/* An offset map in memory: for the command line, which reads a progress topic that no store here has, and for models. */
+/* An offset map in memory: for the command line, which reads a progress topic that no store here has, and for
+ * models. */
 #ifndef SUNDOG_MIRROR_OFFSETS_MAP_MEMORY_H
 #define SUNDOG_MIRROR_OFFSETS_MAP_MEMORY_H
 

@@ -1,13 +1,13 @@
 /* A flow's progress: the compacted topic sundog-progress.<source>.internal at the target, which is the truth, and the
  * store, which follows it (APPENDER.md §4).
  *
- * Opening makes the topic when it is missing, reads it from where the store ends (all of it into a store that was lost),
- * and writes it again from the store when the topic itself was lost. Then changes are put together and committed: to the
- * topic first, with acks=all, then to the store by a job; `done` when both have them.
+ * Opening makes the topic when it is missing, reads it from where the store ends (all of it into a store that was
+ * lost), and writes it again from the store when the topic itself was lost. Then changes are put together and
+ * committed: to the topic first, with acks=all, then to the store by a job; `done` when both have them.
  *
  * Other daemons may write the same topic: of two positions the one with the larger (generation, next offset) holds, of
- * two producer ids for a partition the one offered first; a smaller position that a stale daemon has put over ours is told
- * by `stale`, and written again by its owner.
+ * two producer ids for a partition the one offered first; a smaller position that a stale daemon has put over ours is
+ * told by `stale`, and written again by its owner.
  *
  * Loop thread only. One commit at a time; trouble with topic or store is tried again for ever and said. */
 #ifndef SUNDOG_MIRROR_OFFSETS_PROGRESS_H
@@ -32,8 +32,8 @@ struct progress_options {
 };
 
 int progress_open(const struct progress_options *o, struct progress **out, struct err *err);
-/* A commit of the store that is under way is waited for by `closed`; nothing else is called back. NULL is fine (`closed`
- * is called at once). */
+/* A commit of the store that is under way is waited for by `closed`; nothing else is called back. NULL is fine
+ * (`closed` is called at once). */
 void progress_close(struct progress *p, void (*closed)(void *arg), void *arg);
 
 /* Frees at once, for a world that has ended: no job runs any more. */

@@ -4,8 +4,8 @@
 #include "base/core/bytes.h"
 #include "mirror/offsets/progress_internal.h"
 
-/* One commit: records are built into batches while it is filled; then the batches are appended one after the other, what
- * others have written in between is read, and the store follows. */
+/* One commit: records are built into batches while it is filled; then the batches are appended one after the other,
+ * what others have written in between is read, and the store follows. */
 
 static void append_next(struct progress *p);
 

@@ -1,4 +1,5 @@
-/* Putting runs together that were written apart: two daemons on one flow cut the same records into different runs. Pure. */
+/* Putting runs together that were written apart: two daemons on one flow cut the same records into different runs.
+ * Pure. */
 #ifndef SUNDOG_MIRROR_OFFSETS_RUN_MERGE_H
 #define SUNDOG_MIRROR_OFFSETS_RUN_MERGE_H
 

@@ -87,7 +87,8 @@ static void cut_front(struct map_run *r, int64_t n)
 }
 
 /* Takes off the front of `r` what is known: everything before the last run was recorded in its time (runs of a lane
- * come in order, also from a reconciliation that begins at an older position); about the last run the two must agree. */
+ * come in order, also from a reconciliation that begins at an older position); about the last run the two must
+ * agree. */
 static int cut_known(const struct map_run *last, struct map_run *r)
 {
     if (last->count == 0)

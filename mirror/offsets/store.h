@@ -67,7 +67,8 @@ void store_delete_group(struct store_batch *b, uint32_t topic, struct slice grou
 /* Numbers the event. */
 void store_put_event(struct store_batch *b, struct ledger_event *e);
 
-/* All of it or nothing, durable when 0. Blocks for an fsync: from a job. -E_NOSPACE, -E_IO, -E_LIMIT (batch too large). */
+/* All of it or nothing, durable when 0. Blocks for an fsync: from a job. -E_NOSPACE, -E_IO, -E_LIMIT (batch too
+ * large). */
 int store_commit(struct store *s, struct store_batch *b, struct err *err);
 
 /* ---- reading ---- */

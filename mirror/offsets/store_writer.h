@@ -1,6 +1,7 @@
-/* Small changes to the store from a loop: groups, pinned aliases, ledger events. They gather in a batch while another is
- * being committed by a job; a commit starts WRITER_DELAY_MS after the first change. Loop thread. A commit that fails is
- * tried again for ever and said by `trouble`; what gathers meanwhile is bounded by the batch (STORE_BATCH_MAX). */
+/* Small changes to the store from a loop: groups, pinned aliases, ledger events. They gather in a batch while another
+ * is being committed by a job; a commit starts WRITER_DELAY_MS after the first change. Loop thread. A commit that
+ * fails is tried again for ever and said by `trouble`; what gathers meanwhile is bounded by the batch
+ * (STORE_BATCH_MAX). */
 #ifndef SUNDOG_MIRROR_OFFSETS_STORE_WRITER_H
 #define SUNDOG_MIRROR_OFFSETS_STORE_WRITER_H
 

@@ -1,5 +1,5 @@
-/* Translation of a consumer group's offsets through an offset map (DESIGN.md §4, APPENDER.md rules 22, 23, 25). Pure but
- * for reading the map.
+/* Translation of a consumer group's offsets through an offset map (DESIGN.md §4, APPENDER.md rules 22, 23, 25). Pure
+ * but for reading the map.
  *
  * What holds: every record the group has not consumed at the one side is at or after the translated offset at the
  * other, and nothing it has consumed is read again unless one of those records lies before it. */

@@ -1,7 +1,7 @@
 /* Plain values of the offset map: what is written to the progress topic and kept in the store.
  *
- * Words: `p` is a partition of the source topic, `q` one of the target's; S the source offset up to which everything has
- * arrived; T_q the target's end behind it. A run says that source records src_start … src_start+count-1 of p are
+ * Words: `p` is a partition of the source topic, `q` one of the target's; S the source offset up to which everything
+ * has arrived; T_q the target's end behind it. A run says that source records src_start … src_start+count-1 of p are
  * dst_start … at q. */
 #ifndef SUNDOG_MIRROR_OFFSETS_TYPES_H
 #define SUNDOG_MIRROR_OFFSETS_TYPES_H

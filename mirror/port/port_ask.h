@@ -1,6 +1,6 @@
-/* What both sources ask a partition's leader, and what they make of its answer: where the log begins and ends, where the log
- * of a leader epoch ends (KIP-320), whether a topic is still the one that was meant. Each question is asked once; when to
- * ask again is the asker's. Loop thread only. */
+/* What both sources ask a partition's leader, and what they make of its answer: where the log begins and ends, where
+ * the log of a leader epoch ends (KIP-320), whether a topic is still the one that was meant. Each question is asked
+ * once; when to ask again is the asker's. Loop thread only. */
 #ifndef SUNDOG_MIRROR_PORT_PORT_ASK_H
 #define SUNDOG_MIRROR_PORT_PORT_ASK_H
 
@@ -24,7 +24,8 @@ struct port_question {
     void *arg;
 };
 
-/* False: no room for another call, nothing is asked. `stable`: the end is the last stable offset, not the high watermark. */
+/* False: no room for another call, nothing is asked. `stable`: the end is the last stable offset, not the high
+ * watermark. */
 bool port_ask_offset(struct client *c, const struct port_question *q, int64_t timestamp, bool stable);
 bool port_ask_epoch_end(struct client *c, const struct port_question *q, int32_t epoch);
 

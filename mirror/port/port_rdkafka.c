@@ -1,6 +1,6 @@
 /* The record engine: librdkafka's consumer behind port.h. The library calls from threads of its own only to post one
- * message to the loop; everything else happens on the loop, without waiting: the consumer queue is read with time-out 0,
- * what may block (changes of assignment, destruction) runs on a helper thread. Backpressure is not reading: the
+ * message to the loop; everything else happens on the loop, without waiting: the consumer queue is read with time-out
+ * 0, what may block (changes of assignment, destruction) runs on a helper thread. Backpressure is not reading: the
  * library's own queue is bounded in bytes and stops fetching. */
 #include "mirror/port/rdkafka_parts.h"
 
@@ -177,7 +177,8 @@ static void take_error(struct port_rdk *p, struct part *part, const rd_kafka_mes
     }
 }
 
-/* A message that was taken for the next delivery: of an assignment that ends now, it would be a jump in the next one. */
+/* A message that was taken for the next delivery: of an assignment that ends now, it would be a jump in the next
+ * one. */
 void rdk_drop_held(struct port_rdk *p, const struct part *part)
 {
     if (!p->held || part_of_message(p, p->held) != part)

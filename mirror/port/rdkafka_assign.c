@@ -1,6 +1,6 @@
 /* What is read, from where. Before a partition is given to the library the source is asked whether our history is still
- * its history: the topic's id, and where the log of our last leader epoch ends (KIP-320; librdkafka 2.0.2 does not ask). The
- * same again whenever metadata shows a new leader epoch. */
+ * its history: the topic's id, and where the log of our last leader epoch ends (KIP-320; librdkafka 2.0.2 does not
+ * ask). The same again whenever metadata shows a new leader epoch. */
 #include "mirror/port/port_ask.h"
 #include "mirror/port/rdkafka_parts.h"
 
@@ -150,9 +150,9 @@ static void on_epoch(void *arg, const struct client_response *r)
         client_metadata_refresh(part->port->client); /* tried again on the next metadata */
         return;
     }
-    /* At the start the epoch was given for `next`; later it holds for what was read before the metadata said so. A library
-     * that does not tell the epochs of records (before 2.1) may have read on under a newer one than was ever confirmed: then
-     * the start is not judged here, and a log that ends below us shows as out of range. */
+    /* At the start the epoch was given for `next`; later it holds for what was read before the metadata said so. A
+     * library that does not tell the epochs of records (before 2.1) may have read on under a newer one than was ever
+     * confirmed: then the start is not judged here, and a log that ends below us shows as out of range. */
     bool exact = rd_kafka_message_leader_epoch != NULL;
     int64_t read = part->state != PART_CHECKING ? part->confirmed : exact ? part->next : -1;
     if (end >= 0 && part->next >= 0 && end < read) {
@@ -293,7 +293,8 @@ void rdk_metadata_changed(void *arg)
     rdk_look_at_metadata(p);
 }
 
-/* On each metadata answer: unfinished checks go on; a new leader epoch is a new check of what was read under the old. */
+/* On each metadata answer: unfinished checks go on; a new leader epoch is a new check of what was read under the
+ * old. */
 void rdk_look_at_metadata(void *arg)
 {
     struct port_rdk *p = arg;

@@ -1,10 +1,11 @@
 /* Starting a reading that the library has let sleep.
  *
- * librdkafka stops fetching when its queue is full and looks again when its broker thread wakes, a second later at worst:
- * a reader that empties a queue of some megabytes in milliseconds then waits for most of its life (2.0.2; later ones have
- * fetch.queue.backoff.ms, see rdkafka_conf.c). Any request to that broker wakes the thread, so once half of the queue's
- * bound has been taken, or all of it with the partition not at its end, one small question is put: ListOffsets, which also
- * brings the end up to date. At most one at a time, on a helper thread, and none for what is caught up. */
+ * librdkafka stops fetching when its queue is full and looks again when its broker thread wakes, a second later at
+ * worst: a reader that empties a queue of some megabytes in milliseconds then waits for most of its life (2.0.2;
+ * later ones have fetch.queue.backoff.ms, see rdkafka_conf.c). Any request to that broker wakes the thread, so once
+ * half of the queue's bound has been taken, or all of it with the partition not at its end, one small question is
+ * put: ListOffsets, which also brings the end up to date. At most one at a time, on a helper thread, and none for
+ * what is caught up. */
 #include "mirror/port/rdkafka_parts.h"
 
 #include <assert.h>

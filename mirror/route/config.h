@@ -60,8 +60,8 @@ struct config_warnings {
 };
 
 /* `targets` (n of them, 0: all) are the aliases of --clusters. `own` is the table of the reading program: its keys are
- * good at the top and behind an alias, see mirror_config_own. Keys taken are marked as used in `p`; others that are used
- * already are left alone. On error `out` holds nothing. */
+ * good at the top and behind an alias, see mirror_config_own. Keys taken are marked as used in `p`; others that are
+ * used already are left alone. On error `out` holds nothing. */
 int mirror_config_read(struct props *p, const char *const *targets, size_t targets_n,
                        const struct option_table *own, const struct config_warnings *warn,
                        struct mirror_config *out, struct err *err);

@@ -1,5 +1,5 @@
-/* Which topics a flow mirrors: MM2's rule, replicate(t) = (topics and not topics.exclude, or a heartbeats topic) and not
- * internal and not a cycle (MIRRORING.md 2.2). */
+/* Which topics a flow mirrors: MM2's rule, replicate(t) = (topics and not topics.exclude, or a heartbeats topic) and
+ * not internal and not a cycle (MIRRORING.md 2.2). */
 #include "mirror/route/pattern.h"
 #include "mirror/sync/sync.h"
 

@@ -63,8 +63,8 @@ struct sync_settings {
 int sync_ask_settings(struct client *c, int64_t timeout_us, const char *const *names, int n,
                       void (*on_response)(void *arg, const struct client_response *r), void *arg,
                       struct client_call **call);
-/* Takes the settings of the topic's own (with `all` the defaults too) that are not excluded out of an answer to the names
- * asked, in their order. -E_NOMEM, -E_CORRUPT. */
+/* Takes the settings of the topic's own (with `all` the defaults too) that are not excluded out of an answer to the
+ * names asked, in their order. -E_NOMEM, -E_CORRUPT. */
 int sync_take_settings(const struct kp_describe_configs_response *a, const char *const *names, int n,
                        bool all, struct pattern *exclude, struct sync_settings *out);
 void sync_trouble(struct sync *s, struct known *k, const char *fmt, ...)

@@ -29,8 +29,8 @@ struct sync_events {
     void (*gone)(void *arg, struct slice source);
     /* For the operator, once per cause; `topic` may be null. */
     void (*trouble)(void *arg, struct slice topic, const char *text);
-    /* Whether the topic has been mirrored partition by partition: then its target grows with the source. A target that had
-     * another count from the start is left as it is (keys are hashed). */
+    /* Whether the topic has been mirrored partition by partition: then its target grows with the source. A target
+     * that had another count from the start is left as it is (keys are hashed). */
     bool (*keeps_partitions)(void *arg, struct slice source);
     /* The first round has ended: all topics there are have been told. */
     void (*settled)(void *arg);

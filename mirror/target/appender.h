@@ -198,7 +198,8 @@ struct appender_options {
 
 /* Starts at once; `state` events follow. */
 int appender_create(const struct appender_options *o, struct appender **out, struct err *err);
-/* Drops what is in flight: it may arrive or not, the next start finds out. Before the client is destroyed. NULL is fine. */
+/* Drops what is in flight: it may arrive or not, the next start finds out. Before the client is destroyed. NULL is
+ * fine. */
 void appender_destroy(struct appender *a);
 
 /* True when a record of ordinary size may be given for any lane. False while starting, anchoring, waiting for

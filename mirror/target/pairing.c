@@ -120,8 +120,8 @@ static void add_end(struct pairing *p, int64_t position)
         p->ends[p->ends_n++] = position;
 }
 
-/* Could the target's last records, behind a mate k of the last source record, all be gone from the source, `gap` offsets
- * being missing there, so that the next source record is new? Not when it looks like one of them. */
+/* Could the target's last records, behind a mate k of the last source record, all be gone from the source, `gap`
+ * offsets being missing there, so that the next source record is new? Not when it looks like one of them. */
 static bool could_end(const struct pairing *p, int64_t k, int64_t gap, const struct pairing_content *next)
 {
     if (p->total - k > gap)

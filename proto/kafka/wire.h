@@ -1,5 +1,6 @@
-/* The wire protocol as rows: every message of apis/ and records/ as a C struct and a constant table, and one interpreter
- * that decodes, measures, encodes and prints any of them (STYLE.md §4 of the design; KIP-482 for flexible versions).
+/* The wire protocol as rows: every message of apis/ and records/ as a C struct and a constant table, and one
+ * interpreter that decodes, measures, encodes and prints any of them (STYLE.md §4 of the design; KIP-482 for flexible
+ * versions).
  *
  * Names: API "ListOffsets" gives `struct kp_list_offsets_request` and `struct kp_list_offsets_response`; a nested
  * structure is named message_member (`struct kp_list_offsets_request_topics`), with the whole path where two would be
@@ -108,8 +109,8 @@ struct kp_api {
 #define END(owner)   };
 #define EMPTY(owner) uint8_t unused;
 #define FIELD(owner, kind, member, since, until, null_since, tag, dflt)   KP_CTYPE_##kind member;
-#define LIST(owner, kind, member, since, until, null_since, tag, dflt)          KP_CTYPE_##kind *member; int32_t member##_n;
-#define ARRAY(owner, of, member, since, until, null_since, tag, dflt)           struct kp_##of *member; int32_t member##_n;
+#define LIST(owner, kind, member, since, until, null_since, tag, dflt)      KP_CTYPE_##kind *member; int32_t member##_n;
+#define ARRAY(owner, of, member, since, until, null_since, tag, dflt)       struct kp_##of *member; int32_t member##_n;
 #define NEST(owner, of, member, since, until, null_since, tag)            struct kp_##of member;
 #define NEST_NULLABLE(owner, of, member, since, until, null_since, tag)   struct kp_##of *member;
 #include "proto/kafka/messages.def"

@@ -114,7 +114,8 @@ void bench_read_frame(int fd, struct buf *buf)
     buf_added(buf, be32_get(size));
 }
 
-void bench_call(int fd, const struct kp_api *api, int16_t version, const void *request, struct arena *arena, void *response)
+void bench_call(int fd, const struct kp_api *api, int16_t version, const void *request, struct arena *arena,
+                void *response)
 {
     struct kp_request_header h = {api->key, version, 1, SLICE_LIT("bench")};
     struct buf out, in;

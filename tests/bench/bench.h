@@ -24,7 +24,8 @@ void bench_write_all(int fd, const void *p, size_t n);
 void bench_read_all(int fd, void *p, size_t n);
 
 /* Sends a request and reads its response's body into `arena`; the struct is the API's response. */
-void bench_call(int fd, const struct kp_api *api, int16_t version, const void *request, struct arena *arena, void *response);
+void bench_call(int fd, const struct kp_api *api, int16_t version, const void *request, struct arena *arena,
+                void *response);
 /* Reads one frame (without its size) into `buf`, whose old content is dropped. */
 void bench_read_frame(int fd, struct buf *buf);
 

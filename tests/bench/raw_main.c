@@ -21,7 +21,11 @@ static void produce_frame(struct buf *out, const char *topic, int32_t partition,
 {
     struct kp_produce_request_partition_data p = {.index = partition, .records = {.bytes = batch}};
     struct kp_produce_request_topic_data t = {.name = slice_str(topic), .partition_data = &p, .partition_data_n = 1};
-    struct kp_produce_request r = {.transactional_id = SLICE_NULL, .acks = acks, .timeout_ms = 30000, .topic_data = &t, .topic_data_n = 1};
+    struct kp_produce_request r = {.transactional_id = SLICE_NULL,
+                                   .acks = acks,
+                                   .timeout_ms = 30000,
+                                   .topic_data = &t,
+                                   .topic_data_n = 1};
     struct kp_request_header h = {kp_key_produce, produce_version, 1, SLICE_LIT("bench")};
     if (kp_request_frame(kp_api_find(kp_key_produce), &h, &r, out))
         BENCH_DIE("encode Produce");
@@ -87,9 +91,11 @@ static void produce(int argc, char **argv)
     }
     double took = bench_now() - start;
     double bytes = (double)acked * (double)batch.n;
-    printf("{\"bench\":\"raw_produce\",\"batch_bytes\":%zu,\"record_bytes\":%zu,\"partitions\":%d,\"acks\":%d,\"seconds\":%.3f,"
+    printf("{\"bench\":\"raw_produce\",\"batch_bytes\":%zu,\"record_bytes\":%zu,\"partitions\":%d,\"acks\":%"
+           "d,\"seconds\":%.3f,"
            "\"mb_per_s\":%.1f,\"records_per_s\":%.0f,\"bytes\":%.0f,\"client_cpu_s\":%.3f}\n",
-           batch.n, size, partitions, acks, took, bytes / took / 1e6, (double)acked * records / took, bytes, bench_cpu() - cpu);
+           batch.n, size, partitions, acks, took, bytes / took / 1e6, (double)acked * records / took, bytes,
+           bench_cpu() - cpu);
 }
 
 static void ack(int argc, char **argv)
@@ -122,9 +128,10 @@ static void ack(int argc, char **argv)
         read_ack(fd, &in);
         ns[i] = bench_now_ns() - due; /* from when it was due: no coordinated omission */
     }
-    printf("{\"bench\":\"ack\",\"record_bytes\":%zu,\"rate\":%.0f,\"n\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f}\n", size, rate, count,
-           (double)bench_percentile(ns, count, 50) / 1e3, (double)bench_percentile(ns, count, 99) / 1e3,
-           (double)bench_percentile(ns, count, 99.9) / 1e3);
+    printf("{\"bench\":\"ack\",\"record_bytes\":%zu,\"rate\":%.0f,\"n\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,"
+           "\"p999_us\":%.1f}\n",
+           size, rate, count, (double)bench_percentile(ns, count, 50) / 1e3,
+           (double)bench_percentile(ns, count, 99) / 1e3, (double)bench_percentile(ns, count, 99.9) / 1e3);
     free(ns);
 }
 
@@ -191,8 +198,10 @@ static void fetch(int argc, char **argv)
         arena_fini(&a);
     }
     double took = bench_now() - start;
-    printf("{\"bench\":\"raw_fetch\",\"fetch_bytes\":%d,\"partitions\":%d,\"seconds\":%.3f,\"mb_per_s\":%.1f,\"bytes\":%lld,\"requests\":%lld,\"client_cpu_s\":%.3f}\n",
-           bytes, partitions, took, (double)total / took / 1e6, (long long)total, (long long)requests, bench_cpu() - cpu);
+    printf("{\"bench\":\"raw_fetch\",\"fetch_bytes\":%d,\"partitions\":%d,\"seconds\":%.3f,\"mb_per_s\":%.1f,"
+           "\"bytes\":%lld,\"requests\":%lld,\"client_cpu_s\":%.3f}\n",
+           bytes, partitions, took, (double)total / took / 1e6, (long long)total, (long long)requests,
+           bench_cpu() - cpu);
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,5 @@
-/* bench_rdk: what librdkafka's client can do against a broker, and the bare consume-produce loop that a record mirror is
- * held against.
+/* bench_rdk: what librdkafka's client can do against a broker, and the bare consume-produce loop that a record mirror
+ * is held against.
  *
  *   bench_rdk produce BOOTSTRAP TOPIC PARTITIONS RECORD_BYTES COUNT [codec]
  *   bench_rdk consume BOOTSTRAP TOPIC PARTITIONS COUNT
@@ -73,8 +73,10 @@ static rd_kafka_t *consumer(const char *bootstrap, const char *topic, int partit
 
 static void report(const char *what, long n, double bytes, double took, double cpu)
 {
-    printf("{\"bench\":\"%s\",\"records\":%ld,\"seconds\":%.3f,\"records_per_s\":%.0f,\"mb_per_s\":%.1f,\"bytes\":%.0f,"
-           "\"client_cpu_s\":%.3f,\"failed\":%ld}\n", what, n, took, (double)n / took, bytes / took / 1e6, bytes, cpu, failed);
+    printf("{\"bench\":\"%s\",\"records\":%ld,\"seconds\":%.3f,\"records_per_s\":%.0f,\"mb_per_s\":%.1f,"
+           "\"bytes\":%.0f,"
+           "\"client_cpu_s\":%.3f,\"failed\":%ld}\n",
+           what, n, took, (double)n / took, bytes / took / 1e6, bytes, cpu, failed);
 }
 
 static void produce(char **argv, int argc)
@@ -93,7 +95,8 @@ static void produce(char **argv, int argc)
     for (long sent = 0; sent < count;) {
         int n = count - sent < BATCH ? (int)(count - sent) : BATCH;
         for (int i = 0; i < n; i++)
-            m[i] = (rd_kafka_message_t){.payload = payload, .len = size, .partition = (int)((sent / BATCH) % partitions)};
+            m[i] = (rd_kafka_message_t){
+                .payload = payload, .len = size, .partition = (int)((sent / BATCH) % partitions)};
         int ok = rd_kafka_produce_batch(t, (int32_t)((sent / BATCH) % partitions), 0, m, n);
         sent += ok;
         rd_kafka_poll(rk, ok < n ? 1 : 0);

@@ -1,5 +1,5 @@
-/* The raw client's core: the input is a script of what callers ask and what brokers send back. Every call must end, once,
- * and nothing may be left over. */
+/* The raw client's core: the input is a script of what callers ask and what brokers send back. Every call must end,
+ * once, and nothing may be left over. */
 #include "base/core/bytes.h"
 #include "proto/client/client_internal.h"
 #include "tests/fuzz/fuzz.h"

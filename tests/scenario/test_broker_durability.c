@@ -1,6 +1,6 @@
-/* D6 on a whole broker: what is acknowledged with acks=all, and what a reader has seen, survives kills and power cuts at any
- * moment, in order and at its offset. An idempotent producer writes 0, 1, 2, … to one partition and sends again what it was
- * not told of; a reader follows. In the end the log is exactly 0, 1, 2, …, each once. */
+/* D6 on a whole broker: what is acknowledged with acks=all, and what a reader has seen, survives kills and power cuts
+ * at any moment, in order and at its offset. An idempotent producer writes 0, 1, 2, … to one partition and sends
+ * again what it was not told of; a reader follows. In the end the log is exactly 0, 1, 2, …, each once. */
 #include "tests/support/serve/sim_broker.h"
 
 #include "base/core/bytes.h"

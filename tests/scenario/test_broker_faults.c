@@ -173,8 +173,8 @@ static bool all_assigned(void *arg)
     return true;
 }
 
-/* S24: which dir has a replica is on record, and a dir that is gone takes its replicas offline; none is made anew, empty, in
- * another. */
+/* S24: which dir has a replica is on record, and a dir that is gone takes its replicas offline; none is made anew,
+ * empty, in another. */
 Test(broker_faults, a_log_dir_that_is_gone_takes_its_partitions_and_brings_them_back)
 {
     struct world *w = begin_in("/data,/more", NULL);

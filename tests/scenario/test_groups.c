@@ -1,7 +1,8 @@
-/* Consumer groups on a broker whose process and machine die at any moment, with members that die and stall (G1, G2, S31,
- * S32, L9). A consumer that assigns itself commits 1, 2, 3, … as fast as it may; three members share four partitions and
- * commit (generation, count) for what they own; a reader fetches all committed offsets all the time. It must never see one
- * go back, nor none where there was one, nor one that is older than what had been acknowledged when it asked. */
+/* Consumer groups on a broker whose process and machine die at any moment, with members that die and stall (G1, G2,
+ * S31, S32, L9). A consumer that assigns itself commits 1, 2, 3, … as fast as it may; three members share four
+ * partitions and commit (generation, count) for what they own; a reader fetches all committed offsets all the time.
+ * It must never see one go back, nor none where there was one, nor one that is older than what had been acknowledged
+ * when it asked. */
 #include "tests/support/serve/sim_broker.h"
 
 #include "proto/client/client.h"

@@ -1,6 +1,6 @@
-/* Criterion counts a leaking test as passed: every test's process ends with the leak check, whose text fails the program
- * (tests/CMakeLists.txt). The runner itself, which starts those processes, now and then leaves blocks of Criterion's own
- * behind and is not checked; Criterion names its memory map to the processes it starts. */
+/* Criterion counts a leaking test as passed: every test's process ends with the leak check, whose text fails the
+ * program (tests/CMakeLists.txt). The runner itself, which starts those processes, now and then leaves blocks of
+ * Criterion's own behind and is not checked; Criterion names its memory map to the processes it starts. */
 #include <stdlib.h>
 #include <unistd.h>
 

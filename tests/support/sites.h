@@ -1,6 +1,6 @@
-/* Two simulated sites, east and west, of one broker each, a mirror of the flow east->west, and a client to ask both; one
- * process, virtual time, a seed. What the programs are built of is the product's own but for the threads; the mirror's
- * store is LMDB in a temporary folder of this machine, which a power cut therefore leaves as it is.
+/* Two simulated sites, east and west, of one broker each, a mirror of the flow east->west, and a client to ask both;
+ * one process, virtual time, a seed. What the programs are built of is the product's own but for the threads; the
+ * mirror's store is LMDB in a temporary folder of this machine, which a power cut therefore leaves as it is.
  *
  * One thread: the test's. Times are virtual. A failed step aborts with the seed. */
 #ifndef SUNDOG_TESTS_SUPPORT_SITES_H

@@ -1,5 +1,5 @@
-/* One shard of a broker on this machine's disk, without quorum or controller: the image is made of records that the test
- * gives. Requests go in as frames and come out decoded, with or without sockets.
+/* One shard of a broker on this machine's disk, without quorum or controller: the image is made of records that the
+ * test gives. Requests go in as frames and come out decoded, with or without sockets.
  *
  * One thread: the test turns the loop. Everything lies in a temporary folder that rig_destroy removes. */
 #ifndef SUNDOG_TESTS_SUPPORT_SERVE_RIG_H

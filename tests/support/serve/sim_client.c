@@ -75,7 +75,8 @@ int sim_client_status(const struct sim_client *c)
     return c->status;
 }
 
-/* The answer is encoded and decoded again into the test's own arena: what the client gives is gone after the callback. */
+/* The answer is encoded and decoded again into the test's own arena: what the client gives is gone after the
+ * callback. */
 static void on_response(void *arg, const struct client_response *r)
 {
     struct sim_client *c = arg;

@@ -1,7 +1,8 @@
 /* A client in the simulator that a test drives call by call: each one runs the world until its answer is there.
  *
  *     struct sim_client *c = sim_client_add(sim, "client", "broker:9092");
- *     const struct kp_metadata_response *m = sim_client_ask(c, CLIENT_ANY, kp_key_metadata, 12, &request, 5 * SIM_SECOND);
+ *     const struct kp_metadata_response *m =
+ *         sim_client_ask(c, CLIENT_ANY, kp_key_metadata, 12, &request, 5 * SIM_SECOND);
  *
  * The answer lives until the next call. NULL: no answer in time, or an error (sim_client_status). */
 #ifndef SUNDOG_TESTS_SUPPORT_SERVE_SIM_CLIENT_H

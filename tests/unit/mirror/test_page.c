@@ -7,10 +7,14 @@
 
 static const char status[] =
     "{\"flows\":[{\"flow\":\"east->west\",\"state\":\"running\",\"reason\":\"\",\"partitions\":["
-    "{\"topic\":\"orders\",\"target_topic\":\"east.orders\",\"partition\":0,\"state\":\"caught up\",\"lag_records\":0,\"lag_seconds\":0.0,\"reason\":\"\"},"
-    "{\"topic\":\"<b>\",\"target_topic\":\"x\",\"partition\":0,\"state\":\"halted\",\"lag_records\":null,\"lag_seconds\":null,\"reason\":\"hole & more\"},"
-    "{\"topic\":\"orders\",\"target_topic\":\"east.orders\",\"partition\":1,\"state\":\"mirroring\",\"lag_records\":41,\"lag_seconds\":2.5,\"reason\":\"\"}],"
-    "\"groups\":[{\"group\":\"shop\",\"topic\":\"east.orders\",\"partition\":1,\"state\":\"ahead\",\"source_offset\":7,\"offset\":6,\"reread\":0,\"reason\":\"\"}]}]}";
+    "{\"topic\":\"orders\",\"target_topic\":\"east.orders\",\"partition\":0,\"state\":\"caught "
+    "up\",\"lag_records\":0,\"lag_seconds\":0.0,\"reason\":\"\"},"
+    "{\"topic\":\"<b>\",\"target_topic\":\"x\",\"partition\":0,\"state\":\"halted\",\"lag_records\":null,"
+    "\"lag_seconds\":null,\"reason\":\"hole & more\"},"
+    "{\"topic\":\"orders\",\"target_topic\":\"east.orders\",\"partition\":1,\"state\":\"mirroring\",\"lag_"
+    "records\":41,\"lag_seconds\":2.5,\"reason\":\"\"}],"
+    "\"groups\":[{\"group\":\"shop\",\"topic\":\"east.orders\",\"partition\":1,\"state\":\"ahead\",\"source_"
+    "offset\":7,\"offset\":6,\"reread\":0,\"reason\":\"\"}]}]}";
 
 static void has(struct slice page, const char *text)
 {
@@ -24,7 +28,8 @@ Test(page, shows_flows_lag_per_topic_and_groups_and_needs_nothing_else)
     mirror_page(status, sizeof status - 1, &b);
     struct slice page = buf_slice(&b);
     has(page, "east-&gt;west");
-    has(page, "<td>orders</td><td>east.orders</td><td class=\"n\">2</td><td class=\"ok\">mirroring</td><td class=\"n\">41</td>");
+    has(page, "<td>orders</td><td>east.orders</td><td class=\"n\">2</td><td class=\"ok\">mirroring</td><td "
+              "class=\"n\">41</td>");
     has(page, "&lt;b&gt;");
     has(page, "hole &amp; more");
     has(page, "<td>shop</td>");

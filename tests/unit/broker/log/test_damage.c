@@ -198,8 +198,8 @@ Test(damage, indexes_are_made_again)
 
 Test(damage, a_flipped_bit_anywhere_is_never_a_record)
 {
-    /* Whatever bit of the log file flips, behind or below the recovery point: opening refuses, or cuts the flipped batch
-     * and what follows; or (fields outside the CRC of the last batch) the record's own bytes are untouched. */
+    /* Whatever bit of the log file flips, behind or below the recovery point: opening refuses, or cuts the flipped
+     * batch and what follows; or (fields outside the CRC of the last batch) the record's own bytes are untouched. */
     fill(12);
     rig_flush(&rig, LOG_FLUSH_CHECKPOINT);
     for (int64_t at = 0; at < positions[12]; at += 3) {

@@ -242,8 +242,8 @@ Test(faults, each_call_of_a_workload_fails_once, .timeout = 100)
     }
 }
 
-/* Thousands of quiet partitions are opened and closed without a sync each: an epoch that got no records is written nowhere,
- * and nothing is said of producers where nothing was ever appended. */
+/* Thousands of quiet partitions are opened and closed without a sync each: an epoch that got no records is written
+ * nowhere, and nothing is said of producers where nothing was ever appended. */
 Test(faults, a_log_to_which_nothing_came_is_closed_without_a_sync)
 {
     cr_assert_eq(flush(LOG_FLUSH_CHECKPOINT), 0); /* the name of its folder */

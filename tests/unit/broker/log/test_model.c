@@ -1,5 +1,6 @@
 /* Random operations against a model in memory: appends (plain, idempotent, at given offsets), rolls, reads, lookups by
- * time and epoch, start moves, retention, truncation, flushes, clean restarts, kills. size: one model with its checks */
+ * time and epoch, start moves, retention, truncation, flushes, clean restarts, kills. size: one model with its
+ * checks */
 #include "proto/kafka/errors.h"
 #include "tests/support/log/crash_disk.h"
 #include "tests/support/log/log_rig.h"
@@ -512,8 +513,8 @@ Test(model, random_operations_3, .timeout = 100)
         in_memory(seed, 3000);
 }
 
-/* A real file system, whose syncs prove nothing here (nobody cuts its power) and cost most of the time: one of SYNC_EACH
- * reaches it. What syncs are worth is shown in memory: test_crash.c, test_faults.c. */
+/* A real file system, whose syncs prove nothing here (nobody cuts its power) and cost most of the time: one of
+ * SYNC_EACH reaches it. What syncs are worth is shown in memory: test_crash.c, test_faults.c. */
 #define SYNC_EACH 16
 
 static struct {

@@ -234,8 +234,8 @@ Test(append, too_few_in_sync_refuse_acks_all_only)
     rig_destroy(r, false);
 }
 
-/* As Kafka (LogValidator): the largest timestamp of a batch is what its records say, whatever its producer wrote there; the
- * CRC follows, and nothing else changes. */
+/* As Kafka (LogValidator): the largest timestamp of a batch is what its records say, whatever its producer wrote
+ * there; the CRC follows, and nothing else changes. */
 static void max_timestamp_of(const char *config, enum codec codec, int64_t claimed, int64_t want)
 {
     struct rig *r = rig_create(&(struct rig_options){0});

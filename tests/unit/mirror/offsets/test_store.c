@@ -1,4 +1,5 @@
-/* The store: what was committed is there after a kill, what is damaged is said, and its map answers as the one in memory. */
+/* The store: what was committed is there after a kill, what is damaged is said, and its map answers as the one in
+ * memory. */
 #include "mirror/offsets/map_memory.h"
 #include "mirror/offsets/store.h"
 
@@ -76,6 +77,7 @@ static struct map_position position(int32_t p, int64_t next, const struct map_la
                                  .lanes_n = 1};
 }
 
+/* size: one of everything there is, written and read back */
 Test(store, everything_comes_back)
 {
     struct dir d = dir_make();
@@ -86,17 +88,33 @@ Test(store, everything_comes_back)
     struct map_position p = position(3, 30, &lane);
     store_put_alias(b, SLICE_LIT("east"), SLICE_LIT("abc"));
     store_put_flow(b, &(struct stored_flow){flow, SLICE_LIT("east->west"), {{5}}, 1234});
-    store_put_topic(b, &(struct stored_topic){topic, flow, {SLICE_LIT("orders"), {{1}}}, SLICE_LIT("east.orders"), {{9}}});
-    store_put_topic(b, &(struct stored_topic){again, flow, {SLICE_LIT("orders"), {{2}}}, SLICE_LIT("east.orders"), {{9}}});
+    store_put_topic(b, &(struct stored_topic){
+                           topic, flow, {SLICE_LIT("orders"), {{1}}}, SLICE_LIT("east.orders"), {{9}}});
+    store_put_topic(b, &(struct stored_topic){
+                           again, flow, {SLICE_LIT("orders"), {{2}}}, SLICE_LIT("east.orders"), {{9}}});
     store_put_position(b, topic, &p);
     store_put_run(b, topic, 3, &(struct map_run){3, 100, 200, 5});
     store_put_producer_id(b, flow, 3, &(struct map_producer_id){4000, 0, 17});
     struct group_commit commits[] = {{3, 102}};
-    store_put_group(b, topic, &(struct group_entry){.group = SLICE_LIT("shop"), .q = 3, .offset = 202, .state = GROUP_AHEAD,
-                                                    .reason = SLICE_LIT("why"), .metadata = SLICE_LIT("m\0n"), .commits = commits, .commits_n = 1,
-                                                    .applied = true, .applied_offset = 201});
-    struct ledger_event e = {.wall_ms = 5, .flow = SLICE_LIT("east->west"), .kind = slice_str(ledger_kind_name(LEDGER_GAP)),
-                             .topic = SLICE_LIT("orders"), .partition = 3, .from = 7, .count = 8, .text = SLICE_LIT("gone")};
+    store_put_group(b, topic,
+                    &(struct group_entry){.group = SLICE_LIT("shop"),
+                                          .q = 3,
+                                          .offset = 202,
+                                          .state = GROUP_AHEAD,
+                                          .reason = SLICE_LIT("why"),
+                                          .metadata = SLICE_LIT("m\0n"),
+                                          .commits = commits,
+                                          .commits_n = 1,
+                                          .applied = true,
+                                          .applied_offset = 201});
+    struct ledger_event e = {.wall_ms = 5,
+                             .flow = SLICE_LIT("east->west"),
+                             .kind = slice_str(ledger_kind_name(LEDGER_GAP)),
+                             .topic = SLICE_LIT("orders"),
+                             .partition = 3,
+                             .from = 7,
+                             .count = 8,
+                             .text = SLICE_LIT("gone")};
     store_put_event(b, &e);
     commit(s, b);
     store_batch_destroy(b);
@@ -108,22 +126,28 @@ Test(store, everything_comes_back)
     cr_assert(store_alias(v, SLICE_LIT("east"), &id) == 1 && slice_eq_str(id, "abc"));
     cr_assert_eq(store_alias(v, SLICE_LIT("west"), &id), 0);
     struct stored_flow f;
-    cr_assert(store_flow(v, SLICE_LIT("east->west"), &f) == 1 && f.number == flow && f.progress_next == 1234 && f.progress_topic_id.b[0] == 5);
+    cr_assert(store_flow(v, SLICE_LIT("east->west"), &f) == 1 && f.number == flow &&
+              f.progress_next == 1234 && f.progress_topic_id.b[0] == 5);
     struct stored_topic t;
-    cr_assert(store_topic_named(v, flow, SLICE_LIT("orders"), false, &t) == 1 && t.number == again && t.topic.id.b[0] == 2, "the newest");
-    cr_assert(store_topic_named(v, flow, SLICE_LIT("east.orders"), true, &t) == 1 && slice_eq_str(t.target_topic, "east.orders"));
+    cr_assert(store_topic_named(v, flow, SLICE_LIT("orders"), false, &t) == 1 && t.number == again &&
+                  t.topic.id.b[0] == 2,
+              "the newest");
+    cr_assert(store_topic_named(v, flow, SLICE_LIT("east.orders"), true, &t) == 1 &&
+              slice_eq_str(t.target_topic, "east.orders"));
     cr_assert_eq(store_topic_named(v, flow + 1, SLICE_LIT("orders"), false, &t), 0);
     struct map_position back;
     cr_assert_eq(store_position(v, topic, 3, &back), 1);
     cr_assert(back.next_offset == 30 && back.leader_epoch == -1 && back.fingerprint == 0x10000000 && back.lanes_n == 1);
-    cr_assert(back.lanes[0].number_next == 10 && back.lanes[0].end_offset == 20 && back.lanes[0].source_next == 30 &&
-              back.lanes[0].timestamp_max == 40 && back.lanes[0].end_epoch == 5 && back.lanes[0].source_idle == 12 && back.lanes[0].q == 3);
+    cr_assert(back.lanes[0].number_next == 10 && back.lanes[0].end_offset == 20 &&
+              back.lanes[0].source_next == 30 && back.lanes[0].timestamp_max == 40 &&
+              back.lanes[0].end_epoch == 5 && back.lanes[0].source_idle == 12 && back.lanes[0].q == 3);
     cr_assert(slice_eq_str(back.topic.name, "orders") && back.topic.id.b[1] == 2 && back.target_topic_id.b[0] == 9);
     struct map_producer_id pid;
     cr_assert(store_producer_id(v, flow, 3, &pid) == 1 && pid.producer_id == 4000 && pid.offered_at == 17);
     struct group_entry g;
     cr_assert_eq(store_group(v, topic, SLICE_LIT("shop"), 3, &g), 1);
-    cr_assert(g.offset == 202 && g.state == GROUP_AHEAD && g.commits_n == 1 && g.commits[0].offset == 102 && g.metadata.n == 3 && g.applied && g.q == 3);
+    cr_assert(g.offset == 202 && g.state == GROUP_AHEAD && g.commits_n == 1 && g.commits[0].offset == 102 &&
+              g.metadata.n == 3 && g.applied && g.q == 3);
     cr_assert_eq(store_group(v, topic, SLICE_LIT("shop"), 2, &g), 0);
     cr_assert_eq(store_verify(v, NULL), 0);
     store_view_close(v);
@@ -146,7 +170,10 @@ Test(store, the_ledger_keeps_its_order_over_restarts_and_its_bound)
         struct store *s = opened(&d, STORE_DAEMON, 0);
         struct store_batch *b = store_batch_create(s);
         for (int i = 0; i < 40000; i++) {
-            struct ledger_event e = {.flow = SLICE_LIT("f"), .kind = SLICE_LIT("gap"), .topic = SLICE_LIT("t"), .text = SLICE_LIT("x")};
+            struct ledger_event e = {.flow = SLICE_LIT("f"),
+                                     .kind = SLICE_LIT("gap"),
+                                     .topic = SLICE_LIT("t"),
+                                     .text = SLICE_LIT("x")};
             store_put_event(b, &e);
             cr_assert_gt(e.number, last);
             last = e.number;
@@ -193,7 +220,8 @@ Test(store, its_map_answers_as_the_one_in_memory)
         int64_t at = (int64_t)rng_below(&rng, 1000);
         struct map_run x = {0}, y = {0};
         int which = (int)rng_below(&rng, 4);
-        int (*ask[4])(struct map *, int32_t, int32_t, int64_t, struct map_run *) = {map_src_at_or_before, map_src_after, map_dst_at_or_before, map_dst_after};
+        int (*ask[4])(struct map *, int32_t, int32_t, int64_t, struct map_run *) = {
+            map_src_at_or_before, map_src_after, map_dst_at_or_before, map_dst_after};
         int rx = ask[which](a, p, q, at, &x), ry = ask[which](c, p, q, at, &y);
         cr_assert_eq(rx, ry, "question %d at %ld", which, at);
         if (rx)
@@ -248,7 +276,8 @@ Test(store, runs_of_two_writers_merge_into_one_map)
         for (int i = 0; i < 40 + n; i++) {
             struct map_run *t = &truth[i < n ? i : (int)rng_below(&rng, (uint64_t)n)];
             int64_t from = i < n ? 0 : (int64_t)rng_below(&rng, (uint64_t)t->count);
-            struct map_run piece = {0, t->src_start + from, t->dst_start + from, 1 + (int64_t)rng_below(&rng, (uint64_t)(t->count - from))};
+            struct map_run piece = {0, t->src_start + from, t->dst_start + from,
+                                    1 + (int64_t)rng_below(&rng, (uint64_t)(t->count - from))};
             if (i < n)
                 piece.count = t->count;
             store_merge_run(b, topic, 0, &piece);
@@ -265,12 +294,15 @@ Test(store, runs_of_two_writers_merge_into_one_map)
             int64_t at = -1;
             for (int i = 0; i < n; i++) {
                 cr_assert_eq(map_src_after(maps[which], 0, 0, at, &r), 1, "map %d, run %d of %d", which, i, n);
-                cr_assert(r.src_start == truth[i].src_start && r.dst_start == truth[i].dst_start && r.count == truth[i].count,
+                cr_assert(r.src_start == truth[i].src_start && r.dst_start == truth[i].dst_start &&
+                              r.count == truth[i].count,
                           "map %d: run %d is %ld %ld %ld", which, i, r.src_start, r.dst_start, r.count);
-                cr_assert(map_dst_at_or_before(maps[which], 0, 0, r.dst_start, &back) == 1 && back.src_start == r.src_start);
+                cr_assert(map_dst_at_or_before(maps[which], 0, 0, r.dst_start, &back) == 1 &&
+                          back.src_start == r.src_start);
                 at = r.src_start;
             }
-            cr_assert_eq(map_src_after(maps[which], 0, 0, at, &r), 0, "map %d has %ld %ld %ld besides", which, r.src_start, r.dst_start, r.count);
+            cr_assert_eq(map_src_after(maps[which], 0, 0, at, &r), 0, "map %d has %ld %ld %ld besides", which,
+                         r.src_start, r.dst_start, r.count);
         }
         store_view_close(v);
         map_memory_destroy(m);
@@ -331,7 +363,10 @@ Test(store, a_reader_says_when_there_is_none)
 {
     struct store *s;
     struct err e;
-    cr_assert_eq(store_open(&(struct store_options){.path = "/tmp/sundog-no-such-store", .mode = STORE_READER}, &s, &e), -E_NOTFOUND);
+    cr_assert_eq(
+        store_open(&(struct store_options){.path = "/tmp/sundog-no-such-store", .mode = STORE_READER}, &s,
+                   &e),
+        -E_NOTFOUND);
     cr_assert(strstr(e.text, "/tmp/sundog-no-such-store") && strstr(e.text, "there is none"), "%s", e.text);
 }
 
@@ -433,12 +468,16 @@ Test(store, a_flipped_bit_in_a_value_is_never_a_wrong_number)
 
 Test(codec, keys_of_different_things_differ_and_equal_ones_are_equal_bytes)
 {
-    struct progress_key keys[] = {
-        {PROGRESS_POSITION, {SLICE_LIT("t"), {{1}}}, 0, 0, {0}}, {PROGRESS_POSITION, {SLICE_LIT("t"), {{1}}}, 1, 0, {0}},
-        {PROGRESS_POSITION, {SLICE_LIT("t"), {{0}}}, 0, 0, {0}}, {PROGRESS_POSITION, {SLICE_LIT("u"), {{0}}}, 0, 0, {0}},
-        {PROGRESS_RUN, {SLICE_LIT("t"), {{1}}}, 0, 0, {0}},      {PROGRESS_RUN, {SLICE_LIT("t"), {{1}}}, 0, 5, {0}},
-        {PROGRESS_RUN, {SLICE_LIT("t"), {{2}}}, 0, 5, {0}},      {PROGRESS_PRODUCER_ID, {{0}, {{0}}}, 0, 0, {1}},
-        {PROGRESS_PRODUCER_ID, {{0}, {{0}}}, 0, 0, {2}},         {PROGRESS_PRODUCER_ID, {{0}, {{0}}}, 1, 0, {1}}};
+    struct progress_key keys[] = {{PROGRESS_POSITION, {SLICE_LIT("t"), {{1}}}, 0, 0, {0}},
+                                  {PROGRESS_POSITION, {SLICE_LIT("t"), {{1}}}, 1, 0, {0}},
+                                  {PROGRESS_POSITION, {SLICE_LIT("t"), {{0}}}, 0, 0, {0}},
+                                  {PROGRESS_POSITION, {SLICE_LIT("u"), {{0}}}, 0, 0, {0}},
+                                  {PROGRESS_RUN, {SLICE_LIT("t"), {{1}}}, 0, 0, {0}},
+                                  {PROGRESS_RUN, {SLICE_LIT("t"), {{1}}}, 0, 5, {0}},
+                                  {PROGRESS_RUN, {SLICE_LIT("t"), {{2}}}, 0, 5, {0}},
+                                  {PROGRESS_PRODUCER_ID, {{0}, {{0}}}, 0, 0, {1}},
+                                  {PROGRESS_PRODUCER_ID, {{0}, {{0}}}, 0, 0, {2}},
+                                  {PROGRESS_PRODUCER_ID, {{0}, {{0}}}, 1, 0, {1}}};
     enum { N = sizeof keys / sizeof *keys };
     struct buf b[N];
     struct arena a;

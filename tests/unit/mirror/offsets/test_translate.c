@@ -178,10 +178,12 @@ static void check(struct model *w, const struct translate_commits *c, int32_t q,
                 continue;
             bool consumed = r->src < offset_of(c, p);
             if (!consumed)
-                cr_assert(r->dst >= t->offset, "unread record %d:%ld is at %ld, before %ld", p, r->src, r->dst, t->offset);
+                cr_assert(r->dst >= t->offset, "unread record %d:%ld is at %ld, before %ld", p, r->src,
+                          r->dst, t->offset);
             else if (r->dst >= t->offset) {
                 reread++;
-                cr_assert(excused(w, c, q, r->dst), "record %d:%ld at %ld is read again for nothing", p, r->src, r->dst);
+                cr_assert(excused(w, c, q, r->dst), "record %d:%ld at %ld is read again for nothing", p,
+                          r->src, r->dst);
             }
         }
     cr_assert_eq(reread, t->reread, "%ld re-read, not %ld", reread, t->reread);
@@ -222,8 +224,10 @@ static unsigned try_forward(uint64_t seed, int32_t n, int32_t m, int positions)
                 mirror_all(w);
                 for (int32_t p = 0; p < n; p++)
                     for (int k = 0; k < w->records_n[p]; k++)
-                        if (w->records[p][k].q == q && consumed_from(w, p, q) && w->records[p][k].src >= offset_of(&c, p))
-                            cr_assert(w->records[p][k].dst >= t.offset, "a record that came later lies before the answer");
+                        if (w->records[p][k].q == q && consumed_from(w, p, q) &&
+                            w->records[p][k].src >= offset_of(&c, p))
+                            cr_assert(w->records[p][k].dst >= t.offset,
+                                      "a record that came later lies before the answer");
             }
         }
     }
@@ -255,9 +259,12 @@ Test(translate, in_one_partition_nothing_is_ever_read_again)
         for (int64_t o = 0; o < w->src_next[0] + 2; o++) {
             struct group_commit one = {0, o};
             struct translation t;
-            cr_assert_eq(translate_forward(map_memory_map(w->map), w->rule, &(struct translate_commits){&one, 1, 1}, 0, NULL, &t), 0);
+            cr_assert_eq(translate_forward(map_memory_map(w->map), w->rule,
+                                           &(struct translate_commits){&one, 1, 1}, 0, NULL, &t),
+                         0);
             cr_assert_eq(t.reread, 0);
-            cr_assert_eq(t.state, o > w->position[0] ? TRANSLATE_AHEAD : TRANSLATE_EXACT, "at %ld of %ld", o, w->position[0]);
+            cr_assert_eq(t.state, o > w->position[0] ? TRANSLATE_AHEAD : TRANSLATE_EXACT, "at %ld of %ld", o,
+                         w->position[0]);
         }
         model_destroy(w);
     }
@@ -321,9 +328,13 @@ Test(translate, there_and_back_is_the_same_offset)
         for (int i = 0; i < w->records_n[0]; i++) {
             struct group_commit one = {0, w->records[0][i].src};
             struct translation there, back;
-            cr_assert_eq(translate_forward(map_memory_map(w->map), w->rule, &(struct translate_commits){&one, 1, 1}, 0, NULL, &there), 0);
+            cr_assert_eq(translate_forward(map_memory_map(w->map), w->rule,
+                                           &(struct translate_commits){&one, 1, 1}, 0, NULL, &there),
+                         0);
             one.offset = there.offset;
-            cr_assert_eq(translate_back(map_memory_map(w->map), w->rule, &(struct translate_commits){&one, 1, 1}, 0, NULL, &back), 0);
+            cr_assert_eq(translate_back(map_memory_map(w->map), w->rule,
+                                        &(struct translate_commits){&one, 1, 1}, 0, NULL, &back),
+                         0);
             cr_assert_eq(back.offset, w->records[0][i].src);
         }
         model_destroy(w);
@@ -345,14 +356,17 @@ static struct translation at(struct map_memory *m, int64_t o, const struct trans
 {
     struct group_commit one = {0, o};
     struct translation t;
-    cr_assert_eq(translate_forward(map_memory_map(m), (struct route_rule){ROUTE_KEEP, 0}, &(struct translate_commits){&one, 1, 1}, 0, b, &t), 0);
+    cr_assert_eq(translate_forward(map_memory_map(m), (struct route_rule){ROUTE_KEEP, 0},
+                                   &(struct translate_commits){&one, 1, 1}, 0, b, &t),
+                 0);
     return t;
 }
 
 Test(translate, inside_before_between_and_behind_runs)
 {
     struct map_memory *m = two_runs();
-    static const int64_t facts[][2] = {{0, 10}, {99, 10}, {100, 10}, {103, 13}, {104, 14}, {105, 20}, {199, 20}, {204, 24}, {205, 30}, {300, 30}, {301, 30}};
+    static const int64_t facts[][2] = {{0, 10},   {99, 10},  {100, 10}, {103, 13}, {104, 14}, {105, 20},
+                                       {199, 20}, {204, 24}, {205, 30}, {300, 30}, {301, 30}};
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
         struct translation t = at(m, facts[i][0], NULL);
         cr_assert_eq(t.offset, facts[i][1], "%ld gives %ld", facts[i][0], t.offset);
@@ -378,10 +392,14 @@ Test(translate, without_a_position_or_a_commit_there_is_no_number)
     cr_assert_eq(t.state, TRANSLATE_NO_MAP);
     map_memory_destroy(m);
     m = two_runs();
-    cr_assert_eq(translate_forward(map_memory_map(m), (struct route_rule){ROUTE_KEEP, 0}, &(struct translate_commits){NULL, 0, 1}, 0, NULL, &t), 0);
+    cr_assert_eq(translate_forward(map_memory_map(m), (struct route_rule){ROUTE_KEEP, 0},
+                                   &(struct translate_commits){NULL, 0, 1}, 0, NULL, &t),
+                 0);
     cr_assert_eq(t.state, TRANSLATE_NO_MAP);
     struct group_commit one = {0, 100};
-    cr_assert_eq(translate_forward(map_memory_map(m), (struct route_rule){ROUTE_HASH, 1}, &(struct translate_commits){&one, 1, 2}, 0, NULL, &t), 0);
+    cr_assert_eq(translate_forward(map_memory_map(m), (struct route_rule){ROUTE_HASH, 1},
+                                   &(struct translate_commits){&one, 1, 2}, 0, NULL, &t),
+                 0);
     cr_assert_eq(t.state, TRANSLATE_NO_MAP, "the second partition has no position yet: its records may lie anywhere");
     cr_assert_eq(t.because, 1);
     map_memory_destroy(m);

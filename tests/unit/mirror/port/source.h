@@ -1,5 +1,5 @@
-/* A source made of a script: one simulated broker with topic "t", whose answers the test decides. Where the test asks for
- * more partitions than one they all have the same log. */
+/* A source made of a script: one simulated broker with topic "t", whose answers the test decides. Where the test asks
+ * for more partitions than one they all have the same log. */
 #ifndef SUNDOG_TESTS_UNIT_MIRROR_PORT_SOURCE_H
 #define SUNDOG_TESTS_UNIT_MIRROR_PORT_SOURCE_H
 

@@ -9,8 +9,8 @@
 struct own {
     char *store;
 };
-static const struct option_row own_rows[] = {
-    {"sundog.store.dir", OPTION_STRING, offsetof(struct own, store), NULL, 0, 0, "", OPTION_FIXED, "A folder of the test."}};
+static const struct option_row own_rows[] = {{"sundog.store.dir", OPTION_STRING, offsetof(struct own, store),
+                                              NULL, 0, 0, "", OPTION_FIXED, "A folder of the test."}};
 static const struct option_table own_table = OPTION_TABLE("test", own_rows, struct own);
 
 struct read {
@@ -126,7 +126,11 @@ Test(config, clusters_restricts_to_flows_into_the_named_targets)
 Test(config, own_keys_may_stand_behind_the_targets_alias)
 {
     struct read r;
-    read_file(&r, BASE "sundog.store.dir=/a\nwest.sundog.store.dir=/b\nwest.sundog.on.log.start = record-and-continue\n", NULL, 0);
+    read_file(
+        &r,
+        BASE
+        "sundog.store.dir=/a\nwest.sundog.store.dir=/b\nwest.sundog.on.log.start = record-and-continue\n",
+        NULL, 0);
     cr_assert_eq(r.rc, 0, "%s", r.err.text);
     struct own own;
     cr_assert_eq(mirror_config_own(&r.props, &own_table, "west", &own, &r.err), 0);
@@ -152,7 +156,8 @@ Test(config, what_is_not_served_is_named_once)
               NULL, 0);
     cr_assert_eq(r.rc, 0, "%s", r.err.text);
     cr_assert_eq(r.warnings_n, 11, "%d:\n%s", r.warnings_n, r.warnings);
-    cr_assert(strstr(r.warnings, "topics.blacklist (mm2.properties:13) is an old name: write topics.exclude"), "%s", r.warnings);
+    cr_assert(strstr(r.warnings, "topics.blacklist (mm2.properties:13) is an old name: write topics.exclude"),
+              "%s", r.warnings);
     cr_assert(strstr(r.warnings, "east.topics (mm2.properties:15) has no effect here"), "%s", r.warnings);
     cr_assert_str_eq(flow(&r, "east", "west")->topics_exclude.item[0], "secret");
     cr_assert(!flow(&r, "east", "west")->enabled);
@@ -177,7 +182,8 @@ Test(config, what_is_wrong_is_refused_by_name)
     refused(BASE "replication.policy.class = com.example.Mine\n", "com.example.Mine");
     refused(BASE "topics = ${file:/etc/x:topics}\n", "config providers");
     refused(BASE "east.security.protocol = SASL_SSL\n", "east.security.protocol = SASL_SSL");
-    refused(BASE "replication.policy.class = IdentityReplicationPolicy\neast->west.enabled=true\nwest->east.enabled=true\n",
+    refused(BASE "replication.policy.class = "
+                 "IdentityReplicationPolicy\neast->west.enabled=true\nwest->east.enabled=true\n",
             "circles");
 }
 
@@ -185,12 +191,14 @@ Test(config, consumer_settings_are_handed_to_the_source)
 {
     struct read r;
     read_file(&r,
-              BASE "consumer.fetch.min.bytes = 1\neast.consumer.fetch.min.bytes = 2\neast->west.consumer.check.crcs = false\n"
+              BASE "consumer.fetch.min.bytes = 1\neast.consumer.fetch.min.bytes = "
+                   "2\neast->west.consumer.check.crcs = false\n"
                    "west.consumer.fetch.max.bytes = 9\nsource.consumer.max.poll.records = 7\n",
               NULL, 0);
     cr_assert_eq(r.rc, 0, "%s", r.err.text);
     cr_assert_eq(r.warnings_n, 0, "%s", r.warnings);
-    struct mirror_flow *ew = mirror_config_flow(&r.config, "east", "west"), *we = mirror_config_flow(&r.config, "west", "east");
+    struct mirror_flow *ew = mirror_config_flow(&r.config, "east", "west"),
+                       *we = mirror_config_flow(&r.config, "west", "east");
     cr_assert_eq(ew->consumer_n, 3);
     cr_assert_str_eq(ew->consumer[0].key, "fetch.min.bytes");
     cr_assert_str_eq(ew->consumer[0].value, "2");
@@ -225,8 +233,12 @@ Test(config, every_key_of_kafkas_tables_is_known)
                                                        : OF_MIRROR;
         cr_assert(known_key(key) & of, "%s of %s", key, scope);
         char text[1024];
-        const char *prefix = of == OF_PRODUCER ? "west.producer." : of == OF_CONSUMER ? "east.consumer." : of == OF_ADMIN ? "admin." : "";
-        bool plain = strcmp(key, "clusters") == 0 || strcmp(key, "security.protocol") == 0 || options_find(&flow_option_table, key) ||
+        const char *prefix = of == OF_PRODUCER   ? "west.producer."
+                             : of == OF_CONSUMER ? "east.consumer."
+                             : of == OF_ADMIN    ? "admin."
+                                                 : "";
+        bool plain = strcmp(key, "clusters") == 0 || strcmp(key, "security.protocol") == 0 ||
+                     options_find(&flow_option_table, key) ||
                      options_find(&flow_option_table, *prefix ? strchr(prefix, '.') + 1 : key);
         char with[512];
         snprintf(with, sizeof with, "%s%s", prefix, key);
@@ -236,11 +248,16 @@ Test(config, every_key_of_kafkas_tables_is_known)
         snprintf(text, sizeof text, BASE "%s = 1\n", with);
         struct read r;
         char full[300];
-        snprintf(full, sizeof full, "%s%s", of == OF_PRODUCER ? "producer." : of == OF_CONSUMER ? "consumer." : "", key);
+        snprintf(full, sizeof full, "%s%s",
+                 of == OF_PRODUCER   ? "producer."
+                 : of == OF_CONSUMER ? "consumer."
+                                     : "",
+                 key);
         if (!plain && !options_find(&flow_option_table, full)) {
             read_file(&r, text, NULL, 0);
             cr_assert_eq(r.rc, 0, "%s", r.err.text);
-            cr_assert_eq(r.warnings_n, of == OF_CONSUMER ? 0 : 1, "%s: %d warnings: %s", with, r.warnings_n, r.warnings);
+            cr_assert_eq(r.warnings_n, of == OF_CONSUMER ? 0 : 1, "%s: %d warnings: %s", with, r.warnings_n,
+                         r.warnings);
             done(&r);
             n++;
         }

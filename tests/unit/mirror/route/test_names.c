@@ -65,7 +65,8 @@ Test(names, a_cycle_is_found_anywhere_in_the_prefix_chain)
 {
     struct policy p = named(POLICY_DEFAULT, ".");
     static const char *const cycles[] = {"west.orders", "north.west.orders", "a.b.c.west.orders", "west.west.x"};
-    static const char *const clean[] = {"orders", "east.orders", "north.south.orders", "orders.west", "westward.orders", "west"};
+    static const char *const clean[] = {"orders",      "east.orders",     "north.south.orders",
+                                        "orders.west", "westward.orders", "west"};
     for (size_t i = 0; i < sizeof cycles / sizeof *cycles; i++)
         cr_assert(policy_is_cycle(&p, slice_str(cycles[i])), "%s", cycles[i]);
     for (size_t i = 0; i < sizeof clean / sizeof *clean; i++)
@@ -75,9 +76,15 @@ Test(names, a_cycle_is_found_anywhere_in_the_prefix_chain)
 Test(names, internal_topics_are_those_of_kafka_4)
 {
     struct policy p = named(POLICY_DEFAULT, ".");
-    static const char *const internal[] = {"__consumer_offsets", ".hidden", "mm2-offset-syncs.west.internal", "mm2-status.east.internal",
-                                           "east.checkpoints.internal", "sundog-progress.east.internal"};
-    static const char *const user[] = {"orders", "orders.internal", "orders-internal", "east.mm2.internalx", "_schemas", "sundog-progress.x"};
+    static const char *const internal[] = {"__consumer_offsets",
+                                           ".hidden",
+                                           "mm2-offset-syncs.west.internal",
+                                           "mm2-status.east.internal",
+                                           "east.checkpoints.internal",
+                                           "sundog-progress.east.internal"};
+    static const char *const user[] = {"orders",          "orders.internal",
+                                       "orders-internal", "east.mm2.internalx",
+                                       "_schemas",        "sundog-progress.x"};
     for (size_t i = 0; i < sizeof internal / sizeof *internal; i++)
         cr_assert(policy_is_internal(&p, slice_str(internal[i])), "%s", internal[i]);
     for (size_t i = 0; i < sizeof user / sizeof *user; i++)

@@ -677,8 +677,8 @@ Test(lane, mutant_late_request_not_noticed)
     cr_assert_not(ends_well());
 }
 
-/* The life between finds nothing at the target and nothing at the source, and saves that it has covered those offsets. Then
- * the request arrives: what it holds lies before the position, and no source record can tell of it. */
+/* The life between finds nothing at the target and nothing at the source, and saves that it has covered those
+ * offsets. Then the request arrives: what it holds lies before the position, and no source record can tell of it. */
 static void late_request_behind_the_position(bool trimmed)
 {
     struct slice held = request_held_up();
