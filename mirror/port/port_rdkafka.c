@@ -238,7 +238,7 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
         assert(part->state == PART_READING && !part->dropped && m->offset >= part->next);
         part->next = m->offset + 1;
         part->record_epoch = rd_kafka_message_leader_epoch ? rd_kafka_message_leader_epoch(m) : -1;
-        bytes += m->len + m->key_len;
+        bytes += m->len + m->key_len + RDK_MESSAGE_BYTES;
     }
     if (d->n == 0)
         return false;

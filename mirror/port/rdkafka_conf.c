@@ -109,8 +109,11 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     snprintf(kbytes, sizeof kbytes, "%zu", kb);
     /* assign() needs a group id; nothing is ever committed under it. */
     snprintf(group, sizeof group, "sundog-mirror.%.100s", o->client_id ? o->client_id : "port");
+    /* One answer is in memory whole, whatever the queue has room for. */
+    int64_t answer = (int64_t)kb * 1024 / 4;
+    int rc = answer < number_of(c, "fetch.max.bytes") ? set_number(c, "fetch.max.bytes", answer, err) : 0;
     pass_on(c, o);
-    int rc = fit_sizes(c, err);
+    rc = rc ? rc : fit_sizes(c, err);
     rc = rc ? rc : set(c, "bootstrap.servers", o->bootstrap, err);
     rc = rc ? rc : set(c, "client.id", o->client_id ? o->client_id : "sundog-mirror", err);
     rc = rc ? rc : set(c, "group.id", group, err);
@@ -121,8 +124,8 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     rc = rc ? rc : set(c, "enable.partition.eof", "true", err);
     rc =
         rc ? rc : set(c, "isolation.level", o->read_uncommitted ? "read_uncommitted" : "read_committed", err);
-    /* 2.0.2 stalls for a second when its queue is full by count: only bytes bound it (LIMITS of the record engine). */
-    rc = rc ? rc : set(c, "queued.min.messages", "10000000", err);
+    /* The library counts values only; small messages are bounded by their number. */
+    rc = rc ? rc : set_number(c, "queued.min.messages", (int64_t)(kb * 1024 / RDK_MESSAGE_BYTES), err);
     rc = rc ? rc : set(c, "queued.max.messages.kbytes", kbytes, err);
     /* From 2.3 on the wait at a full queue has a name; before, rdkafka_kick.c shortens it. */
     (void)rd_kafka_conf_set(c, "fetch.queue.backoff.ms", "5", NULL, 0);
