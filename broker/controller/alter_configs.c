@@ -234,6 +234,32 @@ static int16_t delete_others(struct altering *a)
     return KE_NONE;
 }
 
+struct altered {
+    const struct altering *a;
+    size_t from; /* its first record */
+};
+
+static struct slice own_value(const void *arg, struct slice key)
+{
+    const struct altered *x = arg;
+    for (size_t i = x->a->d->out->n; i > x->from; i--) {
+        const struct kp_config_record *r = x->a->d->out->v[i - 1].body;
+        if (slice_eq(r->name, key))
+            return r->value;
+    }
+    return image_config_value(x->a->now, key);
+}
+
+static int16_t check_together(struct altering *a, size_t from)
+{
+    struct config_view view = {a->d->img, a->d->node_id, &a->d->rules->statics};
+    struct altered x = {a, from};
+    if (a->type != IMAGE_CONFIG_TOPIC)
+        return KE_NONE;
+    struct slice conflict = effective_lag_conflict(&view, own_value, &x, a->d->arena);
+    return slice_is_null(conflict) ? KE_NONE : refuse(a, KE_INVALID_CONFIG, conflict);
+}
+
 /* A refused resource leaves no records; the others go on. */
 static int16_t alter(struct altering *a, bool twice)
 {
@@ -249,6 +275,8 @@ static int16_t alter(struct altering *a, bool twice)
     }
     if (!error)
         error = delete_others(a);
+    if (!error)
+        error = check_together(a, before);
     if (!error && a->d->out->n > DECIDE_RECORDS_MAX)
         error =
             refuse(a, KE_POLICY_VIOLATION, SLICE_LIT("Unable to perform excessively large batch operation."));

@@ -89,6 +89,16 @@ static int16_t check_name(struct creating *c)
 
 /* ---- configs ---- */
 
+static struct slice own_value(const void *arg, struct slice key)
+{
+    const struct creating *c = arg;
+    for (int32_t i = 0; i < c->t->configs_n; i++) {
+        if (slice_eq(c->t->configs[i].name, key))
+            return c->values[i];
+    }
+    return SLICE_NULL;
+}
+
 static int16_t check_configs(struct creating *c)
 {
     c->values = ARENA_NEWS(c->d->out->arena, struct slice, c->t->configs_n);
@@ -116,7 +126,11 @@ static int16_t check_configs(struct creating *c)
         if (err.text[0])
             return refuse(c, KE_INVALID_CONFIG, decide_text(c->d, "%s", err.text));
     }
-    return KE_NONE;
+    if (!c->values)
+        return KE_NONE;
+    struct config_view view = {c->d->img, c->d->node_id, &c->d->rules->statics};
+    struct slice conflict = effective_lag_conflict(&view, own_value, c, c->d->arena);
+    return slice_is_null(conflict) ? KE_NONE : refuse(c, KE_INVALID_CONFIG, conflict);
 }
 
 /* ---- where ---- */

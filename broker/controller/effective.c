@@ -69,3 +69,29 @@ int32_t effective_topic_config(const struct config_view *v, const struct image_c
     assert(n >= 1 && n <= CONFIG_SYNONYMS_MAX);
     return n;
 }
+
+static int64_t lag_ms(const struct config_view *v, struct slice value, const char *key, struct arena *arena)
+{
+    struct config_value all[CONFIG_SYNONYMS_MAX];
+    char text[32];
+    if (slice_is_null(value)) {
+        effective_topic_config(v, NULL, topic_config_find(slice_str(key)), arena, all);
+        value = all[0].value;
+    }
+    return strtoll(slice_cstr(value, text, sizeof text), NULL, 10);
+}
+
+struct slice effective_lag_conflict(const struct config_view *v,
+                                    struct slice (*own)(const void *arg, struct slice key), const void *arg,
+                                    struct arena *arena)
+{
+    static const char min_key[] = "min.compaction.lag.ms", max_key[] = "max.compaction.lag.ms";
+    struct slice own_min = own(arg, slice_str(min_key)), own_max = own(arg, slice_str(max_key));
+    if (slice_is_null(own_min) && slice_is_null(own_max))
+        return SLICE_NULL; /* the broker's own business */
+    int64_t min = lag_ms(v, own_min, min_key, arena), max = lag_ms(v, own_max, max_key, arena);
+    if (min <= max)
+        return SLICE_NULL;
+    return arena_printf(arena, "conflict topic config setting %s (%" PRId64 ") > %s (%" PRId64 ")", min_key,
+                        min, max_key, max);
+}

@@ -42,6 +42,12 @@ int32_t effective_topic_config(const struct config_view *v, const struct image_c
                                const struct topic_config_row *row, struct arena *arena,
                                struct config_value out[CONFIG_SYNONYMS_MAX]);
 
+/* Kafka's rule between two options of a topic: its text when min.compaction.lag.ms is above max.compaction.lag.ms, else
+ * null. `own` says what the topic itself will set a key to; null: nothing. */
+struct slice effective_lag_conflict(const struct config_view *v,
+                                    struct slice (*own)(const void *arg, struct slice key), const void *arg,
+                                    struct arena *arena);
+
 /* The dynamic settings of a broker option: this broker's, the cluster's. How many. */
 int32_t effective_broker_dynamic(const struct config_view *v, struct slice key, struct config_value out[2]);
 

@@ -489,6 +489,11 @@ Test(decide, configs_are_set_deleted_appended_to_and_subtracted_from)
     cr_assert_eq(alter(&w, 2, "a", "cleanup.policy", 7, "compact"), KE_INVALID_REQUEST);
     cr_assert_eq(alter(&w, 2, "a", "retention.ms", DELETE, NULL), KE_NONE);
     cr_assert(value_is(&w, 2, "a", "retention.ms", NULL));
+    cr_assert_eq(alter(&w, 2, "a", "max.compaction.lag.ms", SET, "5"), KE_NONE);
+    cr_assert_eq(alter(&w, 2, "a", "min.compaction.lag.ms", SET, "6"), KE_INVALID_CONFIG);
+    cr_assert(value_is(&w, 2, "a", "min.compaction.lag.ms", NULL));
+    cr_assert_eq(alter(&w, 2, "a", "min.compaction.lag.ms", SET, "5"), KE_NONE);
+    cr_assert_eq(alter(&w, 2, "a", "max.compaction.lag.ms", DELETE, NULL), KE_NONE);
     cr_assert_eq(alter(&w, 2, "zz", "retention.ms", SET, "7"), KE_UNKNOWN_TOPIC_OR_PARTITION);
     cr_assert_eq(alter(&w, 16, "zz", "interval.ms", SET, "7"), KE_INVALID_REQUEST);
     world_fini(&w);
