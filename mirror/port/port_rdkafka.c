@@ -242,7 +242,8 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
     }
     if (d->n == 0)
         return false;
-    assert(part && part->next == d->records[d->n - 1].offset + 1);
+    assert(part &&
+           part->next > d->records[d->n - 1].offset); /* an end that came behind them counts already */
     *out = (struct port_delivery){.what = PORT_RECORDS,
                                   .owner = part->a.owner,
                                   .next_offset = part->next,
