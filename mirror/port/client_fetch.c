@@ -6,8 +6,8 @@
 
 static bool may_fetch(const struct raw_part *part, int64_t now)
 {
-    return part->state == RAW_FETCHING && !part->dropped && !part->in_fetch && !part->ask &&
-           part->leader >= 0 && part->retry_at_us <= now && part->ahead_bytes < RAW_AHEAD_BYTES;
+    return part->state == RAW_FETCHING && !part->dropped && !part->fetch && !part->ask && part->leader >= 0 &&
+           part->retry_at_us <= now && part->ahead_bytes < RAW_AHEAD_BYTES;
 }
 
 static bool busy(const struct raw_port *p, int32_t node)
@@ -23,8 +23,9 @@ static void end(struct raw_fetch *f)
 {
     list_remove(&f->link);
     for (int32_t i = 0; i < f->parts_n; i++) {
-        assert(f->parts[i]->in_fetch && f->parts[i]->users > 0);
-        f->parts[i]->in_fetch = f->parts[i]->stale = false;
+        assert(f->parts[i]->fetch == f && f->parts[i]->users > 0);
+        f->parts[i]->fetch = NULL;
+        f->parts[i]->stale = false;
         f->parts[i]->users--;
         raw_release_part(f->parts[i]);
     }
@@ -135,7 +136,7 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
                            struct client_frame *frame)
 {
     char text[128];
-    assert(part->in_fetch && !part->ask && part->state == RAW_FETCHING);
+    assert(part->fetch && !part->ask && part->state == RAW_FETCHING);
     if (m->error_code == KE_NONE && (m->diverging_epoch.epoch >= 0 || m->diverging_epoch.end_offset >= 0)) {
         int64_t end = m->diverging_epoch.end_offset;
         if (part->fetch_next > part->next)
@@ -166,17 +167,14 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
     }
 }
 
+/* The partition that a row of an answer means; NULL: none that this request asked for. */
 static struct raw_part *named(const struct raw_fetch *f, const struct kp_fetch_response_responses *t,
                               int32_t index)
 {
-    for (int32_t i = 0; i < f->parts_n; i++) {
-        struct raw_part *part = f->parts[i];
-        const struct client_topic *known = raw_topic(part);
-        bool by_id = !uuid_is_zero(&t->topic_id) && known && uuid_eq(&known->id, &t->topic_id);
-        if (part->a.partition == index && (by_id || slice_eq(t->topic, slice_str(part->topic))))
-            return part;
-    }
-    return NULL;
+    struct raw_part *part = raw_find_id(f->port, &t->topic_id, index);
+    if (!part)
+        part = raw_find_name(f->port, t->topic, index);
+    return part && part->fetch == f ? part : NULL;
 }
 
 static void fetched(void *arg, const struct client_response *r)
@@ -189,8 +187,13 @@ static void fetched(void *arg, const struct client_response *r)
         for (int32_t k = 0; k < m->responses[i].partitions_n; k++) {
             const struct kp_fetch_response_partitions *answer = &m->responses[i].partitions[k];
             struct raw_part *part = named(f, &m->responses[i], answer->partition_index);
-            if (part && !part->dropped && !part->stale && !part->ask && part->state == RAW_FETCHING)
-                take_partition(part, answer, r->frame);
+            if (!part || part->dropped || part->stale || part->ask || part->state != RAW_FETCHING)
+                continue;
+            take_partition(part, answer, r->frame);
+            if (answer->records.bytes.n) { /* an answer that is full begins with the others next time */
+                list_remove(&part->link);
+                list_push(&p->parts, &part->link);
+            }
         }
     }
     for (int32_t i = 0; !good && i < f->parts_n; i++)
@@ -248,15 +251,14 @@ static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
         if (f->parts_n == n || part->leader != node || !may_fetch(part, now))
             continue;
         int32_t i = f->parts_n++;
-        const struct client_topic *t = raw_topic(part);
         topics[i].topic = slice_str(part->topic);
-        topics[i].topic_id = t ? t->id : (struct uuid){{0}};
+        topics[i].topic_id = part->id.topic;
         ids = ids && !uuid_is_zero(&topics[i].topic_id);
         topics[i].partitions = &rows[i];
         topics[i].partitions_n = 1;
         fill_partition(&rows[i], part);
         parts[i] = part;
-        part->in_fetch = true;
+        part->fetch = f;
         part->users++;
     }
     assert(f->parts_n == n);

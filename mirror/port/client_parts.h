@@ -1,8 +1,10 @@
-/* What the files of the raw source share: port_client.c (life, polling), client_fetch.c (what is asked and what comes),
- * client_check.c (where a partition stands: offsets, leader epochs), client_deliver.c (batches to deliveries). */
+/* What the files of the raw source share: port_client.c (life, polling), client_find.c (partitions by what names them),
+ * client_fetch.c (what is asked and what comes), client_check.c (where a partition stands: offsets, leader epochs),
+ * client_deliver.c (batches to deliveries). */
 #ifndef SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
 #define SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
 
+#include "base/core/hash.h"
 #include "base/core/list.h"
 #include "mirror/port/port.h"
 #include "proto/client/client.h"
@@ -17,6 +19,7 @@
 #define RAW_MEMORY_DEFAULT ((size_t)64 << 20)
 #define RAW_PAYLOAD_MAX    (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
 #define RAW_PAYLOAD_KEPT   ((size_t)1 << 20) /* larger ones are given back at once */
+#define RAW_TOPIC_MAX      249               /* Kafka's bound of a topic's name */
 #define RAW_WAIT_MS        250
 #define RAW_RETRY_US       (INT64_C(200) * 1000)
 #define RAW_FETCH_US       (INT64_C(15) * 1000000)
@@ -42,11 +45,31 @@ struct raw_chunk {
     int32_t aborted_n;
 };
 
+/* What an answer names a partition by: its topic's id where both sides know it. */
+struct raw_id {
+    struct uuid topic;
+    int32_t partition;
+};
+
+static_assert(sizeof(struct raw_id) == 20, "a hash key has no padding");
+
+/* The same by name; a key of RAW_NAME_BYTES and the name's own. */
+struct raw_name {
+    int32_t partition;
+    char topic[]; /* NUL at the end, not part of the key */
+};
+
+#define RAW_NAME_BYTES sizeof(struct raw_name)
+
 struct raw_part {
-    struct list link;  /* of all */
-    struct list ready; /* of those with something to deliver */
+    struct list link;                        /* of all, those that got something last at the end */
+    struct list ready;                       /* of those with something to deliver */
+    UT_hash_handle by_owner, by_name, by_id; /* until it is dropped */
     struct raw_port *port;
-    char *topic;
+    struct raw_name *name;
+    char *topic;             /* in `name` */
+    struct raw_id id;        /* as metadata said last; zero where the cluster has none, then not in by_id */
+    struct raw_fetch *fetch; /* the request under way that asks for it */
     struct port_assignment a;
     enum raw_state state;
     int64_t next;       /* the next offset to be delivered */
@@ -57,7 +80,7 @@ struct raw_part {
     size_t ahead_bytes;
     int64_t log_start, high_watermark, last_stable;
     int64_t retry_at_us, gone_since_us;
-    bool in_fetch, dropped, end_due, end_told, troubled;
+    bool dropped, end_due, end_told, troubled;
     bool stale;     /* the answer under way belongs to a history that was given up: not taken */
     unsigned users; /* fetches that name it: it is freed when none does */
     struct client_call *ask;
@@ -97,6 +120,7 @@ struct raw_port {
     void (*ready)(void *arg);
     void *arg;
     struct list parts, ready_parts, fetches, free_deliveries;
+    struct raw_part *owners, *names, *ids; /* hashes of parts */
     struct client_watch watch;
     struct loop_timer tick;
     bool closing;
@@ -120,6 +144,14 @@ void raw_rewind(struct raw_part *part);
 /* The leader's log does not have what we have read. */
 void raw_truncated(struct raw_part *part, int64_t end);
 const struct client_topic *raw_topic(const struct raw_part *part);
+
+/* client_find.c. NULL: no such partition, or it has been dropped. */
+struct raw_part *raw_find_owner(struct raw_port *p, const void *owner);
+struct raw_part *raw_find_id(struct raw_port *p, const struct uuid *topic, int32_t partition);
+struct raw_part *raw_find_name(struct raw_port *p, struct slice topic, int32_t partition);
+bool raw_make_findable(struct raw_part *part);                     /* false: no memory */
+bool raw_keep_id(struct raw_part *part, const struct uuid *topic); /* the same */
+void raw_unfind(struct raw_part *part);
 
 /* client_fetch.c */
 void raw_fetch_all(struct raw_port *p);

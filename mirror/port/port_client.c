@@ -79,27 +79,17 @@ void raw_rewind(struct raw_part *part)
     part->fetch_next = part->next;
     part->fetch_epoch = part->last_epoch;
     part->end_due = part->end_told = false;
-    part->stale = part->in_fetch;
+    part->stale = part->fetch != NULL;
 }
 
 void raw_release_part(struct raw_part *part)
 {
     if (!part->dropped || part->users)
         return;
-    assert(part->state == RAW_STOPPED && !part->ask && !part->in_fetch && list_empty(&part->chunks));
+    assert(part->state == RAW_STOPPED && !part->ask && !part->fetch && list_empty(&part->chunks));
     list_remove(&part->link);
-    free(part->topic);
+    free(part->name);
     free(part);
-}
-
-static struct raw_part *find(struct raw_port *p, const void *owner)
-{
-    list_each (at, &p->parts) {
-        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
-        if (!part->dropped && part->a.owner == owner)
-            return part;
-    }
-    return NULL;
 }
 
 static void drop(struct raw_part *part)
@@ -108,6 +98,7 @@ static void drop(struct raw_part *part)
         client_cancel(part->port->client, part->ask);
     part->ask = NULL;
     raw_drop_chunks(part);
+    raw_unfind(part);
     if (list_linked(&part->ready))
         list_remove(&part->ready);
     part->state = RAW_STOPPED;
@@ -117,7 +108,7 @@ static void drop(struct raw_part *part)
 
 static void raw_unassign(struct port *port, void *owner)
 {
-    struct raw_part *part = find(raw_port(port), owner);
+    struct raw_part *part = raw_find_owner(raw_port(port), owner);
     if (part)
         drop(part);
 }
@@ -127,15 +118,16 @@ static int raw_assign(struct port *port, const struct port_assignment *a, struct
     struct raw_port *p = raw_port(port);
     assert(a->owner && a->topic.n > 0 && a->partition >= 0 && a->offset >= PORT_FROM_START && !p->closing);
     raw_unassign(port, a->owner);
+    if (a->topic.n > RAW_TOPIC_MAX)
+        return err_set(err, -E_INVALID, "a topic's name of %zu bytes", a->topic.n);
     struct raw_part *part = calloc(1, sizeof *part);
-    char *topic = part ? malloc(a->topic.n + 1) : NULL;
-    if (!topic || client_topic_follow(p->client, a->topic)) {
-        free(part);
-        free(topic);
-        return err_set(err, -E_NOMEM, "no room for partition %.*s-%d", SLICE_FMT(a->topic), a->partition);
-    }
+    struct raw_name *name = part ? malloc(RAW_NAME_BYTES + a->topic.n + 1) : NULL;
+    if (!name || client_topic_follow(p->client, a->topic))
+        goto no_room;
+    name->partition = a->partition;
     *part = (struct raw_part){.port = p,
-                              .topic = slice_cstr(a->topic, topic, a->topic.n + 1),
+                              .name = name,
+                              .topic = slice_cstr(a->topic, name->topic, a->topic.n + 1),
                               .a = *a,
                               .next = a->offset,
                               .fetch_next = a->offset,
@@ -147,11 +139,17 @@ static int raw_assign(struct port *port, const struct port_assignment *a, struct
                               .high_watermark = -1,
                               .last_stable = -1};
     part->a.topic = slice_str(part->topic);
+    if (!raw_make_findable(part))
+        goto no_room;
     list_init(&part->chunks);
     list_init(&part->ready);
     list_push(&p->parts, &part->link);
     raw_wake(p);
     return 0;
+no_room:
+    free(part);
+    free(name);
+    return err_set(err, -E_NOMEM, "no room for partition %.*s-%d", SLICE_FMT(a->topic), a->partition);
 }
 
 /* ---- what is to be done ---- */
@@ -179,6 +177,10 @@ static bool identified(struct raw_part *part)
     if (port_recreated(&part->a, t)) {
         raw_stop(part, PORT_RECREATED, KE_NONE, "another topic has the name");
         part->event.topic_id = t->id;
+        return false;
+    }
+    if (!raw_keep_id(part, &t->id)) {
+        raw_retry(part, "out of memory");
         return false;
     }
     const struct client_partition *l = &t->partitions[part->a.partition];
@@ -348,7 +350,7 @@ static void raw_release(struct port *port, struct port_delivery *d)
 
 static bool raw_marks(struct port *port, void *owner, struct port_marks *out)
 {
-    const struct raw_part *part = find(raw_port(port), owner);
+    const struct raw_part *part = raw_find_owner(raw_port(port), owner);
     if (!part)
         return false;
     *out = (struct port_marks){part->next, part->log_start, part->high_watermark, part->last_stable,

@@ -27,11 +27,12 @@ struct other {
 
 struct reader {
     struct source *source;
-    struct other other[PARTS_MAX]; /* by partition; [0] is not used */
+    struct other other[PARTS_MAX]; /* by partition; [0] only where nothing but counts is wanted */
     struct client *client;
     struct port *port;
     struct sim_node *node;
     struct loop_timer poll;
+    bool counts_only; /* of partition 0 as well: it has more records than offsets has room for */
     bool read_uncommitted, whole_batches, hold; /* hold: release nothing, poll no more */
     size_t memory_max;
     struct port_assignment first;
@@ -119,6 +120,8 @@ static inline void reader_poll(void *arg)
         r->next = other ? r->next : d.next_offset;
         if (other)
             take_other(other, &d);
+        else if (r->counts_only)
+            take_other(&r->other[0], &d);
         else if (d.what == PORT_RECORDS)
             take_records(r, &d);
         else if (d.what == PORT_BATCHES)

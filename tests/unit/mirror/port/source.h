@@ -28,6 +28,7 @@ struct source {
     bool no_topic;
     int16_t fetch_error;
     int fetch_errors;  /* so many times, of partition 0 */
+    size_t answer_max; /* bytes of one answer, of all partitions; 0: what is asked for */
     int corrupt_batch; /* of partition 0, 1 for the first: a bit of it is turned over; 0: none */
     int64_t epoch_end; /* of any epoch but the newest; -1: what the log says */
     int64_t diverging; /* told to who sends a last epoch that is not the newest; -1: never */
@@ -35,6 +36,7 @@ struct source {
     int32_t aborted_n;
     /* what was asked */
     int fetches, epochs_asked;
+    size_t answer_most, answer_left; /* of the answer that is made */
     int32_t max_bytes_seen;
     struct sim_node *node;
     struct net_listener *listener;
@@ -151,14 +153,17 @@ static inline void fetch_records(struct source *s, struct arena *a,
     struct buf all;
     buf_init(&all, 64 << 20);
     size_t most = (size_t)(max_bytes < q->partition_max_bytes ? max_bytes : q->partition_max_bytes);
+    most = most < s->answer_left ? most : s->answer_left;
     for (int i = 0; i < s->batches_n; i++) {
-        if (batch_last_offset(&s->h[i]) < q->fetch_offset || (all.n && all.n + s->batch[i].n > most))
+        if (batch_last_offset(&s->h[i]) < q->fetch_offset ||
+            (all.n + s->batch[i].n > most && (all.n || most < s->answer_most)))
             continue;
         buf_put(&all, s->batch[i].p, s->batch[i].n);
         if (q->partition == 0 && i == s->corrupt_batch - 1)
             all.p[all.n - 3] ^= 1;
     }
     p->records.bytes = arena_dup(a, buf_slice(&all));
+    s->answer_left -= all.n < s->answer_left ? all.n : s->answer_left;
     buf_fini(&all);
 }
 
@@ -201,6 +206,7 @@ static inline bool answer_fetch(struct source *s, struct arena *a, const struct 
     bool news = false;
     kp_init(&kp_fetch_response_message, m);
     s->fetches++;
+    s->answer_left = s->answer_most = s->answer_max ? s->answer_max : SIZE_MAX;
     s->max_bytes_seen = q->max_bytes > s->max_bytes_seen ? q->max_bytes : s->max_bytes_seen;
     m->responses = ARENA_NEWS(a, struct kp_fetch_response_responses, q->topics_n);
     m->responses_n = q->topics_n;

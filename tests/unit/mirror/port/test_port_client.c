@@ -372,6 +372,95 @@ Test(port_client, a_fetch_that_finds_another_history)
     rig_destroy(g);
 }
 
+/* ---- many partitions ---- */
+
+static void all_others_have(const struct rig *g, int records)
+{
+    for (int i = 1; i < g->source.partitions_n; i++)
+        cr_assert(g->reader.other[i].records_n == records && g->reader.other[i].ends_n > 0 &&
+                      !g->reader.other[i].stops_n,
+                  "partition %d: %d records", i, g->reader.other[i].records_n);
+}
+
+Test(port_client, many_partitions_by_id)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_LZ4);
+    g->source.partitions_n = PARTS_MAX;
+    rig_run(g, 2 * SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 30);
+    all_others_have(g, 30);
+    rig_destroy(g);
+}
+
+Test(port_client, many_partitions_by_name)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_LZ4);
+    g->source.partitions_n = PARTS_MAX;
+    g->source.id = (struct uuid){{0}}; /* a cluster without ids: Fetch 12 */
+    rig_run(g, 2 * SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 30);
+    all_others_have(g, 30);
+    rig_destroy(g);
+}
+
+/* Room for a few in each answer: whoever got something waits for the others. */
+Test(port_client, a_full_answer_begins_with_the_others_next_time)
+{
+    struct rig *g = rig_create();
+    batches(g, 40, 200, CODEC_NONE);
+    g->source.partitions_n = 8;
+    g->source.answer_max = 40 << 10;
+    g->reader.counts_only = true;
+    int least = INT32_MAX, most = 0;
+    for (int i = 0; i < 400 && most < 2000; i++) {
+        rig_run(g, SIM_MS);
+        for (int k = 1; k < 8; k++)
+            most = g->reader.other[k].records_n > most ? g->reader.other[k].records_n : most;
+    }
+    for (int k = 1; k < 8; k++)
+        least = g->reader.other[k].records_n < least ? g->reader.other[k].records_n : least;
+    cr_assert(most >= 2000 && least > 1000, "%d to %d", least, most);
+    rig_destroy(g);
+}
+
+/* An answer under way belongs to the assignment that asked. */
+Test(port_client, assigned_again_while_an_answer_is_under_way)
+{
+    struct rig *g = rig_create();
+    batches(g, 3, 10, CODEC_NONE);
+    g->source.partitions_n = 3;
+    rig_run(g, SIM_SECOND); /* the next answers wait for news */
+    struct err err = {0};
+    struct port_assignment again = g->reader.first;
+    again.offset = 20;
+    g->reader.offsets_n = 0;
+    cr_assert_eq(port_assign(g->reader.port, &again, &err), 0);
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 10);
+    cr_assert_eq(g->reader.offsets[0], 20);
+    port_unassign(g->reader.port, &g->reader.other[2]);
+    batches(g, 1, 10, CODEC_NONE);
+    rig_run(g, SIM_SECOND);
+    cr_assert_eq(g->reader.offsets_n, 20);
+    cr_assert(g->reader.other[1].records_n == 40 && g->reader.other[2].records_n == 30);
+    rig_destroy(g);
+}
+
+Test(port_client, a_name_longer_than_kafka_allows)
+{
+    struct rig *g = rig_create();
+    rig_run(g, SIM_MS);
+    char name[300];
+    struct err err = {0};
+    int owner;
+    memset(name, 'x', sizeof name);
+    struct port_assignment a = {.topic = slice_of(name, sizeof name), .leader_epoch = -1, .owner = &owner};
+    cr_assert_eq(port_assign(g->reader.port, &a, &err), -E_INVALID);
+    rig_destroy(g);
+}
+
 /* ---- life ---- */
 
 Test(port_client, holds_no_more_than_its_memory)
