@@ -57,6 +57,7 @@ static void watch_run(struct shard_call *call)
 {
     struct fetch_part *part = LIST_ENTRY(call, struct fetch_part, call);
     bool enough = false;
+    assert(!part->parked && part->need_bytes > 0);
     part->parked = true;
     part->coming_bytes = 0;
     for (struct fetch_item *it = part->first; it; it = it->next) {
@@ -134,6 +135,7 @@ static void read_done(struct shard_call *call)
 static void read_parts(struct fetch *f)
 {
     struct shard *home = f->req->home;
+    assert(f->left == 0);
     f->state = FETCH_READING;
     f->left = 1;
     for (unsigned k = 1; k <= home->count; k++) {
@@ -161,6 +163,7 @@ static void watch_done(struct shard_call *call)
 static void watch_parts(struct fetch *f, int64_t need_bytes)
 {
     struct shard *home = f->req->home;
+    assert(f->left == 0 && need_bytes > 0 && !f->last);
     f->state = FETCH_WATCHING;
     f->left = 1;
     for (unsigned i = 0; i < home->count && f->state == FETCH_WATCHING; i++) {

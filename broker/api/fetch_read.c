@@ -47,6 +47,8 @@ static void read_records(struct fetch_item *it, struct partition *p, int64_t bud
         refuse(it, rc == -E_RANGE     ? KE_OFFSET_OUT_OF_RANGE
                    : rc == -E_CORRUPT ? KE_CORRUPT_MESSAGE
                                       : KE_KAFKA_STORAGE_ERROR);
+    /* P6: nothing at or above the limit is given. */
+    assert(it->slice.size_bytes == 0 || it->slice.next_offset <= limit);
 }
 
 static void read_one(struct fetch_item *it, struct shard *shard, int64_t budget, bool first)
@@ -65,6 +67,8 @@ static void read_one(struct fetch_item *it, struct shard *shard, int64_t budget,
     it->out->high_watermark = partition_high_watermark(p);
     it->out->last_stable_offset = partition_limit(p, PARTITION_COMMITTED);
     it->out->log_start_offset = partition_log_start(p);
+    assert(it->out->last_stable_offset <= it->out->high_watermark); /* S33 */
+    assert(it->out->high_watermark <= partition_log_end(p));
     it->out->diverging_epoch = (struct kp_fetch_response_diverging_epoch){-1, -1};
     it->out->aborted_transactions_n = f->isolation == PARTITION_COMMITTED ? 0 : -1;
     if (diverges(it, partition_log(p)))
@@ -86,6 +90,7 @@ void fetch_part_read(struct fetch_part *part)
         log_slice_drop(&it->slice);
         read_one(it, part->call.to, budget, first);
         if (it->slice.size_bytes > 0) {
+            assert(first || (int64_t)it->slice.size_bytes <= budget); /* only the first may be larger */
             first = false;
             budget -= (int64_t)it->slice.size_bytes;
         }
@@ -96,6 +101,7 @@ void fetch_part_read(struct fetch_part *part)
  * first that has records keeps them, however large. */
 int64_t fetch_limit(struct fetch *f)
 {
+    assert(f->items || f->items_n == 0);
     int64_t total = 0;
     for (size_t i = 0; i < f->items_n; i++) {
         struct fetch_item *it = &f->items[i];

@@ -145,6 +145,7 @@ static void add_partition(struct api_request *req, struct produce *p, const stru
                           struct kp_produce_response_partition_responses *out)
 {
     struct produce_item *it = &p->items[p->items_n++];
+    assert(!it->out && (error || t));
     it->out = out;
     it->produce = p;
     it->item.index = in->index;
@@ -205,6 +206,7 @@ static bool prepare(struct api_request *req, struct produce *p)
             add_partition(req, p, topic, refused ? refused : error, &from->partition_data[i],
                           &to->partition_responses[i]);
     }
+    assert(arena_failed(&req->arena) || p->items_n == n); /* one to one */
     return !arena_failed(&req->arena);
 }
 

@@ -24,6 +24,7 @@ bool scatter_init(struct scatter *s)
 void scatter_add(struct scatter *s, struct scatter_item *item)
 {
     struct scatter_part *part = &s->parts[shard_index_of(&item->topic_id, item->index, s->req->home->count)];
+    assert(!item->part && s->left == 0); /* once, and before the start */
     item->part = part;
     item->next = NULL;
     *part->last = item;
@@ -41,6 +42,7 @@ static void part_run(struct shard_call *call)
 {
     struct scatter_part *part = LIST_ENTRY(call, struct scatter_part, call);
     void (*run)(struct scatter_item *, struct partition *) = part->scatter->run;
+    assert(part->left > 0 && part->first);
     part->left++;
     for (struct scatter_item *item = part->first, *next; item; item = next) {
         next = item->next;
@@ -74,6 +76,7 @@ void scatter_start(struct scatter *s)
 {
     struct shard *home = s->req->home;
     unsigned n = home->count;
+    assert(s->left == 0);
     s->left = 1;
     for (unsigned i = 0; i < n; i++)
         s->left += s->parts[i].first != NULL;

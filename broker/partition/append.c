@@ -14,6 +14,9 @@
 
 static void finish(struct partition *p, struct partition_append *a, int16_t error, const char *text)
 {
+    assert(!list_linked(&a->link) && a->done); /* in no list any more: it is completed once */
+    /* S2, D6: acks=all is answered when every reader may see it, no sooner. */
+    assert(error || a->acks != -1 || a->last_offset < p->high_watermark);
     a->error = error;
     a->error_text = text;
     a->log_start_offset = p->log ? log_start_offset(p->log) : -1;
@@ -104,6 +107,7 @@ static bool acked_too_early(struct partition *p, struct partition_append *a)
 void partition_append(struct partition *p, struct partition_append *a)
 {
     assert(p->magic == PARTITION_MAGIC && a->done && a->batch);
+    list_init(&a->link);
     a->error = KE_NONE;
     a->error_text = NULL;
     a->bad_record = -1;
@@ -126,6 +130,7 @@ void partition_append(struct partition *p, struct partition_append *a)
 static void park(struct partition *p, struct partition_append *a)
 {
     struct partitions *ps = p->set;
+    assert(a->acks == -1 && partition_online(p) && a->last_offset >= p->high_watermark);
     a->deadline_us = a->timeout_us > 0 ? loop_now_us(ps->shard->loop) + a->timeout_us : INT64_MAX;
     list_push(&p->parked, &a->link);
     metric_add(ps->parked_n, 1);
@@ -158,6 +163,7 @@ static void written(struct partition *p, struct partition_append *a, const struc
 /* From the front, while they are of one origin: a client's sequences are checked, a coordinator's are not. */
 static unsigned take_pending(struct partition *p, struct list *taken, struct log_batch *batches)
 {
+    assert(p->log && partition_online(p));
     unsigned n = 0;
     enum partition_origin origin = PARTITION_CLIENT;
     list_init(taken);
@@ -226,10 +232,12 @@ void append_pending(struct partition *p)
     assert(list_empty(&taken));
     if (rc && log_fenced(p->log))
         partition_fail(p, log_fence_text(p->log));
+    INVARIANT(p);
 }
 
 static void unpark(struct partition *p, struct partition_append *a)
 {
+    assert(list_linked(&p->waiting) && list_linked(&a->link));
     list_remove(&a->link);
     metric_add(p->set->parked_n, -1);
     if (list_empty(&p->parked) && list_linked(&p->waiting))
@@ -259,6 +267,7 @@ void append_fail_all(struct partition *p, int16_t error)
     }
     if (list_linked(&p->dirty))
         list_remove(&p->dirty);
+    assert(!list_linked(&p->waiting));
 }
 
 void append_on_timeout(void *arg)

@@ -11,6 +11,7 @@ void watermark_set(struct partition *p, int64_t offset)
 {
     if (offset <= p->high_watermark)
         return;
+    assert(p->log && offset <= log_end_offset(p->log)); /* and it never goes back: above */
     p->high_watermark = offset;
     wait_mark(p);
     append_release(p);
@@ -18,6 +19,7 @@ void watermark_set(struct partition *p, int64_t offset)
 
 void watermark_follow(struct partition *p)
 {
+    assert(p->appended_bytes >= p->committed_bytes);
     p->committed_bytes = p->appended_bytes;
     watermark_set(p, log_end_offset(p->log));
 }
@@ -68,6 +70,7 @@ static void flush_done(struct loop_job *job)
     }
     if (log_end_offset(p->log) > log_durable_offset(p->log))
         flush_want(p);
+    INVARIANT(p);
 }
 
 /* Where every ack waits for the disk a checkpoint costs little more: often enough, a start after kill -9 has little to look
@@ -81,7 +84,7 @@ static bool checkpoint_is_far(const struct partition *p)
 void flush_start(struct partition *p)
 {
     struct partitions *ps = p->set;
-    assert(!p->flush && p->log);
+    assert(!p->flush && !p->host_job && p->log);
     p->flush_early = !p->flush_checkpoint && checkpoint_is_far(p);
     p->flush_checkpoint = p->flush_checkpoint || p->flush_early;
     if (p->flush_checkpoint)

@@ -246,12 +246,14 @@ void host_opened(struct partition *p)
         list_push(&ps->dirty, &p->dirty);
     partition_changed(p);
     partition_tell_watches(p, false);
+    INVARIANT(p);
 }
 
 /* The log is there. What recovery kept is made durable before anybody reads it (D6); where acks do not wait for the disk,
  * readers do not either. */
 static void opened(struct partition *p, struct host_job *j)
 {
+    assert(!p->log && j->log && j->dir < log_dirs_count(p->set->host->dirs));
     p->log = j->log;
     p->dir = j->dir;
     log_configure(p->log, &p->config);
@@ -290,6 +292,7 @@ static void host_free(struct partition *p)
 
 void host_maybe_closed(struct partitions *ps)
 {
+    partitions_check(ps);
     if (!ps->closing || ps->closing_n > 0 || !ps->closed || upkeep_busy(ps))
         return;
     void (*closed)(void *) = ps->closed;
@@ -359,6 +362,7 @@ void host_quiet(struct partition *p)
 {
     if (sm_state(&p->state) != PARTITION_CLOSING || p->flush || p->host_job || p->compaction)
         return;
+    INVARIANT(p);
     if (!p->log) {
         host_free(p);
         return;

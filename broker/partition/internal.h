@@ -103,6 +103,10 @@ struct partitions {
 };
 
 /* partition.c */
+/* What always holds between two calls for a partition, and for the set. */
+void partition_check(const struct partition *p);
+void partitions_check(const struct partitions *ps);
+#define INVARIANT(p) partition_check(p)
 void partition_become(struct partition *p, const struct partition_spec *spec);
 void partition_fail(struct partition *p, const char *why);
 /* Its log dir or its record may have changed. */

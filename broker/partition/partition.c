@@ -24,6 +24,37 @@ static const struct sm_state states[] = {
 };
 static const struct sm_table partition_sm = SM_TABLE("partition", states, partition_invariant);
 
+static void check_online(const struct partition *p)
+{
+    int64_t start = log_start_offset(p->log), end = log_end_offset(p->log);
+    assert(p->log && !p->host_job && !p->first_flush);
+    assert(start <= p->high_watermark && p->high_watermark <= end); /* S6: a reader sees what is in the log */
+    /* D6: what is seen, or acknowledged to acks=all, is on disk. */
+    assert(!p->set->host->flush_before_ack || p->high_watermark <= log_durable_offset(p->log));
+}
+
+void partition_check(const struct partition *p)
+{
+    unsigned state = sm_state(&p->state);
+    assert(p->magic == PARTITION_MAGIC && p->set && p->key.index >= 0);
+    assert((p->role == PARTITION_LEADER) == (p->leader == p->set->host->node_id));
+    assert(!p->flush || (p->log && !p->host_job));
+    assert(!p->compaction || p->log);
+    assert(p->committed_bytes <= p->appended_bytes && p->flush_bytes <= p->appended_bytes);
+    assert(state == PARTITION_ONLINE || list_empty(&p->parked));
+    assert(state == PARTITION_ONLINE || state == PARTITION_OPENING || list_empty(&p->pending));
+    assert(list_empty(&p->parked) == !list_linked(&p->waiting));
+    if (state == PARTITION_ONLINE)
+        check_online(p);
+}
+
+void partitions_check(const struct partitions *ps)
+{
+    size_t all = HASH_COUNT(ps->all);
+    assert(ps->opening_n <= all && ps->flushing_n <= all &&
+           ps->opening_n + ps->closing_n <= all + ps->closing);
+}
+
 struct partition *partition_find(struct shard *shard, const struct uuid *topic_id, int32_t index)
 {
     struct partition_key key = {.topic_id = *topic_id, .index = index};
@@ -123,6 +154,7 @@ int16_t partition_delete_records(struct partition *p, int64_t offset)
     int rc = log_set_start(p->log, offset);
     if (rc)
         return kafka_error_of(rc);
+    INVARIANT(p);
     partition_changed(p); /* who waits below the new start must be told */
     return KE_NONE;
 }
@@ -153,6 +185,7 @@ void partition_fail(struct partition *p, const char *why)
         list_remove(&p->to_flush);
     partition_changed(p);
     partition_tell_watches(p, false);
+    INVARIANT(p);
 }
 
 static enum partition_role role_of(const struct partition *p)
@@ -187,6 +220,7 @@ void partition_become(struct partition *p, const struct partition_spec *spec)
     p->role = role_of(p);
     p->directory = spec->directory;
     partition_placed(p);
+    INVARIANT(p);
     if (!other)
         return;
     if (p->role != PARTITION_LEADER)

@@ -162,6 +162,7 @@ void partitions_each(struct partitions *ps, void (*each)(void *arg, struct parti
 bool partitions_turn(struct partitions *ps)
 {
     struct list later;
+    partitions_check(ps);
     list_init(&later);
     while (!list_empty(&ps->dirty)) {
         struct partition *p = LIST_ENTRY(list_pop(&ps->dirty), struct partition, dirty);
@@ -181,6 +182,7 @@ bool partitions_turn(struct partitions *ps)
     }
     while (!list_empty(&ps->advanced))
         wait_wake(LIST_ENTRY(list_pop(&ps->advanced), struct partition, advanced));
+    partitions_check(ps);
     return !list_empty(&ps->dirty);
 }
 

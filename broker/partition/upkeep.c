@@ -38,6 +38,7 @@ static void retain(void *arg, struct partition *p)
     if (!partition_online(p))
         return;
     int64_t start = log_start_offset(p->log);
+    assert(p->high_watermark <= log_end_offset(p->log));
     if (log_retain(p->log, wall, p->high_watermark, &gone, &err)) {
         log_error("broker.partition", "retention failed partition=%s-%d error=%s", p->topic, p->key.index,
                   err.text);
@@ -45,6 +46,7 @@ static void retain(void *arg, struct partition *p)
             partition_fail(p, log_fence_text(p->log));
         return;
     }
+    assert(log_start_offset(p->log) >= start && log_start_offset(p->log) <= p->high_watermark); /* P14 */
     log_expire_producers(p->log, wall);
     if (gone.segments > 0) {
         log_info("broker.partition", "segments deleted partition=%s-%d segments=%u bytes=%lld start=%lld",
@@ -83,6 +85,7 @@ static void folders_run(struct loop_job *job)
 static void folders_done(struct loop_job *job)
 {
     struct upkeep *u = LIST_ENTRY(job, struct upkeep, folders);
+    assert(u->folders_busy);
     u->folders_busy = false;
     host_maybe_closed(u->ps);
 }
@@ -201,6 +204,7 @@ static void compact_done(struct loop_job *job)
     struct partition *p = u->compacting;
     struct log_compacted out = {0};
     struct err err = {0};
+    assert(p && p->log && p->compaction && !p->host_job); /* a closing log waits for it */
     int rc = log_compact_done(p->log, p->compaction, &out, &err);
     p->compaction = NULL;
     u->compacting = NULL;

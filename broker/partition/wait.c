@@ -32,6 +32,7 @@ void wait_mark(struct partition *p)
 void wait_wake(struct partition *p)
 {
     struct list now;
+    assert(p->magic == PARTITION_MAGIC && !list_linked(&p->advanced));
     bool changed = p->changed;
     p->changed = false;
     list_init(&now);
@@ -49,6 +50,7 @@ void wait_end(struct partition *p)
 {
     while (!list_empty(&p->waits)) {
         struct partition_wait *w = LIST_ENTRY(list_pop(&p->waits), struct partition_wait, link);
+        assert(w->partition == p);
         w->partition = NULL;
         w->changed = true;
         w->wake(w);
