@@ -62,6 +62,15 @@ fill() { # TOPIC: created on first use, records
   expect "$(records "$1")" 60 "records of $1"
 }
 
+in_snapshot() { # DIR TOPIC: the newest snapshot has it; a job writes them, a moment after the records
+  local i
+  for ((i = 0; i < 100; i++)); do
+    grep -aq "$2" "$(ls "$1"/data/__cluster_metadata-0/*.checkpoint | tail -n 1)" && return 0
+    sleep 0.1
+  done
+  fail "no snapshot with $2"
+}
+
 read_by_tools() { # DIR TOPIC: dump-log over log and snapshots, the metadata shell over the newest snapshot
   local folder=$1/data/__cluster_metadata-0 f newest
   f=$(printf '%s,' "$folder"/*.log "$folder"/*.checkpoint)
@@ -100,7 +109,7 @@ tool topics --bootstrap-server "$boot" --alter --topic first --partitions 3 >/de
 tool metadata-quorum --bootstrap-server "$boot" describe --status | grep '^LeaderId: *1$' >/dev/null || fail "metadata-quorum at the broker"
 tool metadata-quorum --bootstrap-controller "127.0.0.1:$((port + 1))" describe --status | grep '^LeaderId: *1$' >/dev/null || fail "metadata-quorum at the controller"
 tool features --bootstrap-server "$boot" describe | grep '^Feature: metadata.version' >/dev/null || fail "features"
-ours_stop
+in_snapshot "$work/static" first; ours_stop
 read_by_tools "$work/static" first
 turns "$work/static"
 
@@ -108,7 +117,7 @@ echo "== formatted by kafka-storage, static"
 properties "$work/format" "controller.quorum.voters=1@127.0.0.1:$((port + 1))"
 tool storage format -t "$id" -c "$work/format/node.properties" >/dev/null
 ours "$work/format/node.properties"
-fill first; ours_stop
+fill first; in_snapshot "$work/format" first; ours_stop
 read_by_tools "$work/format" first
 turns "$work/format"
 
@@ -121,7 +130,7 @@ kill -KILL "$broker_pid"; wait "$broker_pid" 2>/dev/null || true # with ELR on, 
 ours "$work/standalone/node.properties"
 described first
 expect "$(records first)" 60 "records after kill -9"
-ours_stop
+in_snapshot "$work/standalone" first; ours_stop
 read_by_tools "$work/standalone" first
 turns "$work/standalone"
 

@@ -84,6 +84,16 @@ class Daemon:
     def signal(self, sig):
         os.kill(self.proc.pid, sig)
 
+    def freeze(self):
+        """Stopped, and no thread of it is in user mode any more: whatever it has not answered yet it never will."""
+        self.signal(signal.SIGSTOP)
+
+        def still():
+            tasks = f'/proc/{self.proc.pid}/task'
+            states = [open(f'{tasks}/{t}/stat').read().rsplit(')', 1)[1].split()[0] for t in os.listdir(tasks)]
+            return all(s in 'TD' for s in states) or None
+        wait(f'{self.name} stands still', 5, still, 0.001)
+
     def kill(self):
         if self.proc:
             self.proc.kill()
