@@ -54,13 +54,16 @@ int api_read_header(struct api_request *req, struct err *err)
     return 0;
 }
 
-/* The arena's memory counts on the home shard's budget; called there only. */
-static void charge(struct api_request *req)
+/* An arena takes its memory in chunks of this size. */
+#define ARENA_GRAIN ((size_t)4096)
+
+void api_charge(struct api_request *req)
 {
-    size_t used = req->arena.used_bytes;
-    if (used > req->charged_bytes) {
-        shard_memory_take(req->home, used - req->charged_bytes);
-        req->charged_bytes = used;
+    assert(req->shard == req->home);
+    size_t held = sizeof *req + (req->arena.used_bytes + ARENA_GRAIN - 1) / ARENA_GRAIN * ARENA_GRAIN;
+    if (held > req->charged_bytes) {
+        shard_memory_take(req->home, held - req->charged_bytes);
+        req->charged_bytes = held;
     }
 }
 
@@ -90,7 +93,7 @@ void api_start(struct api_request *req)
         }
     }
     req->arena.limit_bytes += API_ARENA_MAX;
-    charge(req);
+    api_charge(req);
     req->row->handler(req);
 }
 
@@ -100,7 +103,7 @@ static void hand_over(struct api_request *req)
     assert(req->shard == req->home && !req->answered);
     req->answered = true;
     req->abandoned = NULL;
-    charge(req);
+    api_charge(req);
     if (req->failure)
         req->transport->failed(req, req->failure);
     else

@@ -130,6 +130,9 @@ void api_finish(struct api_request *req);
 /* Reads the frame's header: api, row, version, correlation_id, client_id. 0, or -E_…: then the connection must
  * be closed (after what is still owed on it) and the request be finished unstarted. */
 int api_read_header(struct api_request *req, struct err *err);
+/* Counts on the home shard's budget what the request holds by now; the transport calls it when it has filled the
+ * request in, api_start and the answer do so themselves. */
+void api_charge(struct api_request *req);
 /* Decodes the body and calls the handler. */
 void api_start(struct api_request *req);
 /* The transport's client has gone: a parked request may give up early. */
