@@ -54,6 +54,8 @@ struct net_buffer *net_buffer_take(struct net_buffers *pool, size_t size)
     size_t cap = (size + GRAIN - 1) & ~(GRAIN - 1);
     struct net_buffer *b = reuse(pool, cap);
     if (!b) {
+        if (!shard_memory_has(pool->shard, pool->free_bytes + cap))
+            net_buffers_trim(pool); /* what is kept is memory too */
         b = calloc(1, sizeof *b);
         uint8_t *bytes = b ? malloc(cap) : NULL;
         if (!bytes) {

@@ -110,7 +110,8 @@ bool connection_has_room(const struct connection *c)
         return false;
     if (MUTANT("output_cap_removed"))
         return true;
-    return c->queue_n < (unsigned)o->requests_max && c->queued_bytes < (size_t)o->queued_max_bytes;
+    unsigned requests_max = server_memory_is_short(c->server) ? 1 : (unsigned)o->requests_max;
+    return c->queue_n < requests_max && c->queued_bytes < (size_t)o->queued_max_bytes;
 }
 
 void connection_want(struct connection *c)
@@ -197,8 +198,11 @@ void connection_finish(struct connection *c, struct api_request *req)
     if (req->started)
         server_count(s, req);
     api_finish(req);
-    if (buffer)
+    if (buffer) {
+        assert(s->holding_n > 0);
+        s->holding_n--;
         net_buffer_unref(buffer);
+    }
 }
 
 void connection_close(struct connection *c, const char *why)
@@ -262,7 +266,8 @@ void connection_turn(struct connection *c)
         return;
     if (full && connection_has_room(c))
         connection_work(c); /* frames may be waiting in its buffer */
-    if (sm_state(&c->state) == CONNECTION_DRAINING && list_empty(&c->queue) && !list_linked(&c->work)) {
+    if (sm_state(&c->state) == CONNECTION_DRAINING && list_empty(&c->queue) && !list_linked(&c->work) &&
+        !list_linked(&c->starved)) {
         connection_close(c, NULL);
         return;
     }

@@ -26,6 +26,7 @@ struct connection {
     struct list work;    /* server->work: something to start or to send */
     struct list starved; /* server->starved: waits for memory, this much */
     size_t starved_bytes;
+    unsigned starved_eighths; /* MEMORY_… */
     unsigned want;
     int64_t active_us; /* bytes moved last */
 
@@ -34,6 +35,7 @@ struct connection {
     size_t at, end;
     uint8_t *stash;
     size_t stash_n;
+    bool stash_whole;         /* there may be whole frames in it: it was filled when there was no room for more */
     size_t frame_hint;        /* size of recent frames */
     int64_t frame_started_us; /* the open frame's first byte; 0: none is open */
     bool read_ended;          /* nothing more is read: the peer's end, or below */
@@ -67,6 +69,7 @@ struct net_server {
     struct list connections, closed, work, starved;
     struct connection *favoured; /* may go over the budget, by one frame: see receive.c */
     size_t connections_n, requests_n;
+    size_t holding_n; /* requests that hold a receive buffer: they will give memory back */
     uint64_t next_id;
     struct loop_timer tick;
     bool draining;
@@ -102,6 +105,8 @@ void receive_readable(struct connection *c);
 /* Makes requests of the frames that have arrived, while there is room. */
 void receive_buffered(struct connection *c);
 void receive_close(struct connection *c);
+/* Has a starved connection what it waits for? */
+bool receive_may(const struct connection *c);
 /* Bytes of the open frame that have come. */
 size_t receive_frame_bytes(const struct connection *c);
 
@@ -117,10 +122,20 @@ static inline int64_t server_now(const struct net_server *s)
     return loop_now_us(s->shard->loop);
 }
 
-/* Under this much of the budget new frames are read; the rest is for those that have begun. */
-static inline bool server_has_memory(const struct net_server *s)
+/* Eighths of the budget. In the first six large frames begin, in the seventh those that have begun may grow. The last
+ * is for small requests, one of each connection: who is slow or does not read cannot keep everybody else out. */
+enum { MEMORY_BEGIN = 6, MEMORY_GROW = 7, MEMORY_SMALL = 8 };
+
+static inline bool server_memory_has(const struct net_server *s, size_t n, unsigned eighths)
 {
-    return s->shard->memory.used_bytes < s->shard->memory.limit_bytes / 4 * 3;
+    const struct shard_memory *m = &s->shard->memory;
+    size_t most = m->limit_bytes / 8 * eighths;
+    return n <= most && m->used_bytes <= most - n;
+}
+
+static inline bool server_memory_is_short(const struct net_server *s)
+{
+    return !server_memory_has(s, 0, MEMORY_GROW);
 }
 
 #endif

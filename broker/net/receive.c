@@ -62,15 +62,26 @@ static struct net_buffer *take_spare(struct net_server *s)
     return net_buffer_take(&s->buffers, NET_BUFFER_BYTES);
 }
 
-/* When no request is under way nothing would ever give memory back: one connection at a time is let on to the end of
- * its frame. */
+/* When no request holds received bytes nothing would ever give them back (a parked Fetch does not): one connection at
+ * a time is let on to the end of its frame. */
 static bool favour(struct connection *c)
 {
     struct net_server *s = c->server;
-    if (s->requests_n > 0 || (s->favoured && s->favoured != c))
+    if (s->favoured)
+        return s->favoured == c;
+    if (s->holding_n > 0)
         return false;
     s->favoured = c;
     return true;
+}
+
+static void drop_stash(struct connection *c)
+{
+    shard_memory_give(c->server->shard, c->stash_n);
+    free(c->stash);
+    c->stash = NULL;
+    c->stash_n = 0;
+    c->stash_whole = false;
 }
 
 static void unfavour(struct connection *c)
@@ -79,13 +90,26 @@ static void unfavour(struct connection *c)
         c->server->favoured = NULL;
 }
 
+bool receive_may(const struct connection *c)
+{
+    return server_memory_has(c->server, c->starved_bytes, c->starved_eighths);
+}
+
+static bool may_take(struct connection *c, size_t size, unsigned eighths)
+{
+    c->starved_bytes = size;
+    c->starved_eighths = eighths;
+    return receive_may(c) || favour(c);
+}
+
+/* When memory is short a small frame is read into the spare buffer, and what has come of it is put away. */
 static bool begin(struct connection *c)
 {
     struct net_server *s = c->server;
     bool large = c->frame_hint > NET_BUFFER_BYTES / 2;
+    bool small = !large && c->stash_n < STASH_MAX;
     size_t size = large ? c->frame_hint + FRAME_SIZE_BYTES : NET_BUFFER_BYTES;
-    c->starved_bytes = size;
-    if (!server_has_memory(s) && !favour(c))
+    if (!may_take(c, small ? STASH_MAX : size, large ? MEMORY_BEGIN : small ? MEMORY_SMALL : MEMORY_GROW))
         return false;
     c->in = large ? net_buffer_take(&s->buffers, size) : take_spare(s);
     if (!c->in)
@@ -95,9 +119,7 @@ static bool begin(struct connection *c)
     if (c->stash_n) {
         memcpy(c->in->bytes + c->end, c->stash, c->stash_n);
         c->end += c->stash_n;
-        free(c->stash);
-        c->stash = NULL;
-        c->stash_n = 0;
+        drop_stash(c);
     }
     return true;
 }
@@ -106,8 +128,7 @@ static bool begin(struct connection *c)
 static bool move_to(struct connection *c, size_t size)
 {
     struct net_server *s = c->server;
-    c->starved_bytes = size;
-    if (!shard_memory_has(s->shard, size) && !favour(c))
+    if (!may_take(c, size, MEMORY_GROW))
         return false;
     struct net_buffer *b = net_buffer_take(&s->buffers, size);
     if (!b)
@@ -140,10 +161,13 @@ static bool prepare(struct connection *c)
     return room > 0 || move_to(c, earned);
 }
 
-/* What one read may take: to the end of a large frame, so that the next one begins in a buffer of its own. */
-static size_t read_size(const struct connection *c)
+/* What one read may take: to the end of a large frame, so that the next one begins in a buffer of its own; when memory
+ * is short no more than can be put away. */
+static size_t read_size(const struct connection *c, bool frugal)
 {
     size_t room = c->in->cap - c->end, frame = open_frame_bytes(c);
+    if (frugal && room > STASH_MAX - have(c))
+        room = STASH_MAX - have(c);
     size_t missing = frame > have(c) ? frame - have(c) : 0;
     return missing >= ROOM_MIN && missing < room ? missing : room;
 }
@@ -177,7 +201,9 @@ static struct api_request *request_of(struct connection *c, size_t size)
     } else {
         net_buffer_ref(c->in);
         req->buffer = c->in;
+        c->server->holding_n++;
     }
+    api_charge(req);
     req->connection = c;
     req->connection_id = c->id;
     req->client_host = c->host;
@@ -244,6 +270,8 @@ static void put_away(struct connection *c)
             return; /* then the buffer stays */
         memcpy(c->stash, c->in->bytes + c->at, n);
         c->stash_n = n;
+        c->stash_whole = !connection_has_room(c);
+        shard_memory_take(c->server->shard, n);
         c->end = c->at;
     }
     give_back(c);
@@ -252,7 +280,10 @@ static void put_away(struct connection *c)
 static void starve(struct connection *c)
 {
     if (!list_linked(&c->starved)) {
-        list_push(&c->server->starved, &c->starved);
+        if (c->starved_eighths == MEMORY_SMALL)
+            list_push_front(&c->server->starved, &c->starved);
+        else
+            list_push(&c->server->starved, &c->starved);
         metric_add(c->server->starving, 1);
     }
 }
@@ -264,7 +295,8 @@ void receive_readable(struct connection *c)
             starve(c);
             break;
         }
-        size_t n = read_size(c);
+        bool frugal = server_memory_is_short(c->server) && c->server->favoured != c && have(c) < STASH_MAX;
+        size_t n = read_size(c, frugal);
         ssize_t got = net_read(c->socket, c->in->bytes + c->end, n);
         if (got == -E_AGAIN)
             break;
@@ -280,21 +312,25 @@ void receive_readable(struct connection *c)
         c->active_us = server_now(c->server);
         metric_add(c->server->received, got);
         receive_frames(c);
-        if (!c->socket || (size_t)got < n)
+        if (!c->socket || frugal || (size_t)got < n)
             break;
     }
-    if (!c->socket)
-        return;
-    if (connection_has_room(c))
-        put_away(c); /* else complete frames may be waiting in it */
+    if (c->socket)
+        put_away(c);
 }
 
 void receive_buffered(struct connection *c)
 {
-    if (!c->in || !connection_has_room(c))
+    if (!connection_has_room(c) || list_linked(&c->starved))
         return;
+    if (!c->in && !c->stash_whole)
+        return;
+    if (!c->in && !begin(c)) {
+        starve(c);
+        return;
+    }
     receive_frames(c);
-    if (c->socket && connection_has_room(c))
+    if (c->socket)
         put_away(c);
 }
 
@@ -305,7 +341,5 @@ void receive_close(struct connection *c)
         c->end = c->at;
         give_back(c);
     }
-    free(c->stash);
-    c->stash = NULL;
-    c->stash_n = 0;
+    drop_stash(c);
 }

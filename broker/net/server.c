@@ -104,22 +104,23 @@ static void close_listeners(struct net_server *s)
 
 static bool may_wake(const struct net_server *s, const struct connection *c)
 {
-    if (server_has_memory(s) && shard_memory_has(s->shard, c->starved_bytes))
-        return true;
-    return s->requests_n == 0 && !s->favoured;
+    return receive_may(c) || (s->holding_n == 0 && !s->favoured);
 }
 
-/* In the order in which they began to wait. */
+/* Small ones first, then in the order in which they began to wait. */
 static void wake_starved(struct net_server *s)
 {
     while (!list_empty(&s->starved)) {
         struct connection *c = LIST_ENTRY(s->starved.next, struct connection, starved);
         if (!may_wake(s, c))
             return;
-        if (!server_has_memory(s))
+        if (!receive_may(c))
             s->favoured = c;
         list_remove(&c->starved);
         metric_add(s->starving, -1);
+        if (c->frame_started_us)
+            c->frame_started_us = server_now(s); /* the wait was not its fault */
+        connection_work(c);
         connection_want(c);
     }
 }
