@@ -414,6 +414,11 @@ int broker_start(struct broker *b, struct err *err)
     return 0;
 }
 
+void broker_refused(struct broker *b, const char *why)
+{
+    metric_add(metrics_cell(b->metrics, 0, M_sundog_broker_connections_closed_total, why), 1);
+}
+
 const char *broker_unready(const struct broker *b)
 {
     const struct broker_parts *p = b->parts;

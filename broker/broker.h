@@ -44,6 +44,8 @@ int broker_create(const struct broker_world *w, const struct broker_options *opt
 int broker_start(struct broker *b, struct err *err);
 /* NULL once clients are served; else why not yet. Shard 0. */
 const char *broker_unready(const struct broker *b);
+/* Counts a client that was closed before it became a connection. Any thread. */
+void broker_refused(struct broker *b, const char *why);
 /* The port of the nth listener, where 0 was asked for. */
 uint16_t broker_port(const struct broker *b, size_t listener);
 /* Drains, closes logs, writes the clean-shutdown markers; then calls `stopped`, once, on shard 0. */

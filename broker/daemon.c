@@ -17,6 +17,8 @@
 #define SHARDS_MAX  64
 #define SHUTDOWN_US INT64_C(9500000)
 #define SUMMARY_US  INT64_C(60000000)
+/* Descriptors that connections leave to files: an eighth, this many at most. */
+#define FDS_FOR_FILES 512
 
 struct daemon {
     struct job_pool *jobs;
@@ -38,8 +40,20 @@ static void complain(void *arg, const char *text)
     log_warn("broker.net", "%s", text);
 }
 
-static int make_world(struct daemon *d, unsigned shards, struct err *err)
+static void refused(void *arg)
 {
+    const struct daemon *d = arg;
+    if (d->broker)
+        broker_refused(d->broker, "no file descriptors left");
+}
+
+static int make_world(struct daemon *d, unsigned shards, int64_t fds, struct err *err)
+{
+    int64_t kept = fds / 8 < FDS_FOR_FILES ? fds / 8 : FDS_FOR_FILES;
+    const struct net_posix_options net = {.complain = complain,
+                                          .refused = refused,
+                                          .arg = d,
+                                          .accept_below = fds < INT32_MAX ? (int)(fds - kept) : 0};
     int rc = job_pool_create(JOB_LANES, &d->jobs, err);
     for (unsigned i = 0; !rc && i < shards; i++) {
         rc = loop_posix_create(&(struct loop_posix_options){.jobs = d->jobs}, &d->posix[i], err);
@@ -47,8 +61,7 @@ static int make_world(struct daemon *d, unsigned shards, struct err *err)
             break;
         d->shards = i + 1;
         d->loops[i] = loop_posix_loop(d->posix[i]);
-        rc = net_posix_create(d->posix[i], &(struct net_posix_options){.complain = complain}, &d->nets[i],
-                              err);
+        rc = net_posix_create(d->posix[i], &net, &d->nets[i], err);
     }
     return rc;
 }
@@ -147,7 +160,7 @@ int daemon_run(struct disk *disk, const struct broker_options *options)
     struct err err = {0};
     int64_t fds = process_raise_fds();
     unsigned shards = settle_shards(options, process_cpus());
-    int rc = make_world(&d, shards < SHARDS_MAX ? shards : SHARDS_MAX, &err);
+    int rc = make_world(&d, shards < SHARDS_MAX ? shards : SHARDS_MAX, fds, &err);
     const struct broker_world w = {.shards = d.shards,
                                    .loops = d.loops,
                                    .nets = d.nets,

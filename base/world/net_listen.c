@@ -1,5 +1,6 @@
 /* Listening sockets. Without descriptors left (EMFILE) a listener would be ready for ever: one waiting client is taken
- * through a spare descriptor and closed, so that it hears of it, and accepting pauses for NET_EMFILE_PAUSE_MS. */
+ * through a spare descriptor and closed, so that it hears of it, and accepting pauses for NET_EMFILE_PAUSE_MS. The same
+ * where only those are left that files may need (accept_below). */
 #include "base/world/net_posix_internal.h"
 
 #include <assert.h>
@@ -67,21 +68,44 @@ static void on_resume(void *arg)
     update(l);
 }
 
+static void refuse_for_now(struct listener *l)
+{
+    const struct net_posix_options *o = &l->net->options;
+    assert(!l->exhausted);
+    l->exhausted = true;
+    update(l);
+    loop_timer_in(&l->resume, NET_EMFILE_PAUSE_MS * 1000);
+    if (!l->complained && o->complain)
+        o->complain(o->arg, "no file descriptors left: new connections wait");
+    l->complained = true;
+}
+
 static void out_of_descriptors(struct listener *l)
 {
     struct net_posix *n = l->net;
     if (n->spare_fd >= 0)
         close(n->spare_fd);
     int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+        if (n->options.refused)
+            n->options.refused(n->options.arg);
+    }
     n->spare_fd = net_posix_open_spare();
-    l->exhausted = true;
-    update(l);
-    loop_timer_in(&l->resume, NET_EMFILE_PAUSE_MS * 1000);
-    if (!l->complained && n->options.complain)
-        n->options.complain(n->options.arg, "no file descriptors left: new connections wait");
-    l->complained = true;
+    refuse_for_now(l);
+}
+
+/* The kernel gives the lowest free number: one this high says how few are left for files. */
+static bool too_high(struct listener *l, int fd)
+{
+    const struct net_posix_options *o = &l->net->options;
+    if (o->accept_below == 0 || fd < o->accept_below)
+        return false;
+    close(fd);
+    if (o->refused)
+        o->refused(o->arg);
+    refuse_for_now(l);
+    return true;
 }
 
 /* False when there is nothing more to accept now. */
@@ -97,6 +121,8 @@ static bool accept_one(struct listener *l)
             out_of_descriptors(l);
         return why == ECONNABORTED || why == EINTR;
     }
+    if (too_high(l, fd))
+        return false;
     l->complained = false;
     struct conn *c = conn_new(l->net);
     if (!c) {

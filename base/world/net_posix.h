@@ -15,7 +15,11 @@
 struct net_posix_options {
     /* Told of what is not any call's error (no descriptors left); may be NULL. */
     void (*complain)(void *arg, const char *text);
+    /* A waiting client was closed for lack of descriptors; may be NULL. */
+    void (*refused)(void *arg);
     void *arg;
+    /* An accepted socket of this number or above is refused, as if it were the last: files need some too. 0: none is. */
+    int accept_below;
 };
 
 int net_posix_create(struct loop_posix *l, const struct net_posix_options *o, struct net **out,
