@@ -35,8 +35,8 @@ struct connection {
     size_t at, end;
     uint8_t *stash;
     size_t stash_n;
-    bool stash_whole;         /* there may be whole frames in it: it was filled when there was no room for more */
-    size_t frame_hint;        /* size of recent frames */
+    bool stash_whole;  /* there may be whole frames in it: it was filled when there was no room for more */
+    size_t frame_hint; /* size of recent frames */
     int64_t frame_started_us; /* the open frame's first byte; 0: none is open */
     bool read_ended;          /* nothing more is read: the peer's end, or below */
     bool said;                /* why it will be closed is in the log */

@@ -172,8 +172,14 @@ static void on_tick(void *arg)
     {
         struct connection *c = LIST_ENTRY(at, struct connection, link);
         const char *why = late ? "shutting down" : overdue(c, now);
-        if (why)
+        if (why) {
             connection_close(c, why);
+            continue;
+        }
+        /* Memory that was short may be there again without anything having happened here. */
+        if (c->stash_whole)
+            connection_work(c);
+        connection_want(c);
     }
     metric_set(s->memory, (int64_t)s->shard->memory.used_bytes);
     if (s->connections_n > 0 || s->draining)
