@@ -16,7 +16,7 @@ static struct loop_posix *lp;
 static struct net *net;
 static struct net_listener *listener;
 static char complaint[100];
-static int complaints;
+static int complaints, refusals;
 
 static void complain(void *arg, const char *text)
 {
@@ -25,12 +25,20 @@ static void complain(void *arg, const char *text)
     snprintf(complaint, sizeof complaint, "%s", text);
 }
 
+static void refused(void *arg)
+{
+    (void)arg;
+    refusals++;
+}
+
 static void setup(void)
 {
     struct err err = {0};
     cr_assert_eq(job_pool_create(4, &pool, &err), 0);
     cr_assert_eq(loop_posix_create(&(struct loop_posix_options){.jobs = pool}, &lp, &err), 0);
-    cr_assert_eq(net_posix_create(lp, &(struct net_posix_options){.complain = complain}, &net, &err), 0);
+    cr_assert_eq(net_posix_create(lp, &(struct net_posix_options){.complain = complain, .refused = refused},
+                                  &net, &err),
+                 0);
 }
 
 static void teardown(void)
@@ -349,6 +357,7 @@ Test(net, without_descriptors_the_listener_pauses_and_says_so_once)
         loop_posix_turn(lp, 50000);
     cr_expect_eq(complaints, 1);
     cr_expect_leq(turns, 20); /* no spinning */
+    cr_expect_eq(refusals, 1);
     cr_expect_eq(accepts, 1);
     while (n > 0)
         close(fds[--n]);
@@ -359,4 +368,25 @@ Test(net, without_descriptors_the_listener_pauses_and_says_so_once)
     net_close(late.c);
     net_close(client.c);
     net_close(server.c);
+}
+
+Test(net, sockets_that_files_may_need_are_refused)
+{
+    struct net *few;
+    struct net_listener *l;
+    struct end client = {0};
+    struct err err = {0};
+    const struct net_posix_options o = {.complain = complain, .refused = refused, .accept_below = 1};
+    cr_assert_eq(net_posix_create(lp, &o, &few, &err), 0);
+    cr_assert_eq(net_listen(few, "127.0.0.1", 0, on_accepted, &server, &l, &err), 0, "%s", err.text);
+    connect_to(&client, "127.0.0.1", net_listener_port(l));
+    turn_until(&client.connected, 1);
+    net_want(client.c, NET_WANT_READ);
+    turn_until(&client.eof, 1);
+    cr_expect_eq(refusals, 1);
+    cr_expect_eq(complaints, 1);
+    cr_expect_eq(accepts, 0);
+    net_close(client.c);
+    net_listener_close(l);
+    net_posix_destroy(few);
 }

@@ -170,6 +170,35 @@ Test(limits, over_the_budget_sockets_wait_and_are_served_later)
     rig_destroy(r, false);
 }
 
+/* RELIABILITY §4, rows 4 and 5: who holds memory and moves no further keeps nobody else out. */
+Test(limits, small_requests_are_served_though_the_budget_is_spent)
+{
+    struct rig *r = rig_create(&(struct rig_options){.listen = true, .memory_bytes = 16 << 20});
+    rig_topic(r, "orders", 1, "max.message.bytes=30000000");
+    enum { N = 100 };
+    int fds[N];
+    struct buf b = produce_frame(r, 1, 4 << 20, -1);
+    for (int i = 0; i < N; i++) { /* 100 KB each: a buffer of 256 KiB, 25 MiB if all had one */
+        fds[i] = client_open(r);
+        client_send(r, fds[i], b.p, 100000, 20);
+        cr_assert_leq(rig_shard(r)->memory.used_bytes, 16u << 20);
+    }
+    struct net_counts counts;
+    net_server_counts(rig_shard(r)->server, &counts);
+    cr_expect_gt(counts.starved, 0);
+    int late = client_open(r);
+    for (int i = 0; i < 10; i++) {
+        client_ask_versions(r, late, i);
+        cr_expect_eq(client_next(r, late, 1000), i);
+    }
+    for (int i = 0; i < N; i++)
+        close(fds[i]);
+    close(late);
+    rig_turn(r, 5);
+    buf_fini(&b);
+    rig_destroy(r, false);
+}
+
 Test(limits, pipelined_produces_keep_their_order)
 {
     struct rig *r = rig_create(&(struct rig_options){.listen = true});
