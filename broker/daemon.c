@@ -8,6 +8,7 @@
 #include "base/world/thread.h"
 #include "broker/settle.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <signal.h>
@@ -19,6 +20,9 @@
 #define SUMMARY_US  INT64_C(60000000)
 /* Descriptors that connections leave to files: an eighth, this many at most. */
 #define FDS_FOR_FILES 512
+/* Larger buffers are the system's own again once they are free. glibc raises its threshold with each one that is freed, up
+ * to 32 MiB, and the holes between them stay resident beyond the budget. */
+#define MAPPED_FROM (2 << 20)
 
 struct daemon {
     struct job_pool *jobs;
@@ -158,6 +162,7 @@ int daemon_run(struct disk *disk, const struct broker_options *options)
 {
     struct daemon d = {0};
     struct err err = {0};
+    mallopt(M_MMAP_THRESHOLD, MAPPED_FROM);
     int64_t fds = process_raise_fds();
     unsigned shards = settle_shards(options, process_cpus());
     int rc = make_world(&d, shards < SHARDS_MAX ? shards : SHARDS_MAX, fds, &err);

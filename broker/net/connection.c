@@ -142,10 +142,18 @@ static bool may_start(const struct connection *c, const struct api_request *req)
 
 static void start_next(struct connection *c)
 {
+    struct net_server *s = c->server;
     while (c->next && c->socket) {
         struct api_request *req = c->next;
         if (!req->failure && !may_start(c, req))
             return;
+        bool large = req->frame.n > NET_BUFFER_BYTES;
+        if (large && !req->failure && !server_turn_has(s, &s->started, START_PER_TURN)) {
+            connection_work(c);
+            return;
+        }
+        if (large)
+            s->started.bytes += req->frame.n;
         c->next = req->link.next == &c->queue ? NULL : LIST_ENTRY(req->link.next, struct api_request, link);
         if (req->failure)
             return; /* never started; answers before it leave, then send.c closes */

@@ -69,6 +69,10 @@ struct net_server {
     struct list connections, closed, work, starved;
     struct connection *favoured; /* may go over the budget, by one frame: see receive.c */
     size_t connections_n, requests_n;
+    struct net_share {
+        int64_t turn_us;
+        size_t bytes;
+    } read, started;  /* of large frames in this turn of the loop: server_turn_has */
     size_t holding_n; /* requests that hold a receive buffer: they will give memory back */
     uint64_t next_id;
     struct loop_timer tick;
@@ -131,6 +135,17 @@ static inline bool server_memory_has(const struct net_server *s, size_t n, unsig
     const struct shard_memory *m = &s->shard->memory;
     size_t most = m->limit_bytes / 8 * eighths;
     return n <= most && m->used_bytes <= most - n;
+}
+
+/* Of large frames, in one turn of the loop: what is beyond waits for the next, and small requests are served in between. */
+#define READ_PER_TURN  ((size_t)1 << 20)
+#define START_PER_TURN ((size_t)1 << 20)
+
+static inline bool server_turn_has(const struct net_server *s, struct net_share *share, size_t most)
+{
+    if (share->turn_us != server_now(s))
+        *share = (struct net_share){.turn_us = server_now(s)};
+    return share->bytes < most;
 }
 
 static inline bool server_memory_is_short(const struct net_server *s)

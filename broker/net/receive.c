@@ -295,6 +295,9 @@ void receive_readable(struct connection *c)
             starve(c);
             break;
         }
+        bool large = open_frame_bytes(c) > NET_BUFFER_BYTES;
+        if (large && !server_turn_has(c->server, &c->server->read, READ_PER_TURN))
+            break; /* still readable in the next turn */
         bool frugal = server_memory_is_short(c->server) && c->server->favoured != c && have(c) < STASH_MAX;
         size_t n = read_size(c, frugal);
         ssize_t got = net_read(c->socket, c->in->bytes + c->end, n);
@@ -311,6 +314,8 @@ void receive_readable(struct connection *c)
         c->end += (size_t)got;
         c->active_us = server_now(c->server);
         metric_add(c->server->received, got);
+        if (large)
+            c->server->read.bytes += (size_t)got;
         receive_frames(c);
         if (!c->socket || frugal || (size_t)got < n)
             break;
