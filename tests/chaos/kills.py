@@ -1,10 +1,11 @@
 """Kill -9 of any of the four daemons at random moments under load; the source changed while the mirror is away; the
-target stopped while the mirror is killed; the store deleted; two daemons on one flow. Every record is compared."""
-import os, random, shutil, signal, sys, threading, time
+target stopped while the mirror is killed; the store deleted; two daemons on one flow. Every record is compared, and each
+case ends with the checker over its history."""
+import ctypes, os, random, shutil, signal, sys, threading, time
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
-from records import Load, check_log, end_offsets, read_topic, same
+from records import Follower, Load, check_log, end_offsets, read_topic, same
 from site_rig import Rig, run_cases, wait
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
@@ -27,8 +28,22 @@ def mirrored(rig, source, target, topic, seconds=90):
     time.sleep(1)
 
 
+def loading(rig, site, topic, writer):
+    return Load(rig.bootstrap(site), topic, writer, history=rig.history, name=f'{site}/{topic}')
+
+
+def drain(rig, site, topic):
+    """The last reading of a topic, for the checker too."""
+    return read_topic(rig.bootstrap(site), topic, history=rig.history, name=f'{site}/{topic}')
+
+
+def drain_both(rig, source, target, topic, **mirror):
+    rig.history.event('mirror', source=f'{source}/{topic}', target=f'{target}/{source}.{topic}', **mirror)
+    return drain(rig, source, topic), drain(rig, target, f'{source}.{topic}')
+
+
 def compare(rig, source, target, topic, load):
-    a, b = read_topic(rig.bootstrap(source), topic), read_topic(rig.bootstrap(target), f'{source}.{topic}')
+    a, b = drain_both(rig, source, target, topic)
     check_log(a, load.acked, load.writer, f'{source}/{topic}')
     same(a, b, f'{source}.{topic}')
     return sum(map(len, a.values()))
@@ -61,7 +76,8 @@ def kill_any_daemon_at_random_moments():
     with Rig() as rig:
         rig.start()
         create(rig, 'east', 'orders'), create(rig, 'west', 'bills')
-        east, west = Load(rig.bootstrap('east'), 'orders', 'e'), Load(rig.bootstrap('west'), 'bills', 'w')
+        east, west = loading(rig, 'east', 'orders', 'e'), loading(rig, 'west', 'bills', 'w')
+        follower = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders')
         load = Background(east, west)
         time.sleep(2)
         names = []
@@ -73,10 +89,12 @@ def kill_any_daemon_at_random_moments():
             time.sleep(rng.choice([0, 0.05, 0.5]))
             victim.start(seconds=30)
         load.stop()
+        follower.stop()
         assert not east.failed and not west.failed, (east.failed, west.failed)
         mirrored(rig, 'east', 'west', 'orders'), mirrored(rig, 'west', 'east', 'bills')
         n = compare(rig, 'east', 'west', 'orders', east) + compare(rig, 'west', 'east', 'bills', west)
         print(f'{KILLS} kills ({", ".join(f"{names.count(x)} {x}" for x in sorted(set(names)))}), {n} records compared')
+        print(rig.history.check())
 
 
 def mirror_away(change, topic_config=None, after=None):
@@ -84,7 +102,7 @@ def mirror_away(change, topic_config=None, after=None):
     with Rig(flows=['east->west']) as rig:
         rig.start()
         create(rig, 'east', 'orders', **(topic_config or {}))
-        load = Load(rig.bootstrap('east'), 'orders', 'e')
+        load = loading(rig, 'east', 'orders', 'e')
         running = Background(load)
         time.sleep(3)
         rig.mirrors['west'].kill()
@@ -95,6 +113,7 @@ def mirror_away(change, topic_config=None, after=None):
         time.sleep(2)
         running.stop()
         (after or (lambda r, l: (mirrored(r, 'east', 'west', 'orders'), compare(r, 'east', 'west', 'orders', l))))(rig, load)
+        print(rig.history.check())
 
 
 def store_deleted_while_the_mirror_is_down():
@@ -106,7 +125,7 @@ def target_stopped_while_the_mirror_is_killed():
     with Rig(flows=['east->west']) as rig:
         rig.start()
         create(rig, 'east', 'orders')
-        load = Load(rig.bootstrap('east'), 'orders', 'e')
+        load = loading(rig, 'east', 'orders', 'e')
         running = Background(load)
         for _ in range(3):
             time.sleep(1.5)
@@ -119,6 +138,7 @@ def target_stopped_while_the_mirror_is_killed():
         running.stop()
         mirrored(rig, 'east', 'west', 'orders')
         print(compare(rig, 'east', 'west', 'orders', load), 'records compared')
+        print(rig.history.check())
 
 
 def two_daemons_on_one_flow():
@@ -129,7 +149,7 @@ def two_daemons_on_one_flow():
         rig.mirrors['second'] = second
         rig.start()
         create(rig, 'east', 'orders')
-        load = Load(rig.bootstrap('east'), 'orders', 'e')
+        load = loading(rig, 'east', 'orders', 'e')
         running = Background(load)
         for _ in range(6):
             time.sleep(1)
@@ -144,6 +164,7 @@ def two_daemons_on_one_flow():
         running.stop()
         mirrored(rig, 'east', 'west', 'orders')
         print(compare(rig, 'east', 'west', 'orders', load), 'records compared')
+        print(rig.history.check())
 
 
 def source_prefix_deleted_while_the_mirror_is_down():
@@ -152,8 +173,11 @@ def source_prefix_deleted_while_the_mirror_is_down():
         have = end_offsets(rig.bootstrap('west'), 'east.orders')
         admin = AdminClient({'bootstrap.servers': rig.bootstrap('east')})
         cut = [TopicPartition('orders', p, max(0, n // 2)) for p, n in have.items()]
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(cut))  # delete_records gives away a reference that it does not own
         for f in admin.delete_records(cut).values():
             f.result(20)
+        for tp in cut:
+            rig.history.event('delete', topic='east/orders', partition=tp.partition, to=tp.offset)
 
     def after(rig, load):
         def tail(log, n):
@@ -168,7 +192,7 @@ def source_prefix_deleted_while_the_mirror_is_down():
             except AssertionError:
                 return None
         wait('what the source still has stands at the end of the target', 90, probe, 1)
-        check_log(read_topic(rig.bootstrap('west'), 'east.orders'), load.acked, 'e', 'west/east.orders')
+        check_log(drain_both(rig, 'east', 'west', 'orders')[1], load.acked, 'e', 'west/east.orders')
     mirror_away(change, after=after)
 
 
@@ -190,7 +214,9 @@ def source_compacted_while_the_mirror_is_down():
             return a == b or None
         wait('each key has the same last value at both sides', 90, probe, 1)
         time.sleep(1)
-        check_log(read_topic(rig.bootstrap('west'), 'east.orders'), set(), 'e', 'west/east.orders')
+        for t in ('east/orders', 'west/east.orders'):
+            rig.history.event('topic', topic=t, compact=True)
+        check_log(drain_both(rig, 'east', 'west', 'orders')[1], set(), 'e', 'west/east.orders')
     mirror_away(change, {'cleanup_policy': 'compact', 'segment_ms': '1000', 'min_cleanable_dirty_ratio': '0.01',
                          'segment_bytes': '1048576', 'max_compaction_lag_ms': '1000'}, after)
 

@@ -7,9 +7,9 @@ cuts of a single file with one writer; none of 200 with the writer frozen). With
 Also the store of the mirror: cut together with its target."""
 import fcntl, os, random, struct, subprocess, sys, time
 
-from records import Load, check_log, read_topic, same
+from records import Follower, check_log, same
 from site_rig import Rig, run_cases, wait
-from kills import Background, create, mirrored
+from kills import Background, create, drain, drain_both, loading, mirrored
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
 CUTS = int(os.environ.get('SUNDOG_CUTS', '6'))
@@ -59,7 +59,8 @@ def a_site_loses_its_power_under_load():
         with rig:
             broker = rig.brokers['east'].start()
             create(rig, 'east', 'orders', 4)
-            load = Load(rig.bootstrap('east'), 'orders', 'e')
+            load = loading(rig, 'east', 'orders', 'e')
+            follower = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders')
             running = Background(load)
             for _ in range(CUTS):
                 time.sleep(rng.uniform(0.5, 2))
@@ -69,9 +70,11 @@ def a_site_loses_its_power_under_load():
                 disk.remount()
                 broker.start(seconds=30)
             running.stop()
-            seen = check_log(read_topic(rig.bootstrap('east'), 'orders'), load.acked, 'e', 'east/orders')
+            follower.stop()
+            seen = check_log(drain(rig, 'east', 'orders'), load.acked, 'e', 'east/orders')
             assert CUTS == 0 or len(load.acked) > 500, 'too little was under way'
             print(f'{CUTS} cuts, {len(load.acked)} acknowledged, {len(seen)} there')
+            print(rig.history.check())
             broker.stop()
     finally:
         disk.umount()
@@ -88,7 +91,7 @@ def a_target_site_with_its_mirror_loses_its_power():
         with rig:
             rig.start()
             create(rig, 'east', 'orders')
-            load = Load(rig.bootstrap('east'), 'orders', 'e')
+            load = loading(rig, 'east', 'orders', 'e')
             running = Background(load)
             for _ in range(max(1, CUTS // 2)):
                 time.sleep(rng.uniform(1, 2.5))
@@ -99,10 +102,11 @@ def a_target_site_with_its_mirror_loses_its_power():
                 rig.brokers['west'].start(seconds=30), rig.mirrors['west'].start(seconds=30)
             running.stop()
             mirrored(rig, 'east', 'west', 'orders')
-            a, b = read_topic(rig.bootstrap('east'), 'orders'), read_topic(rig.bootstrap('west'), 'east.orders')
+            a, b = drain_both(rig, 'east', 'west', 'orders')
             check_log(a, load.acked, 'e', 'east/orders')
             same(a, b, 'east.orders')
             print(f'{max(1, CUTS // 2)} cuts, {sum(map(len, a.values()))} records compared')
+            print(rig.history.check())
             rig.mirrors['west'].stop(), rig.brokers['west'].stop()
     finally:
         disk.umount()

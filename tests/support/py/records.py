@@ -1,9 +1,11 @@
 """Records that tell by themselves who wrote them, and the comparison of two logs: what chaos and interop tests check.
 
 A payload is `writer:sequence:padding` with a CRC32 over key and text; a reader alone can name writer and sequence."""
-import collections, gc, time, zlib
+import collections, gc, threading, time, zlib
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from history import crc, headers_crc, now, text
 
 gc.disable()  # millions of records without a cycle among them: looking for one takes longer than reading them
 Record = collections.namedtuple('Record', 'offset timestamp key value headers')
@@ -37,8 +39,29 @@ def partitions_of(client, topic, timeout=10):
     return sorted(t.partitions) if t and t.error is None else []
 
 
-def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_committed'):
+def seen(records):
+    """Records as rows of a history; who wrote a damaged one is not known."""
+    rows = []
+    for r in records:
+        try:
+            writer, sequence = parse(r.key, r.value)
+        except (AssertionError, ValueError, AttributeError):
+            writer, sequence = None, 0
+        rows.append((r.offset, writer, sequence, text(r.key), crc(r.key, r.value), r.timestamp, headers_crc(r.headers)))
+    return rows
+
+
+def drained(history, name, partition, low, high, t0, records):
+    """Tells the history of a reader that came for this one partition and read all of it."""
+    reader = f'drain-{t0}'
+    history.polls(reader, name, partition, t0, now(), seen(records), seek=low)
+    history.event('drain', reader=reader, topic=name, partition=partition, low=low, high=high)
+    history.event('marks', reader='drains', topic=name, partition=partition, t=t0, low=low, high=high)
+
+
+def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_committed', history=None, name=None):
     """The whole partition from its log start to its end at the time of the call."""
+    t0 = now()
     c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-reader', 'enable.auto.commit': False,
                   'auto.offset.reset': 'error', 'isolation.level': isolation, 'check.crcs': True,
                   'enable.partition.eof': True, 'fetch.wait.max.ms': 50})
@@ -61,13 +84,16 @@ def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_comm
                     break
                 at = m.offset() + 1
                 out.append(Record(m.offset(), m.timestamp()[1], m.key(), m.value(), tuple(m.headers() or ())))
+        if history:
+            drained(history, name, partition, low, high, t0, out)
         return out
     finally:
         c.close()
 
 
-def read_topic(bootstrap, topic, timeout=240):
-    return {p: read_partition(bootstrap, topic, p, timeout) for p in partitions(bootstrap, topic)}
+def read_topic(bootstrap, topic, timeout=240, history=None, name=None):
+    """`name` is the topic's in the history: site/topic."""
+    return {p: read_partition(bootstrap, topic, p, timeout, history=history, name=name) for p in partitions(bootstrap, topic)}
 
 
 def end_offsets(bootstrap, topic, timeout=10):
@@ -89,10 +115,12 @@ def same(source, target, what):
 
 
 class Load:
-    """An idempotent producer in this process: keyed records until stopped; remembers what was acknowledged."""
+    """An idempotent producer in this process: keyed records until stopped; remembers what was acknowledged, and tells it
+    the history, where the topic is called `name` (site/topic)."""
 
-    def __init__(self, bootstrap, topic, writer, size=200, config=None):
-        self.topic, self.writer, self.size = topic, writer, size
+    def __init__(self, bootstrap, topic, writer, size=200, config=None, history=None, name=None):
+        self.topic, self.writer, self.size, self.history, self.name = topic, writer, size, history, name
+        self.open = {}  # sequence -> (key, crc, t0): sent and not answered, for the history
         self.sent, self.acked, self.failed = 0, set(), collections.Counter()
         self.p = Producer({'bootstrap.servers': bootstrap, 'enable.idempotence': True, 'acks': 'all', 'linger.ms': 5,
                            'message.timeout.ms': 120000, 'queue.buffering.max.messages': 200000,
@@ -103,19 +131,71 @@ class Load:
             seq = self.sent
             key = f'k{seq % keys}'.encode()
             value = payload(self.writer, seq, key, self.size)
+            if self.history:
+                self.open[seq] = key, crc(key, value), now()
             while True:
                 try:
                     self.p.produce(self.topic, value, key, headers=[('w', self.writer.encode()), ('n', None)],
-                                   on_delivery=lambda e, m, s=seq: self.acked.add(s) if e is None else self.failed.update([str(e)]))
+                                   on_delivery=lambda e, m, s=seq: self.answered(s, e, m))
                     break
                 except BufferError:
                     self.p.poll(0.05)
             self.sent += 1
         self.p.poll(0)
 
+    def answered(self, seq, e, m):
+        if e is None:
+            self.acked.add(seq)
+        else:
+            self.failed.update([str(e)])
+        if self.history:
+            # librdkafka does not say whether an earlier attempt may have arrived: only what it never sends is a refusal
+            local = e is not None and e.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._QUEUE_FULL)
+            self.tell(seq, m.partition(), m.offset(), now(), 0 if e is None else e.code() if local else None)
+
+    def tell(self, seq, partition, offset, t1, err):
+        key, value_crc, t0 = self.open.pop(seq)
+        known = offset is not None and offset >= 0
+        self.history.send(self.name, self.writer, (seq, partition, offset if known else None, t0, t1, err, text(key), value_crc))
+
     def flush(self, timeout=60):
         left = self.p.flush(timeout)
+        for seq in list(self.open):
+            self.tell(seq, None, None, None, None)
         assert left == 0, f'{left} records not acknowledged within {timeout} s'
+
+
+class Follower:
+    """A reader that is there all the time, from the log starts on: what it has seen must still stand there in the end."""
+
+    def __init__(self, bootstrap, topic, history, name):
+        self.history, self.name, self.error, self.end = history, name, None, threading.Event()
+        self.c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-follower', 'enable.auto.commit': False,
+                           'auto.offset.reset': 'error', 'check.crcs': True, 'fetch.wait.max.ms': 50,
+                           'reconnect.backoff.max.ms': 500, 'log_level': 2})
+        self.c.assign([TopicPartition(topic, p, 0) for p in partitions_of(self.c, topic)])
+        self.sought = set()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.end.is_set():
+            t0, got = now(), {}
+            for m in self.c.consume(5000, 0.2):
+                if not m.error():
+                    got.setdefault(m.partition(), []).append(
+                        Record(m.offset(), m.timestamp()[1], m.key(), m.value(), tuple(m.headers() or ())))
+                elif m.error().code() == KafkaError._AUTO_OFFSET_RESET:
+                    self.error = self.error or str(m.error())
+            for p, records in got.items():
+                self.history.polls(f'follower of {self.name}', self.name, p, t0, now(), seen(records), seek=None if p in self.sought else 0)
+                self.sought.add(p)
+
+    def stop(self):
+        self.end.set()
+        self.thread.join()
+        self.c.close()
+        assert not self.error, f'a follower of {self.name} lost its place: {self.error}'
 
 
 def check_log(log, acked, writer, what):

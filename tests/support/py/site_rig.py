@@ -3,6 +3,8 @@
 Everything lives in one temporary directory; processes die with this one (PR_SET_PDEATHSIG) and are ended by pid."""
 import ctypes, json, os, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
+from history import History, now
+
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..', '..'))
 BIN = os.environ.get('SUNDOG_BIN', os.path.join(TOP, 'build', 'release', 'bin'))
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,6 +84,7 @@ class Daemon:
             return ''.join(f.readlines()[-n:])
 
     def signal(self, sig):
+        self.rig.fault(f'signal {int(sig)} to {self.name}')
         os.kill(self.proc.pid, sig)
 
     def freeze(self):
@@ -96,6 +99,7 @@ class Daemon:
 
     def kill(self):
         if self.proc:
+            self.rig.fault(f'kill {self.name}')
             self.proc.kill()
             self.proc.wait()
             self.proc = None
@@ -124,6 +128,7 @@ class Rig:
     def __init__(self, sites=('east', 'west'), broker=None, mirror=None, flows=None, dir=None, bootstrap=None):
         self.dir = dir or tempfile.mkdtemp(prefix='sundog-test-')
         self.keep = dir is not None
+        self._history = None
         self.sites = list(sites)
         self.brokers, self.mirrors, self.port = {}, {}, {}
         for s in self.sites:
@@ -162,6 +167,21 @@ class Rig:
         with open(os.path.join(self.dir, name), 'w') as f:
             f.writelines(f'{k} = {v}\n' for k, v in keys.items())
 
+    @property
+    def history(self):
+        """What clients do and see, for tests/chaos/check; in the rig's directory, or kept in that of SUNDOG_HISTORY."""
+        if self._history is None:
+            keep = os.environ.get('SUNDOG_HISTORY')
+            if keep:
+                os.makedirs(keep, exist_ok=True)
+            where = os.path.join(keep, os.path.basename(self.dir)) if keep else os.path.join(self.dir, 'history')
+            self._history = History(where + '.jsonl')
+        return self._history
+
+    def fault(self, what):
+        if self._history:
+            self._history.event('fault', t=now(), what=what)
+
     def bootstrap(self, site):
         return f'127.0.0.1:{self.port[site]}'
 
@@ -186,6 +206,9 @@ class Rig:
         return [*self.brokers.values(), *self.mirrors.values()]
 
     def close(self, failed=False):
+        if self._history:
+            self._history.close()
+            self._history = None
         for d in self.daemons():
             if d.running:
                 try:

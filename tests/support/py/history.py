@@ -1,0 +1,74 @@
+"""Writes what clients did and saw, for tests/chaos/check: JSON lines, described in tests/chaos/README.md.
+
+Any thread may write; rows are gathered and leave in lines of at most ROWS. Standard library only."""
+import json, os, subprocess, sys, threading, time, zlib
+
+ROWS = 2000
+CHECK = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'chaos', 'check')
+
+
+def now():
+    """Microseconds of this machine's monotonic clock: the one clock of a history."""
+    return time.monotonic_ns() // 1000
+
+
+def crc(key, value):
+    """Of key and value as they travel; None for a tombstone."""
+    return None if value is None else zlib.crc32(value, zlib.crc32(key or b''))
+
+
+def headers_crc(headers):
+    return zlib.crc32(repr(tuple(headers)).encode()) if headers else 0
+
+
+def text(key):
+    return None if key is None else key.decode('latin-1')
+
+
+class History:
+    def __init__(self, path):
+        self.path, self.file, self.lock, self.sends = path, open(path, 'w'), threading.Lock(), {}
+
+    def event(self, op, **fields):
+        line = json.dumps({'op': op, **fields}, separators=(',', ':')) + '\n'
+        with self.lock:
+            self.file.write(line)
+
+    def send(self, topic, writer, row):
+        """row: (sequence, partition, offset, t0, t1, err, key, crc), when the send has come to its end."""
+        with self.lock:
+            rows = self.sends.setdefault((topic, writer), [])
+            rows.append(row)
+            if len(rows) < ROWS:
+                return
+            self.sends[topic, writer] = []
+        self.event('send', topic=topic, writer=writer, rows=rows)
+
+    def polls(self, reader, topic, partition, t0, t1, rows, seek=None):
+        """What one reader got: rows of (offset, writer, sequence, key, crc, timestamp, headers_crc); `seek` is the offset it
+        was set to before."""
+        for i in range(0, max(len(rows), 1), ROWS):
+            self.event('poll', reader=reader, topic=topic, partition=partition, t0=t0, t1=t1, seek=seek, rows=rows[i:i + ROWS])
+            seek = None
+
+    def flush(self):
+        with self.lock:
+            sends, self.sends = self.sends, {}
+        for (topic, writer), rows in sends.items():
+            if rows:
+                self.event('send', topic=topic, writer=writer, rows=rows)
+        with self.lock:
+            self.file.flush()
+
+    def check(self):
+        """What the checker counted and held; AssertionError with its witnesses when a rule is violated or nothing was decided."""
+        self.flush()
+        start = time.monotonic()
+        r = subprocess.run([sys.executable, CHECK, self.path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        assert r.returncode == 0, f'tests/chaos/check {self.path}: exit {r.returncode}\n{r.stdout}{r.stderr}'
+        lines = r.stdout.strip().split('\n')
+        return f'{lines[0]}: {lines[-1]} ({time.monotonic() - start:.1f} s)'
+
+    def close(self):
+        self.flush()
+        self.file.close()
