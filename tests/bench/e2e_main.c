@@ -1,0 +1,142 @@
+/* bench_e2e: from a producer at one cluster to a consumer at another, through whatever mirrors between them.
+ *
+ *   bench_e2e SOURCE TOPIC TARGET TARGET_TOPIC RECORD_BYTES RATE_PER_S COUNT
+ * One record a request, paced from when each was due (open loop), partition 0; each value begins with that time. The
+ * consumer is a process of its own, one long poll after the other. The first tenth warms up. One JSON line. */
+#include "tests/bench/bench.h"
+
+#include "base/core/bytes.h"
+#include "proto/kafka/batch.h"
+#include "proto/kafka/errors.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void record_batch(struct buf *out, uint64_t due_ns, char *value, size_t size)
+{
+    struct batch_options o = BATCH_OPTIONS;
+    struct batch_builder b;
+    memcpy(value, &due_ns, sizeof due_ns);
+    buf_clear(out);
+    batch_begin(&b, out, &o);
+    struct record_new r = {
+        .timestamp = (int64_t)time(NULL) * 1000, .key = SLICE_NULL, .value = slice_of(value, size)};
+    if (batch_add(&b, &r) || batch_close(&b, NULL))
+        BENCH_DIE("batch");
+}
+
+static void produce(int fd, const char *topic, struct slice batch)
+{
+    struct kp_produce_request_partition_data p = {.records = {.bytes = batch}};
+    struct kp_produce_request_topic_data t = {
+        .name = slice_str(topic), .partition_data = &p, .partition_data_n = 1};
+    struct kp_produce_request q = {
+        .transactional_id = SLICE_NULL, .acks = -1, .timeout_ms = 30000, .topic_data = &t, .topic_data_n = 1};
+    struct kp_produce_response a;
+    struct arena arena;
+    arena_init(&arena, 1u << 20);
+    bench_call(fd, kp_api_find(kp_key_produce), 7, &q, &arena, &a);
+    if (a.responses[0].partition_responses[0].error_code)
+        BENCH_DIE("Produce: %s", kafka_error_name(a.responses[0].partition_responses[0].error_code));
+    arena_fini(&arena);
+}
+
+static void send_all(const char *bootstrap, const char *topic, size_t size, double rate, size_t count)
+{
+    int fd = bench_connect(bootstrap);
+    struct buf batch;
+    char *value = malloc(size);
+    buf_init(&batch, 1u << 24);
+    memset(value, 'e', size);
+    uint64_t begin = bench_now_ns();
+    for (size_t i = 0; i < count; i++) {
+        uint64_t due = begin + (uint64_t)((double)i * 1e9 / rate);
+        while (bench_now_ns() < due)
+            nanosleep(&(struct timespec){0, 20000}, NULL);
+        record_batch(&batch, due, value, size);
+        produce(fd, topic, buf_slice(&batch));
+    }
+}
+
+/* Takes the times out of one answer. */
+static size_t take(struct slice records, int64_t *at, uint64_t *ns, size_t n, size_t count)
+{
+    uint64_t now = bench_now_ns();
+    struct batch_header h;
+    while (records.n && !batch_header_read(records, &h, NULL) && batch_size(&h) <= records.n) {
+        struct record_walk w;
+        struct record r;
+        record_walk_init(&w, &h,
+                         slice_of(records.p + BATCH_HEADER_BYTES, batch_size(&h) - BATCH_HEADER_BYTES));
+        while (record_next(&w, &r) == 1 && n < count) {
+            uint64_t due;
+            memcpy(&due, r.value.p, sizeof due);
+            ns[n++] = now - due;
+        }
+        *at = batch_last_offset(&h) + 1;
+        records = slice_of(records.p + batch_size(&h), records.n - batch_size(&h));
+    }
+    return n;
+}
+
+static void consume(const char *bootstrap, const char *topic, size_t count, uint64_t *ns)
+{
+    int fd = bench_connect(bootstrap);
+    const struct kp_api *api = kp_api_find(kp_key_fetch);
+    int64_t at = 0;
+    double until = bench_now() + 120;
+    for (size_t n = 0; n < count;) {
+        struct kp_fetch_request_partitions p = {.current_leader_epoch = -1,
+                                                .fetch_offset = at,
+                                                .log_start_offset = -1,
+                                                .partition_max_bytes = 1 << 20};
+        struct kp_fetch_request_topics t = {.topic = slice_str(topic), .partitions = &p, .partitions_n = 1};
+        struct kp_fetch_request q;
+        struct kp_fetch_response a;
+        struct arena arena;
+        arena_init(&arena, 64u << 20);
+        kp_init(&api->request, &q);
+        q.replica_id = -1, q.max_wait_ms = 500, q.min_bytes = 1, q.max_bytes = 8 << 20, q.topics = &t,
+        q.topics_n = 1;
+        bench_call(fd, api, 11, &q, &arena, &a);
+        const struct kp_fetch_response_partitions *got = &a.responses[0].partitions[0];
+        if (got->error_code == KE_UNKNOWN_TOPIC_OR_PARTITION)
+            usleep(10000); /* not mirrored yet */
+        else if (got->error_code)
+            BENCH_DIE("Fetch: %s", kafka_error_name(got->error_code));
+        n = take(got->records.bytes, &at, ns, n, count);
+        arena_fini(&arena);
+        if (bench_now() > until)
+            BENCH_DIE("%zu of %zu records after two minutes", n, count);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 8)
+        BENCH_DIE("SOURCE TOPIC TARGET TARGET_TOPIC RECORD_BYTES RATE COUNT");
+    size_t size = strtoul(argv[5], NULL, 10), count = strtoul(argv[7], NULL, 10), warm = count / 10;
+    double rate = strtod(argv[6], NULL);
+    if (size < sizeof(uint64_t) || rate <= 0 || count < 100)
+        BENCH_DIE("at least 8 bytes, some rate, 100 records");
+    pid_t sender = fork();
+    if (sender == 0) {
+        send_all(argv[1], argv[2], size, rate, count);
+        _exit(0);
+    }
+    uint64_t *ns = calloc(count, sizeof *ns);
+    consume(argv[3], argv[4], count, ns);
+    int status;
+    if (waitpid(sender, &status, 0) != sender || status)
+        BENCH_DIE("the producer failed");
+    printf("{\"bench\":\"e2e\",\"record_bytes\":%zu,\"rate\":%.0f,\"n\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,"
+           "\"p999_us\":%.1f}\n",
+           size, rate, count - warm, (double)bench_percentile(ns + warm, count - warm, 50) / 1e3,
+           (double)bench_percentile(ns + warm, count - warm, 99) / 1e3,
+           (double)bench_percentile(ns + warm, count - warm, 99.9) / 1e3);
+    free(ns);
+    return 0;
+}
