@@ -10,7 +10,7 @@ static bool reconciling(const struct part *p)
 {
     struct appender_status s;
     appender_status(p->appender, &s);
-    return s.state == APPENDER_RECONCILING;
+    return s.pairing;
 }
 
 /* The source has deleted what was not mirrored yet: policy. While a restart is being reconciled the appender alone can

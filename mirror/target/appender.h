@@ -120,6 +120,7 @@ struct appender_status {
     enum appender_reason reason;
     int32_t partition; /* the lane it is about, -1: all */
     bool guarded;      /* every lane is (rule 3) */
+    bool pairing;      /* some lane reconciles, also where the state shown is a wait */
     const char *text;  /* one line for the operator, with offsets and numbers; empty when all is well */
 };
 

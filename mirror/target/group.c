@@ -439,11 +439,12 @@ static int weight(enum appender_state s)
 static bool look_at_status(struct lane_group *g)
 {
     const struct lane *worst = &g->lanes[0];
-    bool guarded = true;
+    bool guarded = true, pairing = false;
     for (size_t i = 0; i < g->n; i++) {
         const struct lane *l = &g->lanes[i];
         if (weight(shown_state(l)) > weight(shown_state(worst)))
             worst = l;
+        pairing = pairing || lane_state(l) == LANE_PAIRING;
         guarded = guarded && (l->fresh || lane_fresh_enough(l, l->last_timestamp));
     }
     enum appender_state state = shown_state(worst);
@@ -453,6 +454,7 @@ static bool look_at_status(struct lane_group *g)
                                   .reason = told ? worst->reason : APPENDER_REASON_NONE,
                                   .partition = told ? worst->c.partition : -1,
                                   .guarded = guarded,
+                                  .pairing = pairing,
                                   .text = g->text};
     bool news = g->changed || now.state != g->status.state || now.reason != g->status.reason ||
                 now.partition != g->status.partition || strcmp(g->text, text) != 0;

@@ -846,6 +846,25 @@ Test(lane, what_is_not_saved_is_bounded)
 }
 
 /* Refused and made possible again before anybody has looked: the reader, who waits to be told, must be told. */
+Test(lane, a_lane_that_waits_while_it_pairs_still_pairs)
+{
+    appended_but_not_saved(1000);
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    for (int i = 0; i < 100000 && lane_state(lane0()) != LANE_PAIRING; i++) /* event by event */
+        rig_step(&r, r.now + SEC);
+    cr_assert_eq(lane_state(lane0()), LANE_PAIRING);
+    lane0()->reason = APPENDER_REASON_NO_LEADER;
+    lane0()->attempts = 10;
+    group_touched(&r.m[0].g);
+    rig_effects(&r, 0);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_WAITING);
+    cr_assert(rig_status(&r, 0)->pairing, "what the source lost meanwhile is not yet a loss");
+    lane0()->reason = APPENDER_REASON_NONE;
+    FINISHES();
+    cr_assert_not(rig_status(&r, 0)->pairing);
+}
+
 Test(lane, room_is_told_however_soon_it_comes)
 {
     struct lane_group *g = &r.m[0].g;
