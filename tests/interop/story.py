@@ -1,5 +1,5 @@
 """The main job on real input: two sites, both directions, every codec, three hops, a group that moves and comes back."""
-import os, random, subprocess, sys, time
+import concurrent.futures, ctypes, os, random, subprocess, sys, time
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -201,7 +201,65 @@ def a_stranger_writes_into_a_mirrored_topic():
         assert 'stranger' in open(rig.mirrors['west'].log).read() or 'foreign' in open(rig.mirrors['west'].log).read()
 
 
+def produce_ids(rig, first, n):
+    p = Producer({'bootstrap.servers': rig.bootstrap('east'), 'linger.ms': 5})
+    for i in range(first, first + n): p.produce('ids', b'%d' % i, b'k%d' % (i % 500))
+    assert p.flush(60) == 0
+
+
+def ids_arrived(rig):
+    """The ids of both logs, by partition; None while some are missing."""
+    source, target = read_topic(rig.bootstrap('east'), 'ids'), read_topic(rig.bootstrap('west'), 'east.ids')
+    ours = {q: [r for r in log if r.value != b'stranger'] for q, log in target.items()}
+    return (source, target) if {q: len(r) for q, r in ours.items()} == {q: len(r) for q, r in source.items()} else None
+
+
+def ten_thousand_positions_translate_exactly():
+    """Random positions of a log that begins late, mirrored across kills, among strangers' records, against a model that knows
+    each record by its id: exact is any offset behind the last record before the position and not behind the first after it."""
+    seed = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
+    print(f'seed {seed}', flush=True)
+    rng = random.Random(seed)
+    with Rig(flows=['east->west']) as rig:
+        for b in rig.brokers.values():
+            b.start()
+        make(rig, 'east', 'ids', 3)
+        produce_ids(rig, 0, 6000)
+        cut = [TopicPartition('ids', q, rng.randrange(n)) for q, n in end_offsets(rig.bootstrap('east'), 'ids').items()]
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(cut))  # delete_records gives away a reference that it does not own
+        admin = AdminClient({'bootstrap.servers': rig.bootstrap('east')})
+        for f in admin.delete_records(cut).values():
+            f.result(20)
+        rig.mirrors['west'].start()
+        stranger = Producer({'bootstrap.servers': rig.bootstrap('west')})
+        for round in range(5):
+            if round == 2:
+                rig.mirrors['west'].kill()
+            produce_ids(rig, 6000 + 4000 * round, 4000)
+            if round == 2:
+                rig.mirrors['west'].start()
+            wait('all ids at west', 60, lambda: ids_arrived(rig), 0.2)
+            for _ in range(rng.randrange(1, 8)):
+                stranger.produce('east.ids', b'stranger', partition=rng.randrange(3))
+            assert stranger.flush(30) == 0
+        produce_ids(rig, 26000, 1000)
+        source, target = wait('all ids at west', 60, lambda: ids_arrived(rig), 0.2)
+        place = {q: {r.value: r.offset for r in log} for q, log in target.items()}
+        wanted = {(q, n): (place[q][log[i - 1].value] if i else -1, place[q][log[i].value])
+                  for q, log in source.items() for i in range(len(log)) for n in range(log[i - 1].offset + 1 if i else log[i].offset, log[i].offset + 1)}
+
+        def wrong(at):
+            t = rig.cli_json('translate', '--store', 'west-mirror.store', '--flow', 'east->west', '--topic', 'ids', '--partition', str(at[0]), '--offset', str(at[1]))
+            before, after = wanted[at]
+            return None if before < t['offset'] <= after else (at, t, wanted[at])
+        positions = rng.sample(sorted(wanted), 10_000)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            bad = [w for w in pool.map(wrong, positions) if w]
+        assert not bad, f'{len(bad)} of 10,000 positions (seed {seed}), first: {bad[0]}'
+
+
 if __name__ == '__main__':
     sys.exit(run_cases([a_large_file_crosses_in_both_directions, every_codec_and_every_size,
                         a_backlog_larger_than_every_buffer_is_caught_up_with, three_hops_are_named_hop_by_hop,
-                        a_group_fails_over_and_back_at_exact_offsets, a_stranger_writes_into_a_mirrored_topic], sys.argv[1:]))
+                        a_group_fails_over_and_back_at_exact_offsets, a_stranger_writes_into_a_mirrored_topic,
+                        ten_thousand_positions_translate_exactly], sys.argv[1:]))
