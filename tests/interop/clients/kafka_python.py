@@ -1,6 +1,12 @@
 """kafka-python (2.0.2 and the newest): admin, groups, commits, codecs that need no extra module."""
 import sys, time
 
+try:  # 2.0.2 brings a six that Python 3.12 and newer cannot load: the one beside it stands in
+    import six
+    sys.modules['kafka.vendor.six'], sys.modules['kafka.vendor.six.moves'] = six, six.moves
+except ImportError:
+    pass
+
 import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions, NewTopic
