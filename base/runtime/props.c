@@ -1,5 +1,7 @@
 #include "base/runtime/props.h"
 
+#include "base/core/grow.h"
+
 #include "base/core/buf.h"
 
 #include <assert.h>
@@ -61,14 +63,8 @@ const char *props_suffix(const char *key, const char *prefix)
 /* A free element at the end of the list, or NULL. */
 static struct prop *grow(struct props *p)
 {
-    if (p->n == p->cap) {
-        size_t cap = p->cap ? p->cap * 2 : 32;
-        struct prop *list = realloc(p->list, cap * sizeof *list);
-        if (!list)
-            return NULL;
-        p->list = list;
-        p->cap = cap;
-    }
+    if (!GROW(p->list, p->n, p->cap, 32))
+        return NULL;
     return &p->list[p->n];
 }
 

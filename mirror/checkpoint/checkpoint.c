@@ -2,6 +2,8 @@
  * changed. */
 #include "mirror/checkpoint/internal.h"
 
+#include "base/core/grow.h"
+
 #include "mirror/checkpoint/records.h"
 #include "mirror/route/pattern.h"
 #include "mirror/sync/internal_topic.h"
@@ -139,14 +141,8 @@ static int on_topic(void *arg, const struct stored_topic *t)
     int rc = topic_map_open(l->view, t, &map);
     if (rc <= 0)
         return rc;
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 64;
-        struct watched *more = realloc(l->list, cap * sizeof *more);
-        if (!more)
-            return -E_NOMEM;
-        l->list = more;
-        l->cap = cap;
-    }
+    if (!GROW(l->list, l->n, l->cap, 64))
+        return -E_NOMEM;
     struct watched w = {.number = t->number,
                         .source = strndup((const char *)t->topic.name.p, t->topic.name.n),
                         .target = strndup((const char *)t->target_topic.p, t->target_topic.n),

@@ -2,6 +2,8 @@
  * changed, the group at the target: its members, its offsets, where the partitions begin, one commit. */
 #include "mirror/checkpoint/internal.h"
 
+#include "base/core/grow.h"
+
 #include "base/core/mutant.h"
 
 #include <assert.h>
@@ -396,14 +398,8 @@ static void gather(void *arg, const struct committed *o)
 
 static int wish(struct visit *v, struct entry *e, const struct watched *w, const struct decide_in *in)
 {
-    if (v->wishes_n == v->wishes_cap) {
-        size_t cap = v->wishes_cap ? v->wishes_cap * 2 : 16;
-        struct wish *more = realloc(v->wishes, cap * sizeof *more);
-        if (!more)
-            return -E_NOMEM;
-        v->wishes = more;
-        v->wishes_cap = cap;
-    }
+    if (!GROW(v->wishes, v->wishes_n, v->wishes_cap, 16))
+        return -E_NOMEM;
     v->wishes[v->wishes_n++] = (struct wish){.entry = e, .topic = w, .in = *in, .log_start = -1};
     return 0;
 }

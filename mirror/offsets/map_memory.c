@@ -1,5 +1,7 @@
 #include "mirror/offsets/map_memory.h"
 
+#include "base/core/grow.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -145,14 +147,8 @@ static void take_out(struct row *r, size_t at)
 
 static int put_in(struct row *r, const struct map_run *run)
 {
-    if (r->n == r->cap) {
-        size_t cap = r->cap ? r->cap * 2 : 8;
-        struct map_run *grown = realloc(r->runs, cap * sizeof *grown);
-        if (!grown)
-            return -E_NOMEM;
-        r->runs = grown;
-        r->cap = cap;
-    }
+    if (!GROW(r->runs, r->n, r->cap, 8))
+        return -E_NOMEM;
     size_t at = upper(r, run->src_start, false);
     memmove(r->runs + at + 1, r->runs + at, (r->n - at) * sizeof *r->runs);
     r->runs[at] = *run;

@@ -2,6 +2,8 @@
 #include <stdlib.h>
 
 #include "base/core/bytes.h"
+
+#include "base/core/grow.h"
 #include "mirror/offsets/progress_internal.h"
 
 /* One commit: records are built into batches while it is filled; then the batches are appended one after the other,
@@ -28,15 +30,9 @@ static void close_piece(struct progress *p)
         fail(p, "a progress record cannot be built: out of memory");
         return;
     }
-    if (p->pieces_n == p->pieces_cap) {
-        size_t cap = p->pieces_cap ? p->pieces_cap * 2 : 8;
-        struct piece *grown = realloc(p->pieces, cap * sizeof *grown);
-        if (!grown) {
-            fail(p, "a progress record cannot be built: out of memory");
-            return;
-        }
-        p->pieces = grown;
-        p->pieces_cap = cap;
+    if (!GROW(p->pieces, p->pieces_n, p->pieces_cap, 8)) {
+        fail(p, "a progress record cannot be built: out of memory");
+        return;
     }
     p->pieces[p->pieces_n++] = (struct piece){.at = at, .n = p->records.n - at, .records = h.records_n};
 }
@@ -114,15 +110,9 @@ void progress_offer(struct progress *p, int32_t partition, int64_t producer_id, 
 {
     struct map_producer_id id = {producer_id, epoch, -1};
     int32_t index = put_offer(p, partition, &id);
-    if (p->own_offers_n == p->own_offers_cap) {
-        size_t cap = p->own_offers_cap ? p->own_offers_cap * 2 : 8;
-        struct own_offer *grown = realloc(p->own_offers, cap * sizeof *grown);
-        if (!grown) {
-            fail(p, "an offer cannot be written: out of memory");
-            return;
-        }
-        p->own_offers = grown;
-        p->own_offers_cap = cap;
+    if (!GROW(p->own_offers, p->own_offers_n, p->own_offers_cap, 8)) {
+        fail(p, "an offer cannot be written: out of memory");
+        return;
     }
     /* Its batch is the one being built, whatever its number will be. */
     p->own_offers[p->own_offers_n++] = (struct own_offer){partition, id, p->pieces_n, index};

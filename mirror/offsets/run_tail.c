@@ -1,5 +1,7 @@
 #include "mirror/offsets/run_tail.h"
 
+#include "base/core/grow.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -66,14 +68,8 @@ int run_tail_lane(struct run_tail *t, int32_t q, const struct map_run *last)
 
 static int close_run(struct run_tail *t, const struct map_run *r)
 {
-    if (t->closed_n == t->closed_cap) {
-        size_t cap = t->closed_cap ? t->closed_cap * 2 : 16;
-        struct map_run *grown = realloc(t->closed, cap * sizeof *grown);
-        if (!grown)
-            return -E_NOMEM;
-        t->closed = grown;
-        t->closed_cap = cap;
-    }
+    if (!GROW(t->closed, t->closed_n, t->closed_cap, 16))
+        return -E_NOMEM;
     t->closed[t->closed_n++] = *r;
     return 0;
 }

@@ -1,6 +1,8 @@
 /* Batches to deliveries: checked, control and aborted ones passed over, records before the offset wanted left out. */
 #include "mirror/port/client_parts.h"
 
+#include "base/core/grow.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,14 +37,8 @@ static bool is_aborted(const struct raw_chunk *c, const struct batch_header *h)
 
 static bool add_record(struct raw_delivery *d, size_t n, const struct record *r)
 {
-    if (n == d->records_cap) {
-        size_t cap = d->records_cap ? d->records_cap * 2 : RAW_RECORDS_MAX;
-        struct port_record *now = realloc(d->records, cap * sizeof *now);
-        if (!now)
-            return false;
-        d->records = now;
-        d->records_cap = cap;
-    }
+    if (!GROW(d->records, n, d->records_cap, RAW_RECORDS_MAX))
+        return false;
     d->records[n] = (struct port_record){.offset = r->offset,
                                          .timestamp_ms = r->timestamp,
                                          .key = r->key,
@@ -55,14 +51,8 @@ static bool add_record(struct raw_delivery *d, size_t n, const struct record *r)
 static bool add_batch(struct raw_delivery *d, size_t n, const struct batch_header *h, struct slice batch,
                       int64_t next)
 {
-    if (n == d->batches_cap) {
-        size_t cap = d->batches_cap ? d->batches_cap * 2 : 16;
-        struct port_batch *now = realloc(d->batches, cap * sizeof *now);
-        if (!now)
-            return false;
-        d->batches = now;
-        d->batches_cap = cap;
-    }
+    if (!GROW(d->batches, n, d->batches_cap, 16))
+        return false;
     d->batches[n] = (struct port_batch){.bytes = batch,
                                         .base_offset = h->base_offset,
                                         .last_offset = batch_last_offset(h),

@@ -1,6 +1,8 @@
 /* The lane's frame: states, waiting and halting, effects in the order they are told, what the source gives. */
 #include "mirror/target/lane.h"
 
+#include "base/core/grow.h"
+
 #include "base/core/mutant.h"
 
 #include <stdarg.h>
@@ -192,14 +194,8 @@ bool lane_add_run(struct lane *l, int64_t src, int64_t dst, int64_t count)
         last->count += count;
         return true;
     }
-    if (l->runs_n == l->runs_cap) {
-        size_t cap = l->runs_cap ? l->runs_cap * 2 : RUNS_GROW;
-        struct appender_run *now = realloc(l->runs, cap * sizeof *now);
-        if (!now)
-            return false;
-        l->runs = now;
-        l->runs_cap = cap;
-    }
+    if (!GROW(l->runs, l->runs_n, l->runs_cap, RUNS_GROW))
+        return false;
     l->runs[l->runs_n++] = (struct appender_run){src, dst, count, l->c.partition};
     return true;
 }

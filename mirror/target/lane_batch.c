@@ -2,6 +2,8 @@
  * no allocation per record, and none per batch once buffers have grown. */
 #include "mirror/target/lane.h"
 
+#include "base/core/grow.h"
+
 #include <stdlib.h>
 
 #define BATCH_BYTES_MAX ((size_t)INT32_MAX) /* what a batch can be at all */
@@ -110,14 +112,8 @@ static int add_segment(struct lane_batch *b, int64_t src)
 {
     if (b->segments_n && src == b->src_last + 1)
         return 0;
-    if (b->segments_n == b->segments_cap) {
-        size_t cap = b->segments_cap ? b->segments_cap * 2 : 16;
-        struct lane_segment *now = realloc(b->segments, cap * sizeof *now);
-        if (!now)
-            return -E_NOMEM;
-        b->segments = now;
-        b->segments_cap = cap;
-    }
+    if (!GROW(b->segments, b->segments_n, b->segments_cap, 16))
+        return -E_NOMEM;
     b->segments[b->segments_n++] = (struct lane_segment){src, b->count};
     return 0;
 }

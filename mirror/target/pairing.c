@@ -2,6 +2,8 @@
  * nothing has been consumed. */
 #include "mirror/target/pairing.h"
 
+#include "base/core/grow.h"
+
 #include "base/core/bytes.h"
 #include "base/core/crc32c.h"
 #include "base/core/err.h"
@@ -192,14 +194,8 @@ static bool add_pair(struct pairing *p, int64_t src, int64_t dst)
     }
     if (p->runs_n == PAIRING_RUNS_MAX)
         return false;
-    if (p->runs_n == p->runs_cap) {
-        size_t cap = p->runs_cap ? p->runs_cap * 2 : 64;
-        struct pairing_run *now = realloc(p->runs, cap * sizeof *now);
-        if (!now)
-            return false;
-        p->runs = now;
-        p->runs_cap = cap;
-    }
+    if (!GROW(p->runs, p->runs_n, p->runs_cap, 64))
+        return false;
     p->runs[p->runs_n++] = (struct pairing_run){src, dst, 1};
     return true;
 }
