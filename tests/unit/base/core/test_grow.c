@@ -20,7 +20,7 @@ Test(grow, doubles_and_keeps_what_is_there)
 Test(grow, what_cannot_be_had_leaves_the_array)
 {
     int64_t one = 7, *v = &one;
-    size_t cap = SIZE_MAX / 8; /* doubled it would pass what a size can say */
+    size_t cap = ((size_t)1 << 60) + 4; /* doubled, its bytes would wrap to 64 */
     cr_expect_not(GROW(v, cap, cap, 3));
     cap = SIZE_MAX / 2 + 2; /* and here the doubling itself */
     cr_expect_not(GROW(v, cap, cap, 3));
