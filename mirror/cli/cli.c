@@ -30,6 +30,8 @@ int cli_fail_err(const struct err *err, const char *fmt, ...)
             CLI_TIMEOUT,
             "%s: %s\n  is the address right, and does it run there? --timeout SECONDS waits longer", what,
             why);
+    if (err->code == -E_REFUSED)
+        return cli_fail(CLI_FAILED, "%s: %s\n  is the address right, and does it run there?", what, why);
     return cli_fail(CLI_FAILED, "%s: %s", what, why);
 }
 

@@ -33,10 +33,11 @@ static int on_position(void *arg, const struct map_position *p)
     struct dumping *d = arg;
     json_t *lanes = json_array();
     for (size_t i = 0; i < p->lanes_n; i++)
-        json_array_append_new(lanes, json_pack("{s:i, s:I, s:I, s:I}", "partition", p->lanes[i].q,
+        json_array_append_new(lanes, json_pack("{s:i, s:I, s:I, s:I, s:I}", "partition", p->lanes[i].q,
                                                "number_next", (json_int_t)p->lanes[i].number_next,
                                                "end_offset", (json_int_t)p->lanes[i].end_offset,
-                                               "source_next", (json_int_t)p->lanes[i].source_next));
+                                               "source_next", (json_int_t)p->lanes[i].source_next,
+                                               "source_idle", (json_int_t)p->lanes[i].source_idle));
     return json_array_append_new(
         d->positions, json_pack("{s:i, s:I, s:i, s:I, s:I, s:I, s:o}", "partition", p->p, "next_offset",
                                 (json_int_t)p->next_offset, "leader_epoch", p->leader_epoch, "producer_id",

@@ -3,6 +3,7 @@
 #include "mirror/cli/group.h"
 #include "mirror/cli/session.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +11,9 @@
 #define GROUP_BROKERS_MAX 1024
 
 /* ListGroups of every broker: each knows the groups it coordinates. */
-static int list(struct cli *cli, struct session *s)
+static int list(struct cli *cli, struct session *s, const void *arg)
 {
+    (void)arg;
     struct kp_metadata_request md;
     kp_init(&kp_metadata_request_message, &md);
     struct session_reply reply;
@@ -48,67 +50,38 @@ static int list(struct cli *cli, struct session *s)
 
 int cli_group_list(struct cli *cli, struct args *args)
 {
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    struct session *s;
-    int code = cli_open(cli, &s);
-    if (code)
-        return code;
-    code = list(cli, s);
-    session_close(s);
-    return code;
+    return cli_on_cluster(cli, args, list, NULL);
 }
 
 int group_commits(struct session *s, const char *group, struct group_commits *out, struct err *err)
 {
     struct kp_offset_fetch_request r;
-    struct kp_offset_fetch_request_groups g;
     kp_init(&kp_offset_fetch_request_message, &r);
-    memset(&g, 0, sizeof g);
-    r.group_id = g.group_id = slice_str(group);
-    g.topics_n = r.topics_n = -1; /* all */
-    g.member_epoch = -1;
-    r.groups = &g;
-    r.groups_n = 1;
+    r.group_id = slice_str(group);
+    r.topics_n = -1; /* all */
     struct session_reply reply;
     struct client_target coordinator = session_group(group);
-    int rc = session_call(s, &coordinator, kp_key_offset_fetch, 2, 8, &r, &reply, err);
+    /* Of one group: from version 8 on there are several in an answer. */
+    int rc = session_call(s, &coordinator, kp_key_offset_fetch, 2, 7, &r, &reply, err);
     if (rc)
         return rc;
     const struct kp_offset_fetch_response *a = reply.body;
-    int16_t code = reply.version < 8  ? a->error_code
-                   : a->groups_n == 1 ? a->groups[0].error_code
-                                      : KE_UNKNOWN_SERVER_ERROR;
-    if (code)
-        return session_kafka_error(err, code, SLICE_NULL, "group %s", group);
+    if (a->error_code)
+        return session_kafka_error(err, a->error_code, SLICE_NULL, "group %s", group);
     size_t n = 0;
-    if (reply.version < 8) {
-        for (int32_t t = 0; t < a->topics_n; t++)
-            n += (size_t)a->topics[t].partitions_n;
-    } else {
-        for (int32_t t = 0; t < a->groups[0].topics_n; t++)
-            n += (size_t)a->groups[0].topics[t].partitions_n;
-    }
-    out->list = ARENA_NEWS(session_arena(s), struct group_offset, n);
-    out->n = 0;
+    for (int32_t t = 0; t < a->topics_n; t++)
+        n += (size_t)a->topics[t].partitions_n;
+    *out = (struct group_commits){.list = ARENA_NEWS(session_arena(s), struct group_offset, n)};
     if (!out->list)
         return err_set(err, -E_NOMEM, "out of memory");
-    if (reply.version < 8) {
-        for (int32_t t = 0; t < a->topics_n; t++)
-            for (int32_t p = 0; p < a->topics[t].partitions_n; p++)
-                if (a->topics[t].partitions[p].committed_offset >= 0)
-                    out->list[out->n++] = (struct group_offset){
-                        a->topics[t].name, a->topics[t].partitions[p].partition_index,
-                        a->topics[t].partitions[p].committed_offset, a->topics[t].partitions[p].metadata};
-        return 0;
-    }
-    for (int32_t t = 0; t < a->groups[0].topics_n; t++)
-        for (int32_t p = 0; p < a->groups[0].topics[t].partitions_n; p++)
-            if (a->groups[0].topics[t].partitions[p].committed_offset >= 0)
-                out->list[out->n++] = (struct group_offset){
-                    a->groups[0].topics[t].name, a->groups[0].topics[t].partitions[p].partition_index,
-                    a->groups[0].topics[t].partitions[p].committed_offset,
-                    a->groups[0].topics[t].partitions[p].metadata};
+    for (int32_t t = 0; t < a->topics_n; t++)
+        for (int32_t i = 0; i < a->topics[t].partitions_n; i++) {
+            const struct kp_offset_fetch_response_topics_partitions *p = &a->topics[t].partitions[i];
+            if (p->committed_offset >= 0)
+                out->list[out->n++] = (struct group_offset){a->topics[t].name, p->partition_index,
+                                                            p->committed_offset, p->metadata};
+        }
+    assert(out->n <= n);
     return 0;
 }
 
@@ -140,8 +113,9 @@ int cli_group_state(struct session *s, const char *group, struct slice *state, i
     return 0;
 }
 
-static int describe(struct cli *cli, struct session *s, const char *name)
+static int describe(struct cli *cli, struct session *s, const void *arg)
 {
+    const char *name = arg;
     struct err err = {0};
     struct slice state;
     int32_t members;
@@ -192,13 +166,5 @@ static int describe(struct cli *cli, struct session *s, const char *name)
 int cli_group_describe(struct cli *cli, struct args *args)
 {
     const char *name = args_word(args, "the group's name");
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    struct session *s;
-    int code = cli_open(cli, &s);
-    if (code)
-        return code;
-    code = describe(cli, s, name);
-    session_close(s);
-    return code;
+    return cli_on_cluster(cli, args, describe, name);
 }

@@ -2,6 +2,7 @@
 
 #include "base/world/loop_posix.h"
 #include "base/world/net_posix.h"
+#include "mirror/cli/refusals.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -14,11 +15,25 @@ struct session {
     struct job_pool *jobs; /* for name resolution */
     struct loop_posix *posix;
     struct net *net;
+    struct refusals *refusals;
     struct client *client;
     int64_t deadline_us;
     struct arena arena, keep;
     char *bootstrap;
+    size_t addresses; /* in it */
 };
+
+/* An address that stands there twice counts twice: then the deadline decides. */
+static size_t count_addresses(const char *list)
+{
+    size_t n = 0;
+    for (const char *at = list; *at; at += *at == ',') {
+        size_t blank = strspn(at, " "), all = strcspn(at, ",");
+        n += all > blank;
+        at += all;
+    }
+    return n;
+}
 
 int session_open(const char *bootstrap, int64_t timeout_ms, struct session **out, struct err *err)
 {
@@ -34,13 +49,17 @@ int session_open(const char *bootstrap, int64_t timeout_ms, struct session **out
         rc = loop_posix_create(&lo, &s->posix, err);
     if (!rc)
         rc = net_posix_create(s->posix, &(struct net_posix_options){0}, &s->net, err);
+    if (!rc && !(s->refusals = refusals_create(s->net)))
+        rc = err_set(err, -E_NOMEM, "out of memory");
     struct client_options co = {.bootstrap = bootstrap, .client_id = "sundog", .backoff_max_us = 500000};
     if (!rc)
-        rc = client_create(loop_posix_loop(s->posix), s->net, &co, &s->client, err);
+        rc = client_create(loop_posix_loop(s->posix), refusals_net(s->refusals), &co, &s->client, err);
     if (rc) {
         session_close(s);
         return rc;
     }
+    s->addresses = count_addresses(bootstrap);
+    assert(s->addresses > 0); /* or the client would not have been made */
     s->deadline_us = loop_now_us(loop_posix_loop(s->posix)) + timeout_ms * 1000;
     *out = s;
     return 0;
@@ -51,6 +70,7 @@ void session_close(struct session *s)
     if (!s)
         return;
     client_destroy(s->client);
+    refusals_destroy(s->refusals);
     if (s->net)
         net_posix_destroy(s->net);
     if (s->posix)
@@ -108,6 +128,8 @@ int session_wait(struct session *s, bool (*done)(void *arg), void *arg, struct e
             return err_set(err, -E_TIMEOUT, "no answer from %s%s%s", s->bootstrap, last->text[0] ? ": " : "",
                            last->text);
         }
+        if (refusals_all(s->refusals, s->addresses))
+            return err_set(err, -E_REFUSED, "connection refused by %s", s->bootstrap);
         loop_posix_turn(s->posix, TURN_US);
     }
     return 0;

@@ -30,7 +30,8 @@ int session_call_once(struct session *s, const struct client_target *target, int
 void session_forget(struct session *s);
 /* The deadline is `timeout_ms` from now. */
 void session_extend(struct session *s, int64_t timeout_ms);
-/* Turns the loop until `done` says so; -E_TIMEOUT at the deadline. */
+/* Turns the loop until `done` says so; -E_TIMEOUT at the deadline, -E_REFUSED at once when nobody listens at any address
+ * (and nobody has since the session was opened). */
 int session_wait(struct session *s, bool (*done)(void *arg), void *arg, struct err *err);
 /* Milliseconds left before the deadline, 0 when it has passed. */
 int64_t session_left_ms(const struct session *s);

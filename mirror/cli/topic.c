@@ -9,23 +9,19 @@
 
 #define TOPIC_CONFIGS_MAX 64
 
-int cli_open(struct cli *cli, struct session **out)
-{
-    const char *bootstrap;
-    int code = cli_bootstrap(cli, &bootstrap);
-    if (code)
-        return code;
-    struct err err = {0};
-    return session_open(bootstrap, cli->timeout_ms, out, &err) ? cli_fail_err(&err, "%s", bootstrap) : 0;
-}
+struct creation {
+    const char *name;
+    struct kp_create_topics_request_topics *topic;
+};
 
-static int create(struct cli *cli, struct session *s, const char *name,
-                  struct kp_create_topics_request_topics *t)
+static int create(struct cli *cli, struct session *s, const void *arg)
 {
+    const struct creation *c = arg;
+    const char *name = c->name;
     struct kp_create_topics_request r;
     kp_init(&kp_create_topics_request_message, &r);
-    t->name = slice_str(name);
-    r.topics = t;
+    c->topic->name = slice_str(name);
+    r.topics = c->topic;
     r.topics_n = 1;
     r.timeout_ms = (int32_t)cli->timeout_ms;
     struct session_reply reply;
@@ -66,19 +62,12 @@ int cli_topic_create(struct cli *cli, struct args *args)
     }
     t.configs = configs;
     const char *name = args_word(args, "the topic's name");
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    struct session *s;
-    int code = cli_open(cli, &s);
-    if (code)
-        return code;
-    code = create(cli, s, name, &t);
-    session_close(s);
-    return code;
+    return cli_on_cluster(cli, args, create, &(struct creation){name, &t});
 }
 
-static int list(struct cli *cli, struct session *s)
+static int list(struct cli *cli, struct session *s, const void *arg)
 {
+    (void)arg;
     struct session_topic *topics;
     int32_t n;
     struct err err = {0};
@@ -101,15 +90,7 @@ static int list(struct cli *cli, struct session *s)
 
 int cli_topic_list(struct cli *cli, struct args *args)
 {
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    struct session *s;
-    int code = cli_open(cli, &s);
-    if (code)
-        return code;
-    code = list(cli, s);
-    session_close(s);
-    return code;
+    return cli_on_cluster(cli, args, list, NULL);
 }
 
 /* The topic's own settings, not the defaults. */
@@ -138,8 +119,9 @@ static int settings(struct session *s, struct slice topic, json_t *to, struct er
     return 0;
 }
 
-static int describe(struct cli *cli, struct session *s, const char *name)
+static int describe(struct cli *cli, struct session *s, const void *arg)
 {
+    const char *name = arg;
     struct session_topic t;
     struct err err = {0};
     if (session_topic(s, name, &t, &err))
@@ -191,19 +173,12 @@ static int describe(struct cli *cli, struct session *s, const char *name)
 int cli_topic_describe(struct cli *cli, struct args *args)
 {
     const char *name = args_word(args, "the topic's name");
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    struct session *s;
-    int code = cli_open(cli, &s);
-    if (code)
-        return code;
-    code = describe(cli, s, name);
-    session_close(s);
-    return code;
+    return cli_on_cluster(cli, args, describe, name);
 }
 
-static int delete (struct cli *cli, struct session *s, const char *name)
+static int delete (struct cli *cli, struct session *s, const void *arg)
 {
+    const char *name = arg;
     struct slice names[] = {slice_str(name)};
     struct kp_delete_topics_request r;
     kp_init(&kp_delete_topics_request_message, &r);
@@ -236,13 +211,5 @@ static int delete (struct cli *cli, struct session *s, const char *name)
 int cli_topic_delete(struct cli *cli, struct args *args)
 {
     const char *name = args_word(args, "the topic's name");
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    struct session *s;
-    int code = cli_open(cli, &s);
-    if (code)
-        return code;
-    code = delete (cli, s, name);
-    session_close(s);
-    return code;
+    return cli_on_cluster(cli, args, delete, name);
 }
