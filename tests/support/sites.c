@@ -7,6 +7,9 @@
 #include "proto/kafka/batch.h"
 
 #include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -469,20 +472,50 @@ static struct sim_node *add_mirror(struct sites *s, const char *name)
                                     .name = name, .boot = boot_mirror, .destroy = destroy_mirror, .arg = s});
 }
 
+#define FOLDER "sundog-sites."
+
+static void remove_folder(const char *dir)
+{
+    remove_store(dir);
+    rmdir(dir);
+}
+
+/* What a process has left here that aborted: its pid is in the name. */
+static void sweep(const char *below)
+{
+    DIR *d = opendir(below);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        long pid = strncmp(e->d_name, FOLDER, strlen(FOLDER)) == 0
+                       ? strtol(e->d_name + strlen(FOLDER), NULL, 10)
+                       : 0;
+        char dir[128];
+        if (pid > 0 && strlen(e->d_name) < 64 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+            snprintf(dir, sizeof dir, "%s/%.64s", below, e->d_name);
+            remove_folder(dir);
+        }
+    }
+    if (d)
+        closedir(d);
+}
+
 /* In memory where that can be had: nothing here dies with a real machine, and LMDB waits for each of its commits. */
 static void make_folder(char *dir, size_t size)
 {
-    snprintf(dir, size, "/dev/shm/sundog-sites.XXXXXX");
-    if (mkdtemp(dir))
-        return;
-    snprintf(dir, size, "/tmp/sundog-sites.XXXXXX");
-    must(mkdtemp(dir) != NULL, "a folder for a store", NULL);
+    static const char *const below[] = {"/dev/shm", "/tmp"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(dir, size, "%s/" FOLDER "%ld-XXXXXX", below[i], (long)getpid());
+        if (mkdtemp(dir))
+            return;
+    }
+    must(false, "a folder for a store", NULL);
 }
 
 struct sites *sites_create(uint64_t seed)
 {
     struct sites *s = calloc(1, sizeof *s);
     must(s != NULL, "memory", NULL);
+    sweep("/dev/shm");
+    sweep("/tmp");
     make_folder(s->store_dir, sizeof s->store_dir);
     make_folder(s->other_dir, sizeof s->other_dir);
     s->sim = sim_create(&(struct sim_options){.seed = seed});
@@ -501,9 +534,7 @@ struct sites *sites_create(uint64_t seed)
 void sites_destroy(struct sites *s)
 {
     sim_destroy(s->sim);
-    remove_store(s->store_dir);
-    remove_store(s->other_dir);
-    rmdir(s->store_dir);
-    rmdir(s->other_dir);
+    remove_folder(s->store_dir);
+    remove_folder(s->other_dir);
     free(s);
 }
