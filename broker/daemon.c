@@ -20,8 +20,8 @@
 #define SUMMARY_US  INT64_C(60000000)
 /* Descriptors that connections leave to files: an eighth, this many at most. */
 #define FDS_FOR_FILES 512
-/* Larger buffers are the system's own again once they are free. glibc raises its threshold with each one that is freed, up
- * to 32 MiB, and the holes between them stay resident beyond the budget. */
+/* Larger buffers are the system's own again once they are free. glibc raises its threshold with each one that is
+ * freed, up to 32 MiB, and the holes between them stay resident beyond the budget. */
 #define MAPPED_FROM (2 << 20)
 
 struct daemon {

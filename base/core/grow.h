@@ -22,7 +22,8 @@ static inline void *grow_elements(void *array, size_t *cap, size_t each, size_t 
     return grown;
 }
 
-/* `array` (an lvalue of pointer type) holds n of `cap` (an lvalue of type size_t) elements; the first room is for `first`. */
+/* `array` (an lvalue of pointer type) holds n of `cap` (an lvalue of type size_t) elements; the first room is for
+ * `first`. */
 #define GROW(array, n, cap, first)                                                                           \
     ((n) < (cap) || grow_took(&(array), grow_elements((array), &(cap), sizeof *(array), (first))))
 

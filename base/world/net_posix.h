@@ -18,7 +18,8 @@ struct net_posix_options {
     /* A waiting client was closed for lack of descriptors; may be NULL. */
     void (*refused)(void *arg);
     void *arg;
-    /* An accepted socket of this number or above is refused, as if it were the last: files need some too. 0: none is. */
+    /* An accepted socket of this number or above is refused, as if it were the last: files need some too.
+     * 0: none is. */
     int accept_below;
 };
 

@@ -73,12 +73,13 @@ static void flush_done(struct loop_job *job)
     INVARIANT(p);
 }
 
-/* Where every ack waits for the disk a checkpoint costs little more: often enough, a start after kill -9 has little to look
- * at. Without flushes it would write what the page cache may still keep. */
+/* Where every ack waits for the disk a checkpoint costs little more: often enough, a start after kill -9 has little
+ * to look at. Without flushes it would write what the page cache may still keep. */
 static bool checkpoint_is_far(const struct partition *p)
 {
     assert(p->appended_bytes >= p->checkpoint_bytes);
-    return p->set->host->flush_before_ack && p->appended_bytes - p->checkpoint_bytes >= CHECKPOINT_EVERY_BYTES;
+    return p->set->host->flush_before_ack &&
+           p->appended_bytes - p->checkpoint_bytes >= CHECKPOINT_EVERY_BYTES;
 }
 
 void flush_start(struct partition *p)

@@ -249,8 +249,8 @@ void host_opened(struct partition *p)
     INVARIANT(p);
 }
 
-/* The log is there. What recovery kept is made durable before anybody reads it (D6); where acks do not wait for the disk,
- * readers do not either. */
+/* The log is there. What recovery kept is made durable before anybody reads it (D6); where acks do not wait for the
+ * disk, readers do not either. */
 static void opened(struct partition *p, struct host_job *j)
 {
     assert(!p->log && j->log && j->dir < log_dirs_count(p->set->host->dirs));

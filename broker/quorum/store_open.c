@@ -227,7 +227,8 @@ int quorum_store_open(struct quorum_store *s, const struct quorum_store_options 
         rc = write_partition_metadata(s, err);
     if (rc == 0)
         rc = read_state(s, err);
-    /* A name whose sync failed before a kill is in the page cache only: what was read is made durable before it counts. */
+    /* A name whose sync failed before a kill is in the page cache only: what was read is made durable before it
+     * counts. */
     if (rc == 0 && !o->clean && (rc = disk_sync_dir(o->disk, s->dir)))
         rc = err_set(err, rc, "cannot sync %s", s->dir);
     if (rc == 0)
