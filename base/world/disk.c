@@ -1,6 +1,8 @@
 /* What is made of the vtable's calls, the same on every disk. */
 #include "base/world/disk.h"
 
+#include "base/core/grow.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,18 +112,14 @@ int disk_read_all(struct disk *d, const char *path, size_t limit, struct slice *
 
 struct names {
     char **name;
-    size_t n;
+    size_t n, cap;
     bool failed;
 };
 
 static void add_name(void *arg, const char *name)
 {
     struct names *l = arg;
-    if ((l->n & (l->n - 1)) == 0 && !l->failed) { /* full at every power of two */
-        char **more = realloc(l->name, (l->n ? l->n * 2 : 1) * sizeof *more);
-        l->failed = !more;
-        l->name = more ? more : l->name;
-    }
+    l->failed = l->failed || !GROW(l->name, l->n, l->cap, 1);
     if (l->failed)
         return;
     l->name[l->n] = strdup(name);

@@ -1,5 +1,6 @@
 #include "broker/log/epochs.h"
 
+#include "base/core/grow.h"
 #include "broker/log/text.h"
 
 #include <assert.h>
@@ -61,14 +62,8 @@ int epochs_assign(struct epochs *e, int32_t epoch, int64_t start_offset)
     assert(start_offset >= 0);
     if (epoch < 0 || epoch <= epochs_latest(e))
         return 0;
-    if (e->n == e->room) {
-        unsigned room = e->room ? e->room * 2 : 4;
-        struct epoch_entry *v = realloc(e->v, room * sizeof *v);
-        if (!v)
-            return -E_NOMEM;
-        e->v = v;
-        e->room = room;
-    }
+    if (!GROW(e->v, e->n, e->room, 4))
+        return -E_NOMEM;
     /* An epoch without records leaves no trace once the next one begins at the same offset. */
     while (e->n && e->v[e->n - 1].start_offset >= start_offset)
         e->n--;

@@ -17,7 +17,8 @@ struct epoch_entry {
 
 struct epochs {
     struct epoch_entry *v;
-    unsigned n, room;
+    unsigned n;
+    size_t room;
     int64_t
         unsaved; /* the file lacks what begins here; -1: it is another altogether, INT64_MAX: it has all */
 };

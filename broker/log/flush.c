@@ -3,6 +3,7 @@
  * never tried again: the kernel has dropped the pages and would say that all is well. */
 #include "broker/log/log_internal.h"
 
+#include "base/core/grow.h"
 #include "base/core/mutant.h"
 
 #include <stdio.h>
@@ -14,7 +15,8 @@ struct log_flush {
     enum log_flush_how how;
     int64_t offset;
     struct log_file **files;
-    unsigned files_n, files_room;
+    unsigned files_n;
+    size_t files_room;
     bool sync_names, sync_parent;
     char *dir;
     struct list snapshots; /* struct snapshot_wanted, taken from the log */
@@ -45,14 +47,8 @@ static void flush_free(struct log_flush *f)
 static int file_add(struct log_flush *f, struct log_file *file)
 {
     assert(file);
-    if (f->files_n == f->files_room) {
-        unsigned room = f->files_room ? f->files_room * 2 : 4;
-        struct log_file **files = realloc(f->files, room * sizeof(struct log_file *));
-        if (!files)
-            return -E_NOMEM;
-        f->files = files;
-        f->files_room = room;
-    }
+    if (!GROW(f->files, f->files_n, f->files_room, 4))
+        return -E_NOMEM;
     f->files[f->files_n++] = log_file_take(file);
     return 0;
 }

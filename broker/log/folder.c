@@ -1,19 +1,15 @@
 #include "broker/log/folder.h"
 
+#include "base/core/grow.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 static int offsets_add(struct offsets_list *o, int64_t offset)
 {
     assert(offset >= 0 && o->n <= o->room);
-    if (o->n == o->room) {
-        unsigned room = o->room ? o->room * 2 : 8;
-        int64_t *v = realloc(o->v, room * sizeof *v);
-        if (!v)
-            return -E_NOMEM;
-        o->v = v;
-        o->room = room;
-    }
+    if (!GROW(o->v, o->n, o->room, 8))
+        return -E_NOMEM;
     o->v[o->n++] = offset;
     return 0;
 }
@@ -35,14 +31,8 @@ static int junk_add(struct folder *f, const char *name)
     assert(f->junk_n <= f->junk_room);
     if (strlen(name) >= sizeof *f->junk)
         return 0; /* not one of ours */
-    if (f->junk_n == f->junk_room) {
-        unsigned room = f->junk_room ? f->junk_room * 2 : 8;
-        char(*junk)[64] = realloc(f->junk, room * sizeof *junk);
-        if (!junk)
-            return -E_NOMEM;
-        f->junk = junk;
-        f->junk_room = room;
-    }
+    if (!GROW(f->junk, f->junk_n, f->junk_room, 8))
+        return -E_NOMEM;
     memcpy(f->junk[f->junk_n++], name, strlen(name) + 1);
     return 0;
 }

@@ -7,14 +7,16 @@
 
 struct offsets_list {
     int64_t *v; /* rising */
-    unsigned n, room;
+    unsigned n;
+    size_t room;
 };
 
 struct folder {
     struct offsets_list logs, indexes, snapshots, swaps;
     int64_t trimmed;  /* the newest segment that was being deleted, and all older ones with it; -1 */
     char (*junk)[64]; /* names to remove */
-    unsigned junk_n, junk_room;
+    unsigned junk_n;
+    size_t junk_room;
     int rc;
 };
 

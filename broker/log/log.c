@@ -1,5 +1,6 @@
 #include "broker/log/log_internal.h"
 
+#include "base/core/grow.h"
 #include "base/core/mutant.h"
 
 #include <stdio.h>
@@ -43,14 +44,8 @@ int log_segments_insert(struct log *l, unsigned at, struct segment *s)
 {
     assert(s->magic == SEGMENT_MAGIC && l->segments_n <= l->segments_room);
     assert(at <= l->segments_n);
-    if (l->segments_n == l->segments_room) {
-        unsigned room = l->segments_room ? l->segments_room * 2 : 2;
-        struct segment **v = realloc(l->segments, room * sizeof(struct segment *));
-        if (!v)
-            return -E_NOMEM;
-        l->segments = v;
-        l->segments_room = room;
-    }
+    if (!GROW(l->segments, l->segments_n, l->segments_room, 2))
+        return -E_NOMEM;
     memmove(l->segments + at + 1, l->segments + at, (l->segments_n - at) * sizeof(struct segment *));
     l->segments[at] = s;
     l->segments_n++;

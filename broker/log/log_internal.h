@@ -42,7 +42,7 @@ struct segment {
     int64_t max_timestamp, max_timestamp_offset; /* -1: none; of closed ones when times_known */
     int64_t first_timestamp; /* of its first batch, for segment.ms; -1 none, -2 not read */
     int64_t created_ms;
-    int64_t since_index; /* bytes since the last index entry */
+    int64_t since_index;    /* bytes since the last index entry */
     int64_t reserved_bytes; /* of the active one: to where room on disk was asked for; 0: not known */
     bool times_known;
     bool dirty;       /* .log bytes that no flush has taken yet */
@@ -75,7 +75,8 @@ struct log {
     struct log_config config;
 
     struct segment **segments;
-    unsigned segments_n, segments_room;
+    unsigned segments_n;
+    size_t segments_room;
     int64_t start, end, durable, recovery_point;
     struct epochs epochs;
     struct producers producers;

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/core/grow.h"
 #include "base/core/mutant.h"
 
 void producers_init(struct producers *p)
@@ -136,14 +137,8 @@ static int save(struct producers *p, const struct producer *one, bool is_new)
     assert(p->saved_n <= p->saved_room);
     if (!p->changing || one->saved_in == p->change)
         return 0;
-    if (p->saved_n == p->saved_room) {
-        unsigned room = p->saved_room ? p->saved_room * 2 : 4;
-        struct producer_saved *saved = realloc(p->saved, room * sizeof *saved);
-        if (!saved)
-            return -E_NOMEM;
-        p->saved = saved;
-        p->saved_room = room;
-    }
+    if (!GROW(p->saved, p->saved_n, p->saved_room, 4))
+        return -E_NOMEM;
     p->saved[p->saved_n++] = (struct producer_saved){.is_new = is_new, .was = *one};
     return 0;
 }

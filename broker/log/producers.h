@@ -43,7 +43,8 @@ struct producers {
     uint64_t change; /* running number of the present change */
     bool changing;
     struct producer_saved *saved;
-    unsigned saved_n, saved_room;
+    unsigned saved_n;
+    size_t saved_room;
 };
 
 enum producer_verdict { PRODUCER_NEW, PRODUCER_DUPLICATE, PRODUCER_OUT_OF_ORDER, PRODUCER_OLD_EPOCH };

@@ -1,5 +1,6 @@
 #include "mirror/cli/move.h"
 
+#include "base/core/grow.h"
 #include "mirror/cli/group.h"
 
 #include <inttypes.h>
@@ -56,14 +57,10 @@ int move_add(struct move *m, const struct move_row *r, const struct translation 
         m->lacking++;
         return 0;
     }
-    if (m->n == m->cap) {
-        size_t cap = m->cap ? m->cap * 2 : 64;
-        struct move_commit *more = cap > MOVE_PARTITIONS_MAX ? NULL : realloc(m->list, cap * sizeof *more);
-        if (!more)
-            return err_set(err, -E_LIMIT, "more than %d partitions", MOVE_PARTITIONS_MAX);
-        m->list = more;
-        m->cap = cap;
-    }
+    if (m->n >= MOVE_PARTITIONS_MAX)
+        return err_set(err, -E_LIMIT, "more than %d partitions", MOVE_PARTITIONS_MAX);
+    if (!GROW(m->list, m->n, m->cap, 64))
+        return err_set(err, -E_NOMEM, "out of memory");
     struct slice topic = arena_dup(session_keep(m->to), r->topic);
     m->list[m->n++] = (struct move_commit){topic, r->partition, t->offset};
     return slice_is_null(topic) ? err_set(err, -E_NOMEM, "out of memory") : 0;

@@ -1,5 +1,6 @@
 #include "mirror/cli/progress.h"
 
+#include "base/core/grow.h"
 #include "mirror/offsets/codec.h"
 #include "mirror/offsets/map_memory.h"
 #include "mirror/route/policy.h"
@@ -48,14 +49,8 @@ static struct mapped *mapped_of(struct progress *p, const struct topic_key *key)
     for (size_t i = p->n; i-- > 0;)
         if (same_topic(&p->topics[i].key, key))
             return &p->topics[i];
-    if (p->n == p->cap) {
-        size_t cap = p->cap ? p->cap * 2 : 64;
-        struct mapped *more = cap > PROGRESS_TOPICS_MAX ? NULL : realloc(p->topics, cap * sizeof *more);
-        if (!more)
-            return NULL;
-        p->topics = more;
-        p->cap = cap;
-    }
+    if (p->n >= PROGRESS_TOPICS_MAX || !GROW(p->topics, p->n, p->cap, 64))
+        return NULL;
     struct mapped m = {.key = {arena_dup(&p->arena, key->name), key->id},
                        .map = map_memory_create(),
                        .rule = {ROUTE_KEEP, 0}};

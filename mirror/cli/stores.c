@@ -1,5 +1,7 @@
 #include "mirror/cli/stores.h"
 
+#include "base/core/grow.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,31 +87,16 @@ struct gathering {
     size_t list_cap, entries_cap;
 };
 
-/* Room for one more in a growing array. */
-static int grow(void **list, size_t n, size_t *cap, size_t size)
-{
-    if (n < *cap)
-        return 0;
-    if (n >= CLI_COMMITS_MAX)
-        return -E_LIMIT;
-    size_t want = *cap ? *cap * 2 : 64;
-    void *more = realloc(*list, want * size);
-    if (!more)
-        return -E_NOMEM;
-    *list = more;
-    *cap = want;
-    return 0;
-}
-
 static int on_group(void *arg, const struct group_entry *g)
 {
     struct gathering *at = arg;
     struct cli_followed *out = at->out;
     if (!slice_eq(g->group, at->group))
         return 0;
-    int rc = grow((void **)&out->entries, out->entries_n, &at->entries_cap, sizeof *out->entries);
-    if (rc)
-        return rc;
+    if (out->entries_n >= CLI_COMMITS_MAX)
+        return -E_LIMIT;
+    if (!GROW(out->entries, out->entries_n, at->entries_cap, 64))
+        return -E_NOMEM;
     out->entries[out->entries_n++] = *g;
     for (size_t i = 0; i < g->commits_n; i++) {
         size_t k = 0;
@@ -117,8 +104,10 @@ static int on_group(void *arg, const struct group_entry *g)
             k++;
         if (k < out->n)
             continue;
-        if ((rc = grow((void **)&out->list, out->n, &at->list_cap, sizeof *out->list)))
-            return rc;
+        if (out->n >= CLI_COMMITS_MAX)
+            return -E_LIMIT;
+        if (!GROW(out->list, out->n, at->list_cap, 64))
+            return -E_NOMEM;
         out->list[out->n++] = g->commits[i];
     }
     return 0;
