@@ -52,10 +52,11 @@ class Daemon:
         self.log = os.path.join(rig.dir, name + '.log')
         self.proc = None
 
-    def start(self, ready=True, seconds=15, extra=(), env=None):
+    def start(self, ready=True, seconds=15, extra=(), env=None, under=()):
+        """`under`: words before the program's; what they run must become the program (`strace -D`)."""
         assert self.proc is None, self.name
         with open(self.log, 'ab') as log:
-            self.proc = subprocess.Popen([os.path.join(BIN, self.program), *self.args, *extra], stdin=subprocess.DEVNULL,
+            self.proc = subprocess.Popen([*under, os.path.join(BIN, self.program), *self.args, *extra], stdin=subprocess.DEVNULL,
                                          stdout=log, stderr=log, preexec_fn=die_with_parent, cwd=self.rig.dir,
                                          env={**os.environ, **(env or {})})
         if ready:
