@@ -22,15 +22,12 @@ static void list_next(struct checkpoint *c);
 
 void checkpoint_trouble(struct checkpoint *c, const char *fmt, ...)
 {
-    char text[ERR_TEXT_MAX];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    bool news = said_new(&c->said, fmt, args);
     va_end(args);
-    if (strcmp(text, c->said) == 0)
-        return;
-    memcpy(c->said, text, sizeof text);
-    c->events->trouble(c->arg, text);
+    if (news)
+        c->events->trouble(c->arg, c->said.text);
 }
 
 /* ---- entries ---- */
@@ -257,7 +254,7 @@ static void round_ends(struct checkpoint *c, bool well)
     c->call = NULL;
     if (well) {
         c->round_ended_us = loop_now_us(c->loop);
-        c->said[0] = '\0';
+        said_over(&c->said);
     }
     emit(c);
     loop_timer_in(&c->timer, well ? (int64_t)c->options->refresh_groups_s * 1000000 : ROUND_RETRY_US);

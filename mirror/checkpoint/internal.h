@@ -3,6 +3,7 @@
 #define SUNDOG_MIRROR_CHECKPOINT_INTERNAL_H
 
 #include "base/core/hash.h"
+#include "base/core/said.h"
 #include "mirror/checkpoint/checkpoint.h"
 #include "mirror/checkpoint/decide.h"
 #include "mirror/offsets/topic_map.h"
@@ -70,7 +71,7 @@ struct checkpoint {
     int visits;
     struct list visiting;
     struct loop_timer timer;
-    char said[ERR_TEXT_MAX];
+    struct said said;
 };
 
 /* Finds or makes; NULL out of memory. */

@@ -12,24 +12,19 @@ static void look(void *arg);
 
 void compact_say(struct compact_log *l, const char *fmt, ...)
 {
-    char text[ERR_TEXT_MAX];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    bool news = said_new(&l->said, fmt, args);
     va_end(args);
-    if (strcmp(text, l->said) == 0)
-        return;
-    memcpy(l->said, text, sizeof text);
-    l->trouble(l->arg, l->said);
+    if (news)
+        l->trouble(l->arg, l->said.text);
 }
 
 void compact_healed(struct compact_log *l)
 {
     l->backoff_us = BACKOFF_MIN_US;
-    if (l->said[0]) {
-        l->said[0] = 0;
+    if (said_over(&l->said))
         l->trouble(l->arg, NULL);
-    }
 }
 
 int64_t compact_pause_us(struct compact_log *l)

@@ -2,6 +2,7 @@
 #ifndef SUNDOG_MIRROR_OFFSETS_COMPACT_LOG_INTERNAL_H
 #define SUNDOG_MIRROR_OFFSETS_COMPACT_LOG_INTERNAL_H
 
+#include "base/core/said.h"
 #include "mirror/offsets/compact_log.h"
 #include "proto/kafka/batch.h"
 
@@ -32,7 +33,7 @@ struct compact_log {
     struct client_call *opening; /* the request under way, if any */
     struct loop_timer open_again;
     int64_t backoff_us;
-    char said[ERR_TEXT_MAX];
+    struct said said;
     struct client_watch watch;
 
     struct {

@@ -1,9 +1,11 @@
 #include "mirror/sync/internal_topic.h"
 
 #include "base/core/hash.h"
+#include "base/core/said.h"
 #include "proto/kafka/batch.h"
 
 #include <assert.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,7 +38,7 @@ struct internal_topic {
     struct loop_timer timer;
     int64_t backoff_us;
     bool exists;
-    char said[ERR_TEXT_MAX]; /* the last trouble told */
+    struct said said;
 };
 
 static void pump(void *arg);
@@ -123,15 +125,20 @@ int internal_topic_put(struct internal_topic *t, struct slice key, struct slice 
     return 0;
 }
 
+static void say(struct internal_topic *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct internal_topic *t, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    bool news = said_new(&t->said, fmt, args);
+    va_end(args);
+    if (news && t->trouble)
+        t->trouble(t->arg, t->said.text);
+}
+
 static void again_later(struct internal_topic *t, const char *what, const char *why, const char *remedy)
 {
-    char text[ERR_TEXT_MAX];
-    snprintf(text, sizeof text, "%s %s: %s%s%s", what, t->name, why, remedy ? ": " : "",
-             remedy ? remedy : "");
-    if (t->trouble && strcmp(text, t->said) != 0) {
-        memcpy(t->said, text, sizeof text);
-        t->trouble(t->arg, text);
-    }
+    say(t, "%s %s: %s%s%s", what, t->name, why, remedy ? ": " : "", remedy ? remedy : "");
     loop_timer_in(&t->timer, t->backoff_us);
     t->backoff_us = t->backoff_us * 2 < BACKOFF_MAX_US ? t->backoff_us * 2 : BACKOFF_MAX_US;
 }
@@ -139,7 +146,7 @@ static void again_later(struct internal_topic *t, const char *what, const char *
 static void went_well(struct internal_topic *t)
 {
     t->backoff_us = BACKOFF_MIN_US;
-    t->said[0] = '\0';
+    said_over(&t->said);
     if (t->pending_n > 0)
         loop_timer_in(&t->timer, 0);
 }
