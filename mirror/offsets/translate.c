@@ -129,72 +129,63 @@ static void clamp(struct translation *t, const struct translate_bounds *b)
     t->offset = most(b->log_start, least(b->end, t->offset));
 }
 
-int translate_forward(struct map *m, struct route_rule rule, const struct translate_commits *commits,
-                      int32_t q, const struct translate_bounds *bounds, struct translation *out)
+/* One direction of one topic: from commits of `there`s to the offset of one `here`. */
+struct way {
+    struct map *map;
+    bool back; /* from the target to the source: `here` is a p, else a q */
+    int32_t here;
+};
+
+/* What the commit `at` of `there` comes to; 0: there is no map. */
+static int share_of(const struct way *w, int32_t there, int64_t at, int64_t *share, int64_t *next)
 {
-    int32_t from, to;
-    range(rule, commits->partitions, q, &from, &to);
-    *out = (struct translation){.state = TRANSLATE_EXACT, .because = -1};
-    bool first = true, any_commit = false;
-    for (int32_t p = from; p < to; p++) {
-        struct map_lane lane;
-        int64_t next, share;
-        bool committed;
-        int64_t o = commit_of(commits, p, &committed);
-        any_commit |= committed;
-        if (!committed && MUTANT("uncommitted_p_left_out"))
-            continue;
-        int rc = map_lane(m, p, q, &lane, &next);
-        if (rc == 0) {
-            no_map(out, p);
-            return 0;
-        }
-        if (rc > 0)
-            rc = forward_share(m, p, q, o, &lane, &share);
-        if (rc < 0)
-            return rc;
-        join(out, share, committed && o > next, p, first);
-        first = false;
-    }
-    if (first || !any_commit) {
-        no_map(out, from);
-        return 0;
-    }
-    clamp(out, bounds);
+    struct map_lane lane;
+    int32_t p = w->back ? w->here : there, q = w->back ? there : w->here;
+    int rc = map_lane(w->map, p, q, &lane, next);
+    if (rc <= 0)
+        return rc;
+    assert(lane.q == q);
+    rc = w->back ? back_share(w->map, p, q, at, &lane, share) : forward_share(w->map, p, q, at, &lane, share);
+    return rc < 0 ? rc : 1;
+}
+
+static int count_reread(const struct way *w, const struct translate_commits *commits, int32_t from,
+                        int32_t to, struct translation *out)
+{
     int rc = 0;
-    for (int32_t p = from; p < to && rc == 0; p++) {
+    for (int32_t there = from; there < to && rc == 0; there++) {
         bool committed;
-        int64_t o = commit_of(commits, p, &committed);
+        int64_t at = commit_of(commits, there, &committed);
         if (committed)
-            rc = count_forward(m, p, q, out->offset, o, &out->reread);
+            rc = w->back ? count_back(w->map, w->here, there, out->offset, at, &out->reread)
+                         : count_forward(w->map, there, w->here, out->offset, at, &out->reread);
     }
     assert(out->reread >= 0);
     return rc;
 }
 
-int translate_back(struct map *m, struct route_rule rule, const struct translate_commits *commits, int32_t p,
-                   const struct translate_bounds *bounds, struct translation *out)
+static int translate(const struct way *w, struct route_rule rule, const struct translate_commits *commits,
+                     const struct translate_bounds *bounds, struct translation *out)
 {
     int32_t from, to;
-    range(rule, commits->partitions, p, &from, &to);
+    range(rule, commits->partitions, w->here, &from, &to);
     *out = (struct translation){.state = TRANSLATE_EXACT, .because = -1};
     bool first = true, any_commit = false;
-    for (int32_t q = from; q < to; q++) {
-        struct map_lane lane;
+    for (int32_t there = from; there < to; there++) {
         int64_t next, share;
         bool committed;
-        int64_t t = commit_of(commits, q, &committed);
+        int64_t at = commit_of(commits, there, &committed);
         any_commit |= committed;
-        int rc = map_lane(m, p, q, &lane, &next);
-        if (rc == 0) {
-            no_map(out, q);
-            return 0;
-        }
-        if (rc > 0)
-            rc = back_share(m, p, q, t, &lane, &share);
+        if (!committed && MUTANT("uncommitted_p_left_out"))
+            continue;
+        int rc = share_of(w, there, at, &share, &next);
         if (rc < 0)
             return rc;
-        join(out, share, false, q, first);
+        if (rc == 0) {
+            no_map(out, there);
+            return 0;
+        }
+        join(out, share, !w->back && committed && at > next, there, first);
         first = false;
     }
     if (first || !any_commit) {
@@ -202,13 +193,17 @@ int translate_back(struct map *m, struct route_rule rule, const struct translate
         return 0;
     }
     clamp(out, bounds);
-    int rc = 0;
-    for (int32_t q = from; q < to && rc == 0; q++) {
-        bool committed;
-        int64_t t = commit_of(commits, q, &committed);
-        if (committed)
-            rc = count_back(m, p, q, out->offset, t, &out->reread);
-    }
-    assert(out->reread >= 0);
-    return rc;
+    return count_reread(w, commits, from, to, out);
+}
+
+int translate_forward(struct map *m, struct route_rule rule, const struct translate_commits *commits,
+                      int32_t q, const struct translate_bounds *bounds, struct translation *out)
+{
+    return translate(&(struct way){m, false, q}, rule, commits, bounds, out);
+}
+
+int translate_back(struct map *m, struct route_rule rule, const struct translate_commits *commits, int32_t p,
+                   const struct translate_bounds *bounds, struct translation *out)
+{
+    return translate(&(struct way){m, true, p}, rule, commits, bounds, out);
 }
