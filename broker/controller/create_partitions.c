@@ -50,39 +50,6 @@ static int16_t check_room(struct growing *g, int64_t added_before)
     return KE_NONE;
 }
 
-static struct slice assignment_fault(const struct growing *g,
-                                     const struct kp_create_partitions_request_assignments *a, int32_t index)
-{
-    bool active = false;
-    if (a->broker_ids_n != g->replication_factor)
-        return decide_text(
-            g->d,
-            "The manual partition assignment includes a partition with %d replica(s), but this is not "
-            "consistent with previous partitions, which have %d replica(s).",
-            a->broker_ids_n, g->replication_factor);
-    for (int32_t i = 0; i < a->broker_ids_n; i++) {
-        const struct image_broker *b = image_broker(g->d->img, a->broker_ids[i]);
-        if (!b)
-            return decide_text(
-                g->d, "The manual partition assignment includes broker %d, but no such broker is registered.",
-                a->broker_ids[i]);
-        for (int32_t j = 0; j < i; j++) {
-            if (a->broker_ids[i] == a->broker_ids[j])
-                return decide_text(g->d,
-                                   "The manual partition assignment includes the broker %d more than once.",
-                                   a->broker_ids[i]);
-        }
-        active |= broker_is_active(b);
-    }
-    return active
-               ? SLICE_NULL
-               : decide_text(
-                     g->d,
-                     "All brokers specified in the manual partition assignment for partition %d are fenced "
-                     "or in controlled shutdown.",
-                     index);
-}
-
 static int16_t place(struct growing *g)
 {
     struct slice text = SLICE_NULL;
@@ -98,7 +65,9 @@ static int16_t place(struct growing *g)
                         "specified.",
                         g->added, g->t->assignments_n));
     for (int32_t i = 0; i < g->added; i++) {
-        text = assignment_fault(g, &g->t->assignments[i], g->topic->partitions_n + i);
+        const struct kp_create_partitions_request_assignments *a = &g->t->assignments[i];
+        text = decide_assignment_fault(g->d, g->topic->partitions_n + i, a->broker_ids, a->broker_ids_n,
+                                       g->replication_factor);
         if (!slice_is_null(text))
             return refuse(g, KE_INVALID_REPLICA_ASSIGNMENT, text);
     }

@@ -145,42 +145,6 @@ static const struct kp_create_topics_request_assignments *assignment_of(const st
     return NULL;
 }
 
-/* Kafka's text for what is wrong with the replicas of one partition; null: nothing. */
-static struct slice assignment_fault(const struct creating *c,
-                                     const struct kp_create_topics_request_assignments *a)
-{
-    bool active = false;
-    if (a->broker_ids_n <= 0)
-        return SLICE_LIT("The manual partition assignment includes an empty replica list.");
-    if (a->broker_ids_n != c->t->assignments[0].broker_ids_n)
-        return decide_text(
-            c->d,
-            "The manual partition assignment includes a partition with %d replica(s), but this is "
-            "not consistent with previous partitions, which have %d replica(s).",
-            a->broker_ids_n, c->t->assignments[0].broker_ids_n);
-    for (int32_t i = 0; i < a->broker_ids_n; i++) {
-        const struct image_broker *b = image_broker(c->d->img, a->broker_ids[i]);
-        if (!b)
-            return decide_text(
-                c->d, "The manual partition assignment includes broker %d, but no such broker is registered.",
-                a->broker_ids[i]);
-        for (int32_t j = 0; j < i; j++) {
-            if (a->broker_ids[j] == a->broker_ids[i])
-                return decide_text(c->d,
-                                   "The manual partition assignment includes the broker %d more than once.",
-                                   a->broker_ids[i]);
-        }
-        active |= broker_is_active(b);
-    }
-    return active
-               ? SLICE_NULL
-               : decide_text(
-                     c->d,
-                     "All brokers specified in the manual partition assignment for partition %d are fenced "
-                     "or in controlled shutdown.",
-                     a->partition_index);
-}
-
 static int16_t check_assignments(struct creating *c)
 {
     if (c->t->num_partitions != -1)
@@ -199,7 +163,10 @@ static int16_t check_assignments(struct creating *c)
         if (!a)
             return refuse(c, KE_INVALID_REPLICA_ASSIGNMENT,
                           SLICE_LIT("partitions should be a consecutive 0-based integer sequence"));
-        struct slice fault = assignment_fault(c, a);
+        struct slice fault =
+            a->broker_ids_n > 0
+                ? decide_assignment_fault(c->d, p, a->broker_ids, a->broker_ids_n, c->replication_factor)
+                : SLICE_LIT("The manual partition assignment includes an empty replica list.");
         if (!slice_is_null(fault))
             return refuse(c, KE_INVALID_REPLICA_ASSIGNMENT, fault);
     }

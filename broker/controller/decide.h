@@ -88,6 +88,10 @@ bool decide_room(const struct decide *d, int64_t more, struct slice *why);
 int16_t decide_place(const struct decide *d, int32_t partitions, int32_t replication_factor, int32_t **out,
                      struct slice *error_text);
 
+/* Kafka's text for what is wrong with the replicas that a request names for one partition; null: nothing. */
+struct slice decide_assignment_fault(const struct decide *d, int32_t index, const int32_t *replicas,
+                                     int32_t replicas_n, int32_t replication_factor);
+
 /* A PartitionRecord for a new partition on these replicas, led by the first active one. NULL: no memory. None active:
  * the leader is none. */
 struct kp_partition_record *decide_partition(const struct decide *d, const struct uuid *topic_id,

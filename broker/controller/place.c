@@ -35,7 +35,7 @@ static bool survey(const struct decide *d, struct racks *k)
     size_t n = image_brokers_n(d->img);
     *k = (struct racks){.name = ARENA_NEWS(d->arena, struct slice, n),
                         .next = ARENA_NEWS(d->arena, int32_t, n),
-                       .lead = ARENA_NEWS(d->arena, int32_t, n),
+                        .lead = ARENA_NEWS(d->arena, int32_t, n),
                         .brokers = ARENA_NEWS(d->arena, struct place_broker, n)};
     if (!k->name || !k->next || !k->lead || !k->brokers)
         return false;
@@ -117,6 +117,38 @@ int16_t decide_place(const struct decide *d, int32_t partitions, int32_t replica
 static struct uuid directory_of(const struct image_broker *b)
 {
     return b && b->log_dirs_n == 1 ? b->log_dirs[0] : uuid_small(UNASSIGNED_DIRECTORY);
+}
+
+struct slice decide_assignment_fault(const struct decide *d, int32_t index, const int32_t *replicas,
+                                     int32_t replicas_n, int32_t replication_factor)
+{
+    bool active = false;
+    assert(index >= 0 && replication_factor > 0);
+    if (replicas_n != replication_factor)
+        return decide_text(
+            d,
+            "The manual partition assignment includes a partition with %d replica(s), but this is not "
+            "consistent with previous partitions, which have %d replica(s).",
+            replicas_n, replication_factor);
+    for (int32_t i = 0; i < replicas_n; i++) {
+        const struct image_broker *b = image_broker(d->img, replicas[i]);
+        if (!b)
+            return decide_text(
+                d, "The manual partition assignment includes broker %d, but no such broker is registered.",
+                replicas[i]);
+        for (int32_t j = 0; j < i; j++) {
+            if (replicas[i] == replicas[j])
+                return decide_text(
+                    d, "The manual partition assignment includes the broker %d more than once.", replicas[i]);
+        }
+        active |= broker_is_active(b);
+    }
+    return active
+               ? SLICE_NULL
+               : decide_text(d,
+                             "All brokers specified in the manual partition assignment for partition %d are "
+                             "fenced or in controlled shutdown.",
+                             index);
 }
 
 struct kp_partition_record *decide_partition(const struct decide *d, const struct uuid *topic_id,
