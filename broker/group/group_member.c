@@ -67,6 +67,18 @@ static size_t member_bytes(const struct group_member *m)
            protocols_bytes(m->protocols, m->protocols_n);
 }
 
+/* What was copied into it was copied whole, or it is given back: NULL. */
+static struct group_member *ready(struct group_member *m, bool ok)
+{
+    m->session_due_us = GROUP_NEVER;
+    if (!ok) {
+        group_member_destroy(m);
+        return NULL;
+    }
+    m->bytes = member_bytes(m);
+    return m;
+}
+
 struct group_member *group_member_create(const struct group_event *join, struct slice id)
 {
     struct group_member *m = group_block(sizeof *m);
@@ -82,13 +94,7 @@ struct group_member *group_member_create(const struct group_event *join, struct 
     m->protocols_n = m->protocols ? join->join.protocols_n : 0;
     m->session_timeout_ms = join->join.session_timeout_ms;
     m->rebalance_timeout_ms = join->join.rebalance_timeout_ms;
-    m->session_due_us = GROUP_NEVER;
-    if (!ok) {
-        group_member_destroy(m);
-        return NULL;
-    }
-    m->bytes = member_bytes(m);
-    return m;
+    return ready(m, ok);
 }
 
 struct group_member *group_pending_create(struct slice id)
@@ -99,13 +105,7 @@ struct group_member *group_pending_create(struct slice id)
     bool ok = true;
     m->pending = true;
     m->id = group_dup(id, &ok);
-    m->session_due_us = GROUP_NEVER;
-    if (!ok) {
-        group_member_destroy(m);
-        return NULL;
-    }
-    m->bytes = member_bytes(m);
-    return m;
+    return ready(m, ok);
 }
 
 void group_member_destroy(struct group_member *m)

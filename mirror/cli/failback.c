@@ -110,7 +110,7 @@ static int on_flow(void *arg, const struct stored_flow *flow)
     if (cli_cluster_bootstrap(f->move.cli, alias, &bootstrap))
         return err_set(&f->err, -E_CONFIG, "the file has no cluster '%s'", alias);
     int rc = session_open(bootstrap, f->move.cli->timeout_ms, &from, &f->err);
-    rc = rc ? rc : group_commits(from, f->move.group, &f->commits, &f->err);
+    rc = rc ? rc : group_commits(from, f->move.what.group, &f->commits, &f->err);
     if (!rc)
         rc = cli_progress_read(f->move.to, target, &f->back, &f->err);
     f->flow = flow->number;
@@ -147,7 +147,7 @@ static int gather(struct failback *f, struct cli *cli)
         if ((code = cli_store_open_path(cli, dir, &f->store)))
             break;
         if (store_flows_each(f->store.view, on_flow, f))
-            code = cli_fail_err(&f->err, "group %s", f->move.group);
+            code = cli_fail_err(&f->err, "group %s", f->move.what.group);
         cli_store_close(&f->store);
     }
     if (!code && stores == 0)
@@ -158,21 +158,18 @@ static int gather(struct failback *f, struct cli *cli)
 
 int cli_failback(struct cli *cli, struct args *args)
 {
-    const char *to = args_option(args, "--to"), *group = args_option(args, "--group");
-    bool partial = args_flag(args, "--partial");
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    if (!to || !group)
-        return cli_fail(CLI_USAGE, "--to and --group are needed");
-    int code = cli_load(cli);
+    struct move_what what;
+    int code = move_args(args, &what);
+    if (!code)
+        code = cli_load(cli);
     if (code)
         return code;
-    struct failback f = {.to = to};
-    code = move_init(&f.move, cli, group, to);
+    struct failback f = {.to = what.to};
+    code = move_init(&f.move, cli, &what);
     if (!code)
         code = gather(&f, cli);
     if (!code)
-        code = move_finish(&f.move, to, partial);
+        code = move_finish(&f.move);
     move_fini(&f.move);
     return code;
 }

@@ -64,7 +64,7 @@ static int on_topic(void *arg, const struct stored_topic *topic)
         return 0;
     struct cli_followed followed;
     struct topic_map m;
-    int rc = cli_followed(f->view, topic->number, f->move.group, &followed);
+    int rc = cli_followed(f->view, topic->number, f->move.what.group, &followed);
     if (rc)
         return err_set(&f->err, rc, "the store: %s", err_str(rc));
     if (followed.n > 0 && (rc = topic_map_open(f->view, topic, &m)) == 0)
@@ -112,22 +112,20 @@ static int on_flow(void *arg, const struct stored_flow *flow)
 
 int cli_failover(struct cli *cli, struct args *args)
 {
-    const char *to = args_option(args, "--to"), *group = args_option(args, "--group");
-    bool partial = args_flag(args, "--partial");
-    if (!args_done(args))
-        return cli_fail(CLI_USAGE, "%s", args->error);
-    if (!to || !group)
-        return cli_fail(CLI_USAGE, "--to and --group are needed");
-    struct failover f = {.to = to};
+    struct move_what what;
+    int code = move_args(args, &what);
+    if (code)
+        return code;
+    struct failover f = {.to = what.to};
     struct cli_store s;
-    int code = cli_store_open(cli, to, &s);
+    code = cli_store_open(cli, what.to, &s);
     if (code)
         return code;
     f.view = s.view;
-    code = move_init(&f.move, cli, group, to);
+    code = move_init(&f.move, cli, &what);
     if (!code) {
         int rc = store_flows_each(s.view, on_flow, &f);
-        code = rc ? cli_fail_err(&f.err, "group %s", group) : move_finish(&f.move, to, partial);
+        code = rc ? cli_fail_err(&f.err, "group %s", what.group) : move_finish(&f.move);
     }
     move_fini(&f.move);
     cli_store_close(&s);

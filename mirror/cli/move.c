@@ -8,11 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-int move_init(struct move *m, struct cli *cli, const char *group, const char *alias)
+int move_args(struct args *args, struct move_what *out)
 {
-    *m = (struct move){.cli = cli, .group = group, .rows = json_array()};
+    *out = (struct move_what){args_option(args, "--to"), args_option(args, "--group"),
+                              args_flag(args, "--partial")};
+    if (!args_done(args))
+        return cli_fail(CLI_USAGE, "%s", args->error);
+    return out->to && out->group ? 0 : cli_fail(CLI_USAGE, "--to and --group are needed");
+}
+
+int move_init(struct move *m, struct cli *cli, const struct move_what *what)
+{
+    *m = (struct move){.cli = cli, .what = *what, .rows = json_array()};
     const char *bootstrap;
-    int code = cli_cluster_bootstrap(cli, alias, &bootstrap);
+    int code = cli_cluster_bootstrap(cli, what->to, &bootstrap);
     if (code)
         return code;
     struct err err = {0};
@@ -88,7 +97,7 @@ static int commit(struct move *m, struct err *err)
     qsort(m->list, m->n, sizeof *m->list, compare_commits);
     struct kp_offset_commit_request r;
     kp_init(&kp_offset_commit_request_message, &r);
-    r.group_id = slice_str(m->group);
+    r.group_id = slice_str(m->what.group);
     r.member_id = SLICE_LIT("");
     r.topics = ARENA_NEWS(a, struct kp_offset_commit_request_topics, m->n);
     struct kp_offset_commit_request_partitions *p =
@@ -106,7 +115,7 @@ static int commit(struct move *m, struct err *err)
         r.topics[r.topics_n - 1].partitions_n++;
     }
     struct session_reply reply;
-    struct client_target coordinator = session_group(m->group);
+    struct client_target coordinator = session_group(m->what.group);
     int rc = session_call(m->to, &coordinator, kp_key_offset_commit, 2, 8, &r, &reply, err);
     const struct kp_offset_commit_response *got = rc ? NULL : reply.body;
     for (int32_t t = 0; !rc && t < got->topics_n; t++)
@@ -118,11 +127,11 @@ static int commit(struct move *m, struct err *err)
     return rc;
 }
 
-static int print(struct move *m, const char *to_alias, bool applied)
+static int print(struct move *m, bool applied)
 {
     if (m->cli->json)
-        return cli_print_json(json_pack("{s:s, s:s, s:b, s:O}", "group", m->group, "to", to_alias, "applied",
-                                        applied, "partitions", m->rows));
+        return cli_print_json(json_pack("{s:s, s:s, s:b, s:O}", "group", m->what.group, "to", m->what.to,
+                                        "applied", applied, "partitions", m->rows));
     size_t i;
     json_t *row;
     json_array_foreach(m->rows, i, row)
@@ -143,8 +152,9 @@ static int print(struct move *m, const char *to_alias, bool applied)
     return CLI_DONE;
 }
 
-int move_finish(struct move *m, const char *to_alias, bool partial)
+int move_finish(struct move *m)
 {
+    const char *to_alias = m->what.to;
     struct err err = {0};
     struct slice state;
     int32_t members;
@@ -153,19 +163,19 @@ int move_finish(struct move *m, const char *to_alias, bool partial)
             CLI_FAILED,
             "group %s has no offsets that the mirror knows: nothing to move to %s; "
             "-c takes the file of the mirror that mirrored the records, and groups must cover the group",
-            m->group, to_alias);
-    if (m->lacking && !partial) {
-        print(m, to_alias, false);
+            m->what.group, to_alias);
+    if (m->lacking && !m->what.partial) {
+        print(m, false);
         return cli_fail(CLI_REFUSED, "%d of its partitions or topics have no map; --partial moves the others",
                         m->lacking);
     }
-    if (cli_group_state(m->to, m->group, &state, &members, NULL, &err))
-        return cli_fail_err(&err, "group %s at %s", m->group, to_alias);
+    if (cli_group_state(m->to, m->what.group, &state, &members, NULL, &err))
+        return cli_fail_err(&err, "group %s at %s", m->what.group, to_alias);
     if (members > 0)
         return cli_fail(CLI_REFUSED,
                         "group %s has %d active members at %s (state %.*s): stop its consumers there first",
-                        m->group, members, to_alias, SLICE_FMT(state));
+                        m->what.group, members, to_alias, SLICE_FMT(state));
     if (m->n > 0 && commit(m, &err))
-        return cli_fail_err(&err, "group %s at %s", m->group, to_alias);
-    return print(m, to_alias, m->n > 0);
+        return cli_fail_err(&err, "group %s at %s", m->what.group, to_alias);
+    return print(m, m->n > 0);
 }

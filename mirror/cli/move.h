@@ -14,9 +14,15 @@ struct move_commit {
     int64_t offset;
 };
 
+/* Of the command line. */
+struct move_what {
+    const char *to, *group; /* an alias of the file; a consumer group */
+    bool partial;
+};
+
 struct move {
     struct cli *cli;
-    const char *group;
+    struct move_what what;
     struct session *to; /* the cluster the group goes to */
     struct move_commit *list;
     size_t n, cap;
@@ -32,8 +38,10 @@ struct move_row {
     int64_t missing; /* records that had not arrived, as far as is known */
 };
 
-/* Opens the session with `alias` of the file. 0 or an exit code; move_fini in any case. */
-int move_init(struct move *m, struct cli *cli, const char *group, const char *alias);
+/* --to, --group and --partial, both of the first needed, and nothing else. 0 or an exit code. */
+int move_args(struct args *args, struct move_what *out);
+/* Opens the session with `what->to`. 0 or an exit code; move_fini in any case. */
+int move_init(struct move *m, struct cli *cli, const struct move_what *what);
 void move_fini(struct move *m);
 /* Where the partition begins and ends at the destination, for the clamp. */
 int move_bounds(struct move *m, struct slice topic, int32_t partition, struct translate_bounds *out,
@@ -44,6 +52,6 @@ int move_add(struct move *m, const struct move_row *r, const struct translation 
 void move_lacks(struct move *m, struct slice topic, const char *why);
 /* Refuses when the group is active there or rows lack a map (unless `partial`), else commits and prints. An exit
  * code. */
-int move_finish(struct move *m, const char *to_alias, bool partial);
+int move_finish(struct move *m);
 
 #endif
