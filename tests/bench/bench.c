@@ -40,7 +40,8 @@ double bench_cpu(void)
 {
     struct rusage r;
     getrusage(RUSAGE_SELF, &r);
-    return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) + (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
+    return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
+           (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -130,10 +131,46 @@ void bench_call(int fd, const struct kp_api *api, int16_t version, const void *r
     struct err err = {0};
     struct slice frame = arena_dup(arena, buf_slice(&in));
     if (kp_response_header_decode(api, version, frame, &correlation, &used) ||
-        kp_decode(&api->response, version, slice_of(frame.p + used, frame.n - used), arena, response, NULL, &err))
+        kp_decode(&api->response, version, slice_of(frame.p + used, frame.n - used), arena, response, NULL,
+                  &err))
         BENCH_DIE("response of %s: %s", api->name, err.text);
     buf_fini(&out);
     buf_fini(&in);
+}
+
+#define PRODUCE_VERSION 7
+
+void bench_produce_frame(struct buf *out, const char *topic, int32_t partition, struct slice batch,
+                         int16_t acks)
+{
+    struct kp_produce_request_partition_data p = {.index = partition, .records = {.bytes = batch}};
+    struct kp_produce_request_topic_data t = {
+        .name = slice_str(topic), .partition_data = &p, .partition_data_n = 1};
+    struct kp_produce_request r = {.transactional_id = SLICE_NULL,
+                                   .acks = acks,
+                                   .timeout_ms = 30000,
+                                   .topic_data = &t,
+                                   .topic_data_n = 1};
+    struct kp_request_header h = {kp_key_produce, PRODUCE_VERSION, 1, SLICE_LIT("bench")};
+    if (kp_request_frame(kp_api_find(kp_key_produce), &h, &r, out))
+        BENCH_DIE("encode Produce");
+}
+
+int16_t bench_produce_error(struct slice frame)
+{
+    const struct kp_api *api = kp_api_find(kp_key_produce);
+    struct arena a;
+    arena_init(&a, 1u << 20);
+    int32_t correlation;
+    size_t used;
+    struct kp_produce_response r;
+    if (kp_response_header_decode(api, PRODUCE_VERSION, frame, &correlation, &used) ||
+        kp_decode(&api->response, PRODUCE_VERSION, slice_of(frame.p + used, frame.n - used), &a, &r, NULL,
+                  NULL))
+        BENCH_DIE("Produce response");
+    int16_t code = r.responses[0].partition_responses[0].error_code;
+    arena_fini(&a);
+    return code;
 }
 
 void bench_batch(struct buf *out, int records, size_t size, int codec)
@@ -151,7 +188,9 @@ void bench_batch(struct buf *out, int records, size_t size, int codec)
             value[n++] = "0123456789abcdef"[x & 15];
         }
         value[n++] = '}';
-        struct record_new r = {.timestamp = (int64_t)time(NULL) * 1000 + i, .key = SLICE_NULL, .value = slice_of(value, (size_t)n)};
+        struct record_new r = {.timestamp = (int64_t)time(NULL) * 1000 + i,
+                               .key = SLICE_NULL,
+                               .value = slice_of(value, (size_t)n)};
         if (batch_add(&b, &r))
             BENCH_DIE("batch_add");
     }

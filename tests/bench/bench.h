@@ -9,10 +9,11 @@
 #include <stdio.h>
 
 #define BENCH_DIE(...) bench_die(__FILE__, __LINE__, __VA_ARGS__)
-void bench_die(const char *file, int line, const char *fmt, ...) __attribute__((noreturn, format(printf, 3, 4)));
+void bench_die(const char *file, int line, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
 
-double bench_now(void);     /* monotonic seconds */
-double bench_cpu(void);     /* user and system seconds of this process */
+double bench_now(void); /* monotonic seconds */
+double bench_cpu(void); /* user and system seconds of this process */
 uint64_t bench_now_ns(void);
 
 /* Sorts and takes a percentile, 0 to 100. */
@@ -28,6 +29,12 @@ void bench_call(int fd, const struct kp_api *api, int16_t version, const void *r
                 void *response);
 /* Reads one frame (without its size) into `buf`, whose old content is dropped. */
 void bench_read_frame(int fd, struct buf *buf);
+
+/* Appends a whole Produce request of one batch. */
+void bench_produce_frame(struct buf *out, const char *topic, int32_t partition, struct slice batch,
+                         int16_t acks);
+/* The error code of the only partition in a Produce response (without its size). */
+int16_t bench_produce_error(struct slice frame);
 
 /* `records` JSON-like records of `size` bytes in one batch v2, with what compression codec 0..4 makes of them. */
 void bench_batch(struct buf *out, int records, size_t size, int codec);
