@@ -1,59 +1,37 @@
-#include "broker/quorum/quorum.h"
+#include "broker/quorum/quorum_internal.h"
 
 #include "broker/metadata/batches.h"
 #include "broker/metadata/image_edit.h"
-#include "broker/quorum/raft.h"
-#include "broker/quorum/store.h"
 #include "proto/kafka/batch.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define EFFECTS_MAX (RAFT_EFFECTS_MAX * 4) /* waiting for a write of quorum-state */
-
-/* An image that waits for the high watermark to pass it. */
-struct waiting_image {
-    struct list link;
-    struct image *img;
-};
-
-struct quorum {
-    struct quorum_options o;
-    char metadata_dir[SNAPSHOT_PATH_MAX];
-    struct image_reaper reaper;
-    struct quorum_store store;
-    struct raft raft;
-
-    struct raft_effect effects[EFFECTS_MAX]; /* still to be carried out, in order */
-    unsigned effects_n;
-    bool running; /* run_effects is on the stack */
-
-    struct loop_timer timer;
-    struct loop_hook turn_end;
-    bool hooked;
-
-    struct loop_job state_job; /* writes quorum-state */
-    struct quorum_state state_writing;
-    int state_rc;
-    struct err state_err;
-    bool state_busy;
-
-    struct loop_job flush_job;
-    struct log_flush *flush;
-
-    struct loop_job snapshot_job;
-    struct quorum_snapshot_job snapshot;
-    bool snapshot_busy;
-    int64_t snapshot_us; /* when the last one was made, or tried */
-
-    struct list waiting;     /* of struct waiting_image, by offset */
-    struct image *committed; /* what committed() was told last; NULL: nothing yet */
-    bool leading;            /* the listener has been told */
-    bool stopping, stopped, failed;
-};
-
 static void run_effects(struct quorum *q);
+
+/* The image that all others lead to: told, or waiting as the newest. */
+static const struct image *newest_image(const struct quorum *q)
+{
+    return list_empty(&q->waiting) ? q->committed
+                                   : LIST_ENTRY(q->waiting.prev, struct waiting_image, link)->img;
+}
+
+/* What holds between turns. */
+static void check(const struct quorum *q)
+{
+    const struct raft *r = &q->raft;
+    assert(q->effects_n <= EFFECTS_MAX && (!q->stopped || q->stopping));
+    assert(log_durable_offset(q->store.log) <= log_end_offset(q->store.log));
+    assert(!q->snapshot_busy || q->snapshot.img);
+    if (q->failed)
+        return; /* log and image may have parted */
+    assert(!q->leading || raft_role(r) == RAFT_LEADER || q->running);
+    assert(r->log.end_offset == quorum_store_end(&q->store));
+    assert(r->high_watermark <= log_durable_offset(q->store.log)); /* D6: only what is on disk is committed */
+    assert(newest_image(q) == q->store.replay.img);
+    assert(!q->committed || image_offset(q->committed) < r->log.end_offset);
+}
 
 static void fail(struct quorum *q, const char *doing, const struct err *err)
 {
@@ -91,7 +69,7 @@ static void step(struct quorum *q, struct raft_event e)
     run_effects(q);
 }
 
-static void on_timer(void *arg)
+void quorum_on_timer(void *arg)
 {
     struct quorum *q = arg;
     if (!q->failed)
@@ -115,6 +93,7 @@ static void check_stopped(struct quorum *q);
 static void state_done(struct loop_job *job)
 {
     struct quorum *q = LIST_ENTRY(job, struct quorum, state_job);
+    assert(q->state_busy);
     q->state_busy = false;
     if (q->state_rc < 0)
         fail(q, "cannot write quorum-state", &q->state_err);
@@ -124,7 +103,7 @@ static void state_done(struct loop_job *job)
 
 static void write_state(struct quorum *q, const struct quorum_state *s)
 {
-    assert(!q->state_busy);
+    assert(!q->state_busy && s->epoch >= q->state_writing.epoch); /* S26: epochs on disk never fall */
     q->state_busy = true;
     q->state_writing = *s;
     q->state_job = (struct loop_job){.lane = q->o.lane, .run = state_run, .done = state_done};
@@ -142,7 +121,9 @@ static void flush_done(struct loop_job *job)
 {
     struct quorum *q = LIST_ENTRY(job, struct quorum, flush_job);
     struct err err = {0};
+    assert(q->flush);
     int64_t offset = log_flush_offset(q->flush);
+    assert(offset <= log_end_offset(q->store.log));
     int rc = log_flush_done(q->store.log, q->flush, &err);
     q->flush = NULL;
     if (rc < 0)
@@ -176,6 +157,7 @@ static void flush(void *arg)
 static int append_bytes(struct quorum *q, struct slice bytes, struct err *err)
 {
     struct image *was = q->store.replay.img;
+    assert(bytes.n > 0 && raft_role(&q->raft) == RAFT_LEADER);
     int rc = quorum_store_append(&q->store, bytes, loop_wall_ms(q->o.loop), err);
     if (rc < 0) {
         if (rc != -E_NOSPACE)
@@ -228,6 +210,7 @@ static int leader_change(struct quorum *q, int32_t epoch, struct buf *out)
     o.attributes = BATCH_CONTROL;
     struct batch_builder b;
     int64_t now_ms = loop_wall_ms(q->o.loop);
+    assert(epoch == q->raft.state.epoch && m.granting_voters_n * 2 > m.voters_n);
     batch_begin(&b, out, &o);
     int rc = batch_add_control(&b, now_ms, CONTROL_LEADER_CHANGE, &kp_leader_change_message_message, 0, &m);
     if (rc == 0 && q->store.kraft_version > 0 && !q->store.voters_in_log)
@@ -257,6 +240,8 @@ int64_t quorum_append(struct quorum *q, const struct metadata_record *v, size_t 
         return err_set(err, -E_AGAIN, "this node does not lead the metadata quorum");
     struct buf bytes;
     struct metadata_batch b = {quorum_store_end(&q->store), q->raft.state.epoch, loop_wall_ms(q->o.loop)};
+    assert(n > 0 && raft_role(&q->raft) == RAFT_LEADER);
+    assert(q->raft.high_watermark > q->raft.epoch_start_offset); /* or it would not have been told to lead */
     buf_init(&bytes, METADATA_BATCH_BYTES_MAX * 2);
     int rc = metadata_batch_put(&b, v, n, &bytes, err);
     if (rc == 0)
@@ -284,10 +269,12 @@ static bool snapshot_due(const struct quorum *q)
 static void commit(struct quorum *q, int64_t high_watermark)
 {
     struct image *newest = NULL;
+    assert(high_watermark > 0 && high_watermark <= quorum_store_end(&q->store));
     while (!list_empty(&q->waiting)) {
         struct waiting_image *w = LIST_ENTRY(q->waiting.next, struct waiting_image, link);
         if (image_offset(w->img) >= high_watermark)
             break;
+        assert(!newest || image_offset(newest) < image_offset(w->img));
         image_unref(newest);
         newest = w->img;
         list_remove(&w->link);
@@ -318,7 +305,9 @@ static void snapshot_run(struct loop_job *job)
 static void snapshot_done(struct loop_job *job)
 {
     struct quorum *q = LIST_ENTRY(job, struct quorum, snapshot_job);
+    assert(q->snapshot_busy && q->snapshot.img);
     struct snapshot_id id = {image_offset(q->snapshot.img) + 1, image_epoch(q->snapshot.img)};
+    assert(id.end_offset <= q->raft.high_watermark); /* S28 */
     int64_t wall_ms = loop_wall_ms(q->o.loop);
     struct err err = {0};
     q->snapshot_busy = false;
@@ -337,6 +326,7 @@ static void snapshot_done(struct loop_job *job)
 
 static void start_snapshot(struct quorum *q)
 {
+    assert(!q->snapshot_busy && q->committed);
     q->snapshot = (struct quorum_snapshot_job){.disk = q->o.disk,
                                                .dir = q->store.dir,
                                                .img = image_ref(q->committed),
@@ -373,114 +363,14 @@ static void run_effects(struct quorum *q)
         carry_out(q, &e);
     }
     q->running = false;
+    check(q);
 }
 
 /* ---- life ---- */
 
-struct quorum_options quorum_options_default(void)
-{
-    return (struct quorum_options){.segment_bytes = 1073741824,
-                                   .segment_ms = INT64_C(604800000),
-                                   .snapshot_bytes = 20971520,
-                                   .snapshot_ms = 3600000,
-                                   .retention_bytes = 104857600,
-                                   .retention_ms = 604800000,
-                                   .election_timeout_ms = 1000,
-                                   .fetch_timeout_ms = 2000};
-}
-
-static int find_voters(struct quorum *q, struct raft_replica *voters, int32_t *n, struct err *err)
-{
-    const struct kp_voters_record *v = &q->store.voters;
-    bool dynamic = q->store.kraft_version > 0;
-    int32_t count = dynamic ? v->voters_n : q->o.voters ? q->o.voters_n : 1;
-    bool self = false;
-    if (count < 1 || count > QUORUM_VOTERS_MAX)
-        return err_set(err, -E_CONFIG, "%s names %d quorum voters", q->store.dir, count);
-    for (int32_t i = 0; i < count; i++) {
-        voters[i] = (struct raft_replica){.id = dynamic       ? v->voters[i].voter_id
-                                                : q->o.voters ? q->o.voters[i]
-                                                              : q->o.node_id,
-                                          .directory_id =
-                                              dynamic ? v->voters[i].voter_directory_id : (struct uuid){{0}}};
-        self |= voters[i].id == q->o.node_id &&
-                (!dynamic || uuid_eq(&voters[i].directory_id, &q->o.directory_id));
-    }
-    *n = count;
-    if (!self)
-        return err_set(err, -E_CONFIG,
-                       "node %d with the directory of %s is not among the %d voters of its quorum",
-                       q->o.node_id, q->o.metadata_dir, count);
-    if (count > 1)
-        return err_set(
-            err, -E_CONFIG,
-            "the quorum has %d voters: this version serves a quorum of one, name only this node in "
-            "controller.quorum.voters",
-            count);
-    return 0;
-}
-
-static void raft_setup(struct quorum *q, const struct raft_replica *voters, int32_t n)
-{
-    raft_init(&q->raft, &(struct raft_options){.self = {q->o.node_id, q->o.directory_id},
-                                               .voters = voters,
-                                               .voters_n = n,
-                                               .election_timeout_us = q->o.election_timeout_ms * 1000,
-                                               .fetch_timeout_us = q->o.fetch_timeout_ms * 1000,
-                                               .seed = loop_random(q->o.loop)});
-}
-
-static struct log_config metadata_config(const struct quorum_options *o)
-{
-    struct log_config c = log_config_default();
-    c.segment_bytes = o->segment_bytes;
-    c.segment_ms = o->segment_ms;
-    c.retention_ms = c.retention_bytes = -1; /* by snapshots only: quorum_store_retain */
-    c.max_message_bytes = INT32_MAX;
-    return c;
-}
-
-int quorum_open(const struct quorum_options *o, struct quorum **out, struct err *err)
-{
-    struct quorum *q = calloc(1, sizeof *q);
-    if (!q)
-        return err_set(err, -E_NOMEM, "no memory for the metadata quorum");
-    *q = (struct quorum){.o = *o};
-    list_init(&q->waiting);
-    snprintf(q->metadata_dir, sizeof q->metadata_dir, "%s", o->metadata_dir);
-    q->o.metadata_dir = q->metadata_dir;
-    struct log_config config = metadata_config(o);
-    struct raft_replica voters[QUORUM_VOTERS_MAX];
-    int32_t voters_n = 0;
-    int rc = quorum_store_open(&q->store,
-                               &(struct quorum_store_options){.disk = o->disk,
-                                                              .metadata_dir = q->metadata_dir,
-                                                              .cluster_id = o->cluster_id,
-                                                              .files = o->files,
-                                                              .config = &config,
-                                                              .reaper = &q->reaper,
-                                                              .wall_ms = loop_wall_ms(o->loop),
-                                                              .clean = o->clean},
-                               err);
-    if (rc < 0) {
-        image_reaper_drain(&q->reaper);
-        free(q);
-        return rc;
-    }
-    rc = find_voters(q, voters, &voters_n, err);
-    if (rc < 0) {
-        quorum_abandon(q);
-        return rc;
-    }
-    q->o.voters = NULL; /* borrowed for this call */
-    raft_setup(q, voters, voters_n);
-    loop_timer_init(&q->timer, o->loop, on_timer, q);
-    *out = q;
-    return 0;
-}
-
 void quorum_start(struct quorum *q)
 {
+    assert(!q->hooked && !q->stopping && list_empty(&q->waiting) && !q->committed);
     q->turn_end = (struct loop_hook){.fn = flush, .arg = q};
     loop_hook_add(q->o.loop, &q->turn_end);
     q->hooked = true;
@@ -504,6 +394,7 @@ static void check_stopped(struct quorum *q)
     if (!q->failed && log_durable_offset(q->store.log) < log_end_offset(q->store.log))
         return; /* the flush at the end of this turn comes by here again */
     step(q, (struct raft_event){.kind = RAFT_RESIGN});
+    assert(!q->leading);
     q->stopped = true;
     q->o.listener->stopped(q->o.arg);
 }
@@ -536,6 +427,7 @@ static void release(struct quorum *q)
 int quorum_close(struct quorum *q, bool clean, struct err *err)
 {
     assert(!q->flush && !q->snapshot_busy && !q->state_busy);
+    assert(!q->hooked || q->stopped || q->failed);
     loop_timer_stop(&q->timer);
     if (q->hooked)
         loop_hook_remove(&q->turn_end);

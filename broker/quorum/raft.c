@@ -75,6 +75,45 @@ static bool known_voter(const struct raft *r, int32_t id)
     return id >= 0 && voter_of(r, &who) != NULL;
 }
 
+/* What holds between events, whatever they were. */
+static void check(const struct raft *r)
+{
+    enum raft_role role = raft_role(r);
+    assert(sound(r, role));
+    assert(r->voters_n >= 1 && r->voters_n <= QUORUM_VOTERS_MAX);
+    assert(r->state.epoch >= 0 && r->log.last_epoch >= 0 && r->log.end_offset >= 0);
+    assert(r->state.leader_id >= QUORUM_NOBODY && r->state.voted_id >= QUORUM_NOBODY);
+    if (role == RAFT_LEADER) { /* its epoch is the newest there is, and its log goes on from where it began */
+        assert(r->epoch_start_offset >= 0 && r->epoch_start_offset <= r->log.end_offset);
+        assert(r->high_watermark < 0 || r->high_watermark > r->epoch_start_offset);
+        assert(r->high_watermark <= r->log.end_offset);
+    }
+    assert(role != RAFT_CANDIDATE || raft_is_voter(r));
+    /* Who may not vote waits for nothing; who can be elected does not wait for ever. */
+    assert(raft_is_voter(r) || role == RAFT_LEADER || role == RAFT_RESIGNED || r->due_us == NEVER);
+}
+
+/* S26: in one epoch a node votes once, and what it promises is on its way to disk before anybody hears of it. */
+static void check_promise(const struct raft *r, const struct quorum_state *was,
+                          const struct raft_effects *out)
+{
+    bool same_vote = r->state.voted_id == was->voted_id;
+    assert(r->state.epoch >= was->epoch);
+    if (r->state.epoch == was->epoch) {
+        assert(was->voted_id == QUORUM_NOBODY || same_vote);
+        if (same_vote)
+            return;
+    }
+    unsigned i = 0;
+    while (i < out->n && out->v[i].kind != RAFT_PERSIST)
+        i++;
+    assert(i < out->n && "a change of epoch or vote is persisted");
+    while (i < out->n && !(out->v[i].kind == RAFT_PERSIST && out->v[i].state.epoch == r->state.epoch &&
+                           out->v[i].state.voted_id == r->state.voted_id))
+        i++;
+    assert(i < out->n && "the last of them is what is now");
+}
+
 void raft_init(struct raft *r, const struct raft_options *o)
 {
     assert(o->voters_n >= 1 && o->voters_n <= QUORUM_VOTERS_MAX && o->self.id >= 0);
@@ -97,6 +136,9 @@ void raft_init(struct raft *r, const struct raft_options *o)
 static struct raft_effect *effect(struct raft_effects *out, enum raft_effect_kind kind)
 {
     assert(out->n < RAFT_EFFECTS_MAX);
+    /* A log that begins an epoch does so behind the write of that epoch. */
+    assert(kind != RAFT_APPEND_LEADER_CHANGE || MUTANT("vote_not_persisted") ||
+           (out->n > 0 && out->v[out->n - 1].kind == RAFT_PERSIST));
     struct raft_effect *e = &out->v[out->n++];
     *e = (struct raft_effect){.kind = kind};
     return e;
@@ -182,6 +224,8 @@ static void become_follower(struct raft *r, int32_t epoch, int32_t leader_id, in
 
 static void become_leader(struct raft *r, int64_t now_us, struct raft_effects *out)
 {
+    assert(raft_role(r) == RAFT_CANDIDATE && granted_n(r) >= majority(r));
+    assert(r->state.voted_id == r->options.self.id && r->log.last_epoch < r->state.epoch);
     r->state.leader_id = r->options.self.id;
     persist(r, out);
     sm_move(&r->role, RAFT_LEADER);
@@ -197,6 +241,7 @@ static void become_leader(struct raft *r, int64_t now_us, struct raft_effects *o
 
 static void ask_votes(struct raft *r, bool pre_vote, struct raft_effects *out)
 {
+    assert(raft_role(r) == (pre_vote ? RAFT_PROSPECTIVE : RAFT_CANDIDATE));
     if (r->voters_n == 1)
         return;
     struct raft_effect *e = effect(out, RAFT_ASK_VOTES);
@@ -207,8 +252,10 @@ static void ask_votes(struct raft *r, bool pre_vote, struct raft_effects *out)
 
 static void begin_votes(struct raft *r, bool pre_vote, int64_t now_us, struct raft_effects *out)
 {
+    struct raft_voter *self = voter_of(r, &r->options.self);
+    assert(self && "only voters ask for votes");
     forget_votes(r);
-    voter_of(r, &r->options.self)->granted = true;
+    self->granted = true;
     r->due_us = now_us + election_timeout(r);
     ask_votes(r, pre_vote, out);
 }
@@ -221,6 +268,7 @@ static void become_candidate(struct raft *r, int64_t now_us, struct raft_effects
                                      .voted_id = r->options.self.id,
                                      .voted_directory_id = r->options.self.directory_id};
     persist(r, out);
+    assert(raft_role(r) == RAFT_PROSPECTIVE); /* no epoch is raised that could not be won (S30) */
     sm_move(&r->role, RAFT_CANDIDATE);
     begin_votes(r, false, now_us, out);
     if (granted_n(r) >= majority(r))
@@ -270,6 +318,7 @@ static void check_quorum(struct raft *r, int64_t now_us)
 {
     int64_t patience = r->options.fetch_timeout_us * 3 / 2;
     int32_t heard = 0;
+    assert(raft_role(r) == RAFT_LEADER && r->voters_n > 1);
     for (int32_t i = 0; i < r->voters_n; i++)
         heard +=
             same_replica(&r->voters[i].who, &r->options.self) || r->voters[i].fetched_us + patience > now_us;
@@ -340,6 +389,7 @@ static void on_vote_request(struct raft *r, const struct raft_event *e, struct r
         granted = e->pre_vote ? grant_pre_vote(r, e) : grant_vote(r, e);
     }
     if (granted && !e->pre_vote) {
+        assert(r->state.leader_id == QUORUM_NOBODY || r->state.voted_id == e->peer.id);
         r->state.voted_id = e->peer.id;
         r->state.voted_directory_id = e->peer.directory_id;
         persist(r, out);
@@ -398,8 +448,10 @@ static void advance(struct raft *r, struct raft_effects *out)
         ends[at] = r->voters[i].end_offset;
     }
     int64_t held = ends[r->voters_n / 2];
+    assert(raft_role(r) == RAFT_LEADER && held <= ends[0]);
     if (held <= r->epoch_start_offset || held <= r->high_watermark)
         return;
+    assert(r->log.last_epoch == r->state.epoch); /* S27: through an entry of its own */
     r->high_watermark = held;
     effect(out, RAFT_COMMIT)->offset = held;
 }
@@ -410,6 +462,7 @@ static void on_end_offset(struct raft *r, const struct raft_replica *who, const 
     struct raft_voter *v = voter_of(r, who);
     if (raft_role(r) != RAFT_LEADER || !v)
         return; /* a leader that was removed from the voters does not count itself (KAFKA-16530) */
+    assert(e->offset >= 0 && e->offset <= r->log.end_offset);
     v->fetched_us = e->now_us;
     v->end_offset = e->offset;
     advance(r, out);
@@ -417,13 +470,17 @@ static void on_end_offset(struct raft *r, const struct raft_replica *who, const 
 
 void raft_step(struct raft *r, const struct raft_event *e, struct raft_effects *out)
 {
-    int32_t epoch_was = r->state.epoch;
+    struct quorum_state was = r->state;
     int64_t watermark_was = r->high_watermark;
     out->n = 0;
+    assert(e->kind == RAFT_START || e->kind == RAFT_RESIGN || r->log.last_epoch <= r->state.epoch);
     switch (e->kind) {
     case RAFT_START: on_start(r, e, out); break;
     case RAFT_TIME: on_time(r, e, out); break;
-    case RAFT_LOG_APPENDED: r->log = e->log; break;
+    case RAFT_LOG_APPENDED:
+        assert(raft_role(r) != RAFT_LEADER || e->log.end_offset > r->log.end_offset); /* it only appends */
+        r->log = e->log;
+        break;
     case RAFT_LOG_SYNCED: on_end_offset(r, &r->options.self, e, out); break;
     case RAFT_VOTE_REQUEST: on_vote_request(r, e, out); break;
     case RAFT_VOTE_RESULT: on_vote_result(r, e, out); break;
@@ -440,6 +497,8 @@ void raft_step(struct raft *r, const struct raft_event *e, struct raft_effects *
         r->due_us = NEVER;
         break;
     }
-    assert(r->state.epoch >= epoch_was);
-    assert(r->state.epoch > epoch_was || r->high_watermark >= watermark_was || raft_role(r) == RAFT_LEADER);
+    assert(r->state.epoch > was.epoch || r->high_watermark >= watermark_was || raft_role(r) == RAFT_LEADER);
+    if (e->kind != RAFT_START && !MUTANT("vote_not_persisted"))
+        check_promise(r, &was, out);
+    check(r);
 }

@@ -76,12 +76,12 @@ struct raft {
 enum raft_event_kind {
     RAFT_START,         /* state, log: once, first */
     RAFT_TIME,          /* the timer is due, or may be */
-    RAFT_LOG_APPENDED,  /* log: the local log's end has moved */
+    RAFT_LOG_APPENDED,  /* log: the local log's end has moved; its epoch is not above ours */
     RAFT_LOG_SYNCED,    /* offset: all below it is on this disk */
     RAFT_VOTE_REQUEST,  /* peer asks for (pre-)vote in `epoch`; log is the peer's */
     RAFT_VOTE_RESULT,   /* peer has answered ours: pre_vote, epoch, granted */
     RAFT_EPOCH_SEEN,    /* in any message: epoch, and leader_id or QUORUM_NOBODY */
-    RAFT_VOTER_FETCHED, /* leader: peer has everything below `offset` on its disk */
+    RAFT_VOTER_FETCHED, /* leader: peer has everything below `offset` (of our log) on its disk */
     RAFT_FETCH_OK,      /* follower: its leader has answered a fetch */
     RAFT_RESIGN,        /* shutdown */
 };
@@ -116,6 +116,8 @@ struct raft_effect {
 };
 
 #define RAFT_EFFECTS_MAX 8
+/* A node that has got so far is refused: a start takes two more. */
+#define RAFT_EPOCH_MAX (INT32_MAX - 16)
 
 struct raft_effects {
     struct raft_effect v[RAFT_EFFECTS_MAX];

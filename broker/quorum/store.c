@@ -15,6 +15,19 @@ int64_t quorum_store_end(const struct quorum_store *s)
     return log_end_offset(s->log);
 }
 
+void quorum_store_check(const struct quorum_store *s)
+{
+    int64_t start = log_start_offset(s->log), end = log_end_offset(s->log);
+    unsigned n = s->snapshots_n;
+    assert(n <= QUORUM_SNAPSHOTS_MAX && s->snapshot_appended_bytes >= 0);
+    assert(s->kraft_version == 0 || s->kraft_version == 1);
+    assert(start >= 0 && start <= end && s->replay.offset_next == end);
+    assert(s->replay.img && image_offset(s->replay.img) < end);
+    /* S28: the log begins where a snapshot ends or before, so that one of them leads up to it. */
+    assert(start == 0 || (n > 0 && s->snapshots[n - 1].id.end_offset >= start));
+    assert(n == 0 || s->snapshots[n - 1].id.end_offset <= end);
+}
+
 int32_t quorum_store_last_epoch(const struct quorum_store *s)
 {
     int32_t epoch = log_epoch_latest(s->log);
@@ -87,7 +100,7 @@ int quorum_store_replay(struct quorum_store *s, struct slice batch, struct err *
 
 int quorum_store_append(struct quorum_store *s, struct slice batches, int64_t wall_ms, struct err *err)
 {
-    assert(s->replay.offset_next == log_end_offset(s->log));
+    assert(s->replay.offset_next == log_end_offset(s->log) && batches.n > 0);
     int rc = log_append_as_is(s->log, batches, wall_ms, err);
     if (rc < 0)
         return rc;
@@ -102,7 +115,7 @@ int quorum_store_append(struct quorum_store *s, struct slice batches, int64_t wa
                            err ? err->text : "");
         batches = slice_of(batches.p + batch_size(&h), batches.n - batch_size(&h));
     }
-    assert(s->replay.offset_next == log_end_offset(s->log));
+    quorum_store_check(s);
     return 0;
 }
 
@@ -119,13 +132,14 @@ void quorum_store_snapshot_made(struct quorum_store *s, const struct snapshot_id
     assert(id->end_offset <= log_end_offset(s->log));
     assert(s->snapshots_n == 0 || id->end_offset > s->snapshots[s->snapshots_n - 1].id.end_offset);
     assert(s->snapshots_n < QUORUM_SNAPSHOTS_MAX); /* retention follows each */
+    assert(size_bytes > 0 && id->end_offset > 0 && id->epoch >= 0);
     s->snapshots[s->snapshots_n++] = (struct quorum_snapshot){*id, size_bytes, wall_ms};
 }
 
 static int drop_oldest(struct quorum_store *s, struct err *err)
 {
     char name[SNAPSHOT_NAME_MAX], path[SNAPSHOT_PATH_MAX + SNAPSHOT_NAME_MAX], gone[sizeof path + 16];
-    assert(s->snapshots_n > 1);
+    assert(s->snapshots_n > 1); /* the last one stays: the log needs it */
     snapshot_name(&s->snapshots[0].id, name);
     snprintf(path, sizeof path, "%s/%s", s->dir, name);
     snprintf(gone, sizeof gone, "%s.deleted", path);
@@ -169,5 +183,7 @@ int quorum_store_retain(struct quorum_store *s, int64_t bytes, int64_t ms, int64
             return rc;
     }
     (void)log_sweep(s->log, wall_ms);
+    assert(s->snapshots_n <= QUORUM_SNAPSHOTS_KEPT || dropped == 0);
+    quorum_store_check(s);
     return dropped;
 }

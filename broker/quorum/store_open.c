@@ -239,6 +239,8 @@ int quorum_store_open(struct quorum_store *s, const struct quorum_store_options 
         replay_set_kraft_version(&s->replay, s->kraft_version);
     if (rc < 0)
         quorum_store_close(s, false, NULL);
+    else
+        quorum_store_check(s);
     return rc;
 }
 
