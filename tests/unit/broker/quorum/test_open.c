@@ -41,7 +41,7 @@ static int open_with(const char *state, struct err *err)
         quorum_abandon(q);
     log_files_destroy(o.files);
     loop_posix_destroy(loop);
-    cr_assert_eq(disk_remove_tree(disk, dir, NULL), 0);
+    cr_assert_eq(disk_remove_tree(disk, dir), 0);
     disk_posix_destroy(disk);
     return rc;
 }
