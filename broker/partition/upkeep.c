@@ -6,13 +6,15 @@
 
 #include <stdlib.h>
 
-/* Files and folders wait this long between their deletion and their unlinking; one sweep looks at all. */
+/* Deleted folders wait at most this long for their removal, deleted files for file.delete.delay.ms; one sweep looks at all. */
 #define SWEEP_US            INT64_C(61000000)
+#define SWEEP_MIN_US        INT64_C(1000000)
 #define EARLY_CHECKPOINT_US INT64_C(200000)
 
 struct upkeep {
     struct partitions *ps;
     struct loop_timer sweep;
+    int64_t sweep_every_us;  /* the shortest that was asked for since all was swept */
     struct loop_timer early; /* recovery points, before their time */
     bool stopped;
     struct loop_job folders; /* removes "-delete" folders */
@@ -21,6 +23,8 @@ struct upkeep {
     struct partition *compacting;
     struct metric_cell *retention_bytes, *compactions, *compaction_bytes;
 };
+
+static void sweep_files_soon(struct partition *p);
 
 static int64_t cleanable_limit(const struct partition *p)
 {
@@ -53,7 +57,7 @@ static void retain(void *arg, struct partition *p)
                  p->topic, p->key.index, gone.segments, (long long)gone.bytes,
                  (long long)log_start_offset(p->log));
         metric_add(u->retention_bytes, gone.bytes);
-        upkeep_sweep_soon(u->ps);
+        sweep_files_soon(p);
     }
     if (log_start_offset(p->log) != start)
         partition_changed(p); /* who waits below it must be told */
@@ -102,13 +106,35 @@ static void on_sweep(void *arg)
         loop_job(u->ps->shard->loop, &u->folders);
     }
     if (left > 0)
-        loop_timer_in(&u->sweep, SWEEP_US);
+        loop_timer_in(&u->sweep, u->sweep_every_us);
+    else
+        u->sweep_every_us = SWEEP_US;
+}
+
+static void sweep_within(struct partitions *ps, int64_t us)
+{
+    struct upkeep *u = ps->upkeep;
+    if (!u || ps->closing)
+        return;
+    bool sooner = us < u->sweep_every_us;
+    if (sooner)
+        u->sweep_every_us = us;
+    assert(u->sweep_every_us >= SWEEP_MIN_US && u->sweep_every_us <= SWEEP_US);
+    if (!u->sweep.armed || sooner)
+        loop_timer_in(&u->sweep, u->sweep_every_us);
 }
 
 void upkeep_sweep_soon(struct partitions *ps)
 {
-    if (ps->upkeep && !ps->upkeep->sweep.armed && !ps->closing)
-        loop_timer_in(&ps->upkeep->sweep, SWEEP_US);
+    sweep_within(ps, SWEEP_US);
+}
+
+/* This log has deleted files: looked at when their delay is over. */
+static void sweep_files_soon(struct partition *p)
+{
+    int64_t delay_ms = p->config.file_delete_delay_ms;
+    int64_t us = delay_ms < SWEEP_US / 1000 ? delay_ms * 1000 + SWEEP_MIN_US : SWEEP_US;
+    sweep_within(p->set, us < SWEEP_US ? us : SWEEP_US);
 }
 
 void upkeep_folder_deleted(struct partitions *ps)
@@ -216,7 +242,7 @@ static void compact_done(struct loop_job *job)
                  "compacted partition=%s-%d before=%lld after=%lld records=%lld clean=%lld", p->topic,
                  p->key.index, (long long)out.bytes_before, (long long)out.bytes_after,
                  (long long)out.records_after, (long long)out.clean_offset);
-        upkeep_sweep_soon(u->ps);
+        sweep_files_soon(p);
     } else if (rc != -E_AGAIN && sm_state(&p->state) == PARTITION_ONLINE) {
         log_error("broker.partition", "compaction failed partition=%s-%d error=%s", p->topic, p->key.index,
                   err.text);
@@ -265,6 +291,7 @@ int upkeep_create(struct partitions *ps)
     if (!u)
         return -E_NOMEM;
     u->ps = ps;
+    u->sweep_every_us = SWEEP_US;
     loop_timer_init(&u->sweep, l, on_sweep, u);
     loop_timer_init(&ps->retention, l, on_retention, u);
     loop_timer_init(&ps->recovery, l, on_recovery, ps);
@@ -292,8 +319,8 @@ void upkeep_start(struct partitions *ps)
 
 void upkeep_stop(struct partitions *ps)
 {
-    struct loop_timer *timers[] = {&ps->retention, &ps->recovery, &ps->watermarks, &ps->cleaner,
-                                   &ps->upkeep->sweep, &ps->upkeep->early};
+    struct loop_timer *timers[] = {&ps->retention, &ps->recovery,      &ps->watermarks,
+                                   &ps->cleaner,   &ps->upkeep->sweep, &ps->upkeep->early};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         loop_timer_stop(timers[i]);
     ps->upkeep->stopped = true;
