@@ -92,5 +92,7 @@ int offset_syncs_create(const struct offset_syncs_options *o, struct offset_sync
 void offset_syncs_destroy(struct offset_syncs *s);
 void offset_syncs_run(struct offset_syncs *s, struct slice source_topic, int32_t p, int64_t src_start,
                       int64_t dst_start, int64_t count);
+/* The topic will not be written any more: what is kept of its partition goes. */
+void offset_syncs_forget(struct offset_syncs *s, struct slice source_topic, int32_t p);
 
 #endif

@@ -103,3 +103,17 @@ void offset_syncs_run(struct offset_syncs *s, struct slice source_topic, int32_t
     p->next_up = src_start + count;
     p->next_down = dst_start + count;
 }
+
+void offset_syncs_forget(struct offset_syncs *s, struct slice source_topic, int32_t partition)
+{
+    uint8_t bytes[SYNC_KEY_MAX];
+    struct buf b = {.p = bytes, .cap = sizeof bytes, .limit = sizeof bytes};
+    struct synced *p = NULL;
+    offset_sync_key_put(&b, source_topic, partition);
+    if (!b.failed)
+        HASH_FIND(hh, s->partitions, bytes, b.n, p);
+    if (!p)
+        return;
+    HASH_DELETE(hh, s->partitions, p);
+    free(p);
+}

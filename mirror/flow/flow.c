@@ -253,6 +253,7 @@ static void progress_ready(void *arg)
     log_info(FLOW_AREA, "flow runs flow=%s", f->name);
     save_start(f);
     flow_prune_start(f);
+    flow_retire_start(f);
     start_when_possible(f);
     flow_status_refresh(f);
 }

@@ -106,8 +106,9 @@ struct flow_topic {
     struct route_rule rule;
     int32_t source_partitions, target_partitions;
     bool gone;
-    bool again;  /* to be begun when progress has time for it */
-    bool reborn; /* another incarnation, next_id, follows when all of this one is saved */
+    int64_t gone_us; /* since when */
+    bool again;      /* to be begun when progress has time for it */
+    bool reborn;     /* another incarnation, next_id, follows when all of this one is saved */
     struct uuid next_id;
     char halted[ERR_TEXT_MAX]; /* the whole topic is: a rule or incarnation that does not fit */
     struct part **parts;       /* source_partitions of them, or fewer while it grows; NULL ones never */
@@ -138,6 +139,20 @@ struct contact {
     struct client_call *call;
     struct loop_timer again;
     bool known;
+};
+
+/* See retire.c. */
+#define RETIRE_TOPICS 50
+struct retire {
+    struct loop_timer timer;
+    struct client_call *call;
+    struct client *asked;
+    struct arena arena; /* the names */
+    struct slice progress_topic;
+    struct stored_topic topic[RETIRE_TOPICS];
+    size_t n;
+    bool decided; /* those in `topic` are to be forgotten */
+    uint32_t cursor; /* topics up to this number have been looked at in this round */
 };
 
 struct flow {
@@ -187,6 +202,9 @@ struct flow {
         int64_t source_start;
     } prune;
 
+    /* topics that are gone: forgotten when neither side has them */
+    struct retire retire;
+
     /* stopping */
     struct loop_timer deadline, step;
     void (*stopped)(void *arg);
@@ -219,7 +237,9 @@ void flow_contact_known(struct flow *f); /* flow.c: one more cluster is known */
 /* topic.c */
 extern const struct sync_events flow_sync_events;
 void flow_topics_destroy(struct flow *f);
-void flow_topics_tick(struct flow *f); /* what could not be done at once */
+void flow_topic_destroy(struct flow_topic *t);
+bool part_finished(const struct part *p); /* nothing of it is under way or unsaved */
+void flow_topics_tick(struct flow *f);    /* what could not be done at once */
 struct flow_topic *flow_topic_find(struct flow *f, const char *source);
 
 /* part.c */
@@ -255,6 +275,11 @@ void flow_settle(struct flow *f);
 /* prune.c */
 void flow_prune_start(struct flow *f);
 void flow_prune_stop(struct flow *f);
+
+/* retire.c */
+void flow_retire_start(struct flow *f);
+void flow_retire_stop(struct flow *f);
+void flow_retire_tick(struct flow *f);
 
 /* status.c */
 void flow_status_start(struct flow *f);

@@ -236,6 +236,7 @@ static void tick(void *arg)
     if (f->sm.state == FLOW_RUNNING) {
         flow_settle(f);
         flow_topics_tick(f);
+        flow_retire_tick(f);
     }
     flow_status_refresh(f);
     loop_timer_in(&f->tick, TICK_US);

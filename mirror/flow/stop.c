@@ -101,6 +101,7 @@ static void stop_side(struct flow *f)
     contact_stop(&f->source_contact);
     contact_stop(&f->target_contact);
     flow_prune_stop(f);
+    flow_retire_stop(f);
     loop_timer_stop(&f->guard_timer);
 }
 

@@ -266,7 +266,7 @@ static void reborn(struct flow_topic *t, const struct uuid *id)
     }
 }
 
-static bool part_finished(const struct part *p)
+bool part_finished(const struct part *p)
 {
     struct appender_counts c = {0};
     if (p->appender)
@@ -357,6 +357,7 @@ static void on_gone(void *arg, struct slice source)
     if (!t || t->gone)
         return;
     t->gone = true;
+    t->gone_us = loop_now_us(t->flow->loop);
     log_warn(FLOW_AREA, "topic gone at the source flow=%s topic=%s", t->flow->name, t->source);
     for (int32_t p = 0; p < t->parts_n; p++)
         if (t->parts[p] && t->parts[p]->sm.state != PART_HALTED) {
@@ -393,18 +394,28 @@ const struct sync_events flow_sync_events = {.topic = on_topic,
                                              .keeps_partitions = on_keeps_partitions,
                                              .settled = on_settled};
 
+void flow_topic_destroy(struct flow_topic *t)
+{
+    struct flow *f = t->flow;
+    HASH_DEL(f->topics, t);
+    for (int32_t p = 0; p < t->parts_n; p++) {
+        if (f->syncs)
+            offset_syncs_forget(f->syncs, slice_str(t->source), p);
+        part_destroy(t->parts[p]);
+    }
+    client_topic_forget(f->source, slice_str(t->source));
+    client_topic_forget(f->target, slice_str(t->target));
+    if (t->records)
+        metrics_release(f->o.metrics, t->records);
+    free(t->parts);
+    free(t->source);
+    free(t->target);
+    free(t);
+}
+
 void flow_topics_destroy(struct flow *f)
 {
     struct flow_topic *t, *next;
-    HASH_ITER (hh, f->topics, t, next) {
-        HASH_DEL(f->topics, t);
-        for (int32_t p = 0; p < t->parts_n; p++)
-            part_destroy(t->parts[p]);
-        if (t->records)
-            metrics_release(f->o.metrics, t->records);
-        free(t->parts);
-        free(t->source);
-        free(t->target);
-        free(t);
-    }
+    HASH_ITER (hh, f->topics, t, next)
+        flow_topic_destroy(t);
 }

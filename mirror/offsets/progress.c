@@ -53,6 +53,15 @@ static struct topic_entry *topic_enter(struct progress *p, const struct topic_ke
     return t;
 }
 
+void progress_topic_drop(struct progress *p, const struct topic_key *key)
+{
+    struct topic_entry *t = topic_entry(p, key);
+    if (!t)
+        return;
+    HASH_DEL(p->topics, t);
+    free(t);
+}
+
 bool progress_topic_find(struct progress *p, const struct topic_key *key, uint32_t *number)
 {
     struct topic_entry *t = topic_entry(p, key);
@@ -195,6 +204,10 @@ static void apply_record(struct progress *p, const struct compact_record *r, boo
             id.offered_at = r->offset;
             progress_offer_enter(p, key.p, &id);
         }
+    } else if (!rc && tombstone && key.kind == PROGRESS_POSITION && !foreign) {
+        uint32_t number;
+        if (progress_topic_find(p, &key.topic, &number))
+            store_delete_position(p->batch, number, key.p);
     } else if (!rc && !tombstone && key.kind == PROGRESS_RUN && !foreign) {
         struct map_run run;
         if (!(rc = run_decode(r->value, &a, key.src_start, &run)))

@@ -89,6 +89,7 @@ void progress_dispose(struct progress *p);
 void progress_store(struct progress *p);
 void progress_stored(struct progress *p);
 void progress_rewrite(struct progress *p);
+void progress_topic_drop(struct progress *p, const struct topic_key *key);
 void progress_offer_enter(struct progress *p, int32_t partition, const struct map_producer_id *id);
 void progress_apply_foreign(struct progress *p, const struct compact_record *r);
 

@@ -96,6 +96,60 @@ void progress_put_position(struct progress *p, uint32_t topic, const struct map_
         store_put_position(p->batch, topic, pos);
 }
 
+struct forgetting {
+    struct progress *p;
+    const struct stored_topic *t;
+    size_t runs_left;
+};
+
+static int forget_each_run(void *arg, int32_t partition, const struct map_run *r)
+{
+    struct forgetting *f = arg;
+    if (f->runs_left == 0)
+        return 1;
+    f->runs_left--;
+    progress_forget_run(f->p, f->t->number, &f->t->topic, partition, r);
+    return 0;
+}
+
+static int forget_each_position(void *arg, const struct map_position *pos)
+{
+    struct forgetting *f = arg;
+    struct progress_key k = {.kind = PROGRESS_POSITION, .topic = f->t->topic, .p = pos->p};
+    if (progress_key_encode(&k, &f->p->key))
+        fail(f->p, "a progress key cannot be built");
+    put_record(f->p, true);
+    store_delete_position(f->p->batch, f->t->number, pos->p);
+    return 0;
+}
+
+static int forget_each_group(void *arg, const struct group_entry *g)
+{
+    struct forgetting *f = arg;
+    store_delete_group(f->p->batch, f->t->number, g->group, g->q);
+    return 0;
+}
+
+bool progress_forget_topic(struct progress *p, const struct stored_topic *t, size_t runs_max)
+{
+    assert(p->state == PROGRESS_OPENED && !p->committing && t->number > 0 && t->flow == p->flow.number);
+    struct forgetting f = {p, t, runs_max};
+    struct store_view *v;
+    if (store_view_open(p->store, &v, NULL))
+        return false;
+    int rc = store_runs_each(v, t->number, -1, forget_each_run, &f);
+    if (!rc)
+        rc = store_positions_each(v, t->number, forget_each_position, &f);
+    if (!rc)
+        rc = store_groups_each(v, t->number, forget_each_group, &f);
+    store_view_close(v);
+    if (rc)
+        return false;
+    store_delete_topic(p->batch, t->number);
+    progress_topic_drop(p, &t->topic);
+    return true;
+}
+
 static int32_t put_offer(struct progress *p, int32_t partition, const struct map_producer_id *id)
 {
     struct progress_key k = {.kind = PROGRESS_PRODUCER_ID, .p = partition};

@@ -55,7 +55,9 @@ size_t store_batch_bytes(const struct store_batch *b);
 void store_put_alias(struct store_batch *b, struct slice alias, struct slice cluster_id);
 void store_put_flow(struct store_batch *b, const struct stored_flow *f);
 void store_put_topic(struct store_batch *b, const struct stored_topic *t);
+void store_delete_topic(struct store_batch *b, uint32_t topic);
 void store_put_position(struct store_batch *b, uint32_t topic, const struct map_position *p);
+void store_delete_position(struct store_batch *b, uint32_t topic, int32_t p);
 /* A run whose (p, q, src_start) is there replaces it: it has grown. */
 void store_put_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r);
 /* A run as it was read from the progress topic, perhaps another daemon's: merged with those it touches. */

@@ -116,13 +116,33 @@ void store_put_topic(struct store_batch *b, const struct stored_topic *t)
     put(b, TABLE_topics, &k, stored_topic_encode(t, &b->message));
 }
 
-void store_put_position(struct store_batch *b, uint32_t topic, const struct map_position *p)
+void store_delete_topic(struct store_batch *b, uint32_t topic)
 {
     struct store_key k;
     key_init(&k);
     key_u32(&k, topic);
-    key_u32(&k, (uint32_t)p->p);
+    gone(b, TABLE_topics, &k);
+}
+
+static void key_position(struct store_key *k, uint32_t topic, int32_t p)
+{
+    key_init(k);
+    key_u32(k, topic);
+    key_u32(k, (uint32_t)p);
+}
+
+void store_put_position(struct store_batch *b, uint32_t topic, const struct map_position *p)
+{
+    struct store_key k;
+    key_position(&k, topic, p->p);
     put(b, TABLE_positions, &k, position_encode(p, &b->message));
+}
+
+void store_delete_position(struct store_batch *b, uint32_t topic, int32_t p)
+{
+    struct store_key k;
+    key_position(&k, topic, p);
+    gone(b, TABLE_positions, &k);
 }
 
 void store_put_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r)

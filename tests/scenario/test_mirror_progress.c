@@ -1,5 +1,6 @@
 /* What a mirror writes down about itself, and what becomes of it: progress is never ahead of the target, and the one
  * place that is left of it is enough to go on. */
+#include "mirror/offsets/store.h"
 #include "tests/support/sites.h"
 
 #include <criterion/criterion.h>
@@ -45,8 +46,8 @@ static void topic_config(struct sites *s, int site, const char *topic, const cha
         .resource_type = TOPIC_RESOURCE, .resource_name = slice_str(topic), .configs = &c, .configs_n = 1};
     const struct kp_incremental_alter_configs_request q = {.resources = &t, .resources_n = 1};
     int16_t error = KE_UNKNOWN_SERVER_ERROR;
-    cr_assert(sites_ask(s, site, &(struct client_target){.kind = CLIENT_CONTROLLER}, kp_key_incremental_alter_configs,
-                        1, &q, read_altered, &error));
+    cr_assert(sites_ask(s, site, &(struct client_target){.kind = CLIENT_CONTROLLER},
+                        kp_key_incremental_alter_configs, 1, &q, read_altered, &error));
     cr_assert_eq(error, KE_NONE);
 }
 
@@ -140,6 +141,110 @@ Test(progress, a_source_topic_that_is_made_again_halts_and_harms_nothing)
     sites_destroy(s);
 }
 
+struct left {
+    const char *topic;
+    int rows;
+};
+
+static int count_position(void *arg, const struct map_position *p)
+{
+    (void)p;
+    ((struct left *)arg)->rows++;
+    return 0;
+}
+
+static int count_run(void *arg, int32_t p, const struct map_run *r)
+{
+    (void)p, (void)r;
+    ((struct left *)arg)->rows++;
+    return 0;
+}
+
+struct looking {
+    struct left *left;
+    struct store_view *view;
+};
+
+static int count_topic(void *arg, const struct stored_topic *t)
+{
+    struct looking *l = arg;
+    if (!slice_eq_str(t->topic.name, l->left->topic))
+        return 0;
+    l->left->rows++;
+    cr_assert_eq(store_positions_each(l->view, t->number, count_position, l->left), 0);
+    return store_runs_each(l->view, t->number, -1, count_run, l->left);
+}
+
+/* What the store, of a mirror that is down, knows of a source topic. */
+static int rows_of(struct sites *s, const char *topic)
+{
+    struct left left = {.topic = topic};
+    struct store *store;
+    struct looking l = {&left, NULL};
+    struct err err;
+    const struct store_options o = {.path = s->store_dir, .mode = STORE_READER};
+    cr_assert_eq(store_open(&o, &store, &err), 0, "%s", err.text);
+    cr_assert_eq(store_view_open(store, &l.view, &err), 0, "%s", err.text);
+    cr_assert_eq(store_topics_each(l.view, count_topic, &l), 0);
+    store_view_close(l.view);
+    store_close(store);
+    return left.rows;
+}
+
+/* And another topic behind it: the number of the newest is never forgotten. */
+static struct sites *mirrored_with_later(uint64_t seed)
+{
+    struct sites *s = mirrored_site(seed);
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    sim_kill(s->mirror);
+    s->mirror_settings = "topics = orders, later\n";
+    sites_topic(s, EAST, "later", 1);
+    cr_assert(sites_produce(s, EAST, "later", 0, 0, 10));
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 30 * SIM_SECOND);
+    return s;
+}
+
+/* Its map is needed as long as the target has the copy, and by nobody afterwards. */
+Test(progress, a_topic_that_both_sides_have_deleted_leaves_nothing)
+{
+    struct sites *s = mirrored_with_later(9);
+    sites_topic_delete(s, EAST, TOPIC);
+    sim_run_for(s->sim, 300 * SIM_SECOND);
+    sim_kill(s->mirror);
+    cr_assert_geq(rows_of(s, TOPIC), 3, "the target has its copy still");
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    sites_topic_delete(s, WEST, MIRRORED);
+    sim_run_for(s->sim, 200 * SIM_SECOND);
+    sim_kill(s->mirror);
+    cr_assert_eq(rows_of(s, TOPIC), 0, "%d rows are left", rows_of(s, TOPIC));
+    cr_assert_geq(rows_of(s, "later"), 3);
+    /* The progress topic has tombstones: a store that is read from it knows nothing of the topic either. */
+    sites_lose_store(s, s->mirror);
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 200 * SIM_SECOND);
+    sim_kill(s->mirror);
+    cr_assert_eq(rows_of(s, TOPIC), 0, "%d rows are read again", rows_of(s, TOPIC));
+    /* A new topic of the name is nobody's next incarnation. */
+    cr_assert(sim_start(s->mirror));
+    sites_topic(s, EAST, TOPIC, 1);
+    cr_assert(sites_produce(s, EAST, TOPIC, 0, 7000, 50));
+    must_be_mirrored(s, "made anew");
+    sites_destroy(s);
+}
+
+/* The source may be mirrored to it again one day: that is the operator's to say. */
+Test(progress, a_topic_deleted_at_the_target_alone_is_remembered)
+{
+    struct sites *s = mirrored_with_later(10);
+    sites_topic_delete(s, WEST, MIRRORED);
+    sim_run_for(s->sim, 300 * SIM_SECOND);
+    sim_kill(s->mirror);
+    cr_assert_geq(rows_of(s, TOPIC), 3);
+    sites_destroy(s);
+}
+
 static void read_deleted(void *arg, const void *body)
 {
     const struct kp_delete_records_response *r = body;
@@ -149,7 +254,8 @@ static void read_deleted(void *arg, const void *body)
 static void delete_before(struct sites *s, int site, const char *topic, int64_t offset)
 {
     struct kp_delete_records_request_partitions p = {.partition_index = 0, .offset = offset};
-    struct kp_delete_records_request_topics t = {.name = slice_str(topic), .partitions = &p, .partitions_n = 1};
+    struct kp_delete_records_request_topics t = {
+        .name = slice_str(topic), .partitions = &p, .partitions_n = 1};
     const struct kp_delete_records_request q = {.topics = &t, .topics_n = 1, .timeout_ms = 10000};
     const struct client_target to = {.kind = CLIENT_LEADER, .name = slice_str(topic), .number = 0};
     int16_t error = KE_UNKNOWN_SERVER_ERROR;
@@ -202,7 +308,8 @@ static void must_follow(struct sites *s, int n, const char *when)
 {
     cr_assert_eq(at_target(s), 100 + n, "%s: %d at the target", when, at_target(s));
     for (int i = 0; i < 100 + n; i++)
-        cr_assert_eq(here[i], i < 100 ? (uint64_t)i : (uint64_t)(4900 + i), "%s: record %d is %lu", when, i, here[i]);
+        cr_assert_eq(here[i], i < 100 ? (uint64_t)i : (uint64_t)(4900 + i), "%s: record %d is %lu", when, i,
+                     here[i]);
 }
 
 Test(progress, another_incarnation_follows_the_old_one_where_the_policy_says_so)
