@@ -261,6 +261,7 @@ int admin_http_create(const struct admin_options *o, struct admin_http **out, st
         free(a);
         return err_wrap(err, "sundog.admin.listener");
     }
+    net_listener_reserve(a->listener, ADMIN_RESERVE);
     *out = a;
     return 0;
 }

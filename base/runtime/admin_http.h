@@ -7,7 +7,8 @@
  * with a body, a bad request line or header, more than ADMIN_HEADER_MAX bytes of them, HTTP/1.1 without
  * exactly one Host, and, when bound to loopback, a Host that is not loopback (DNS rebinding). At most
  * ADMIN_CONNECTIONS_MAX connections, further ones are closed at once; ADMIN_TIMEOUT_MS for a request to
- * arrive and for the answer to leave. The loop's thread only. */
+ * arrive and for the answer to leave. ADMIN_RESERVE connections are served when the process has no descriptors left. The
+ * loop's thread only. */
 #ifndef SUNDOG_BASE_RUNTIME_ADMIN_HTTP_H
 #define SUNDOG_BASE_RUNTIME_ADMIN_HTTP_H
 
@@ -17,6 +18,7 @@
 
 #define ADMIN_HEADER_MAX      8192
 #define ADMIN_CONNECTIONS_MAX 64
+#define ADMIN_RESERVE         NET_RESERVE_MAX
 #define ADMIN_TIMEOUT_MS      10000
 #define ADMIN_BODY_MAX        (64u << 20)
 

@@ -36,6 +36,7 @@ struct net_ops {
                  void *arg, struct net_listener **out, struct err *err);
     uint16_t (*listener_port)(struct net_listener *l);
     void (*listener_pause)(struct net_listener *l, bool pause);
+    void (*listener_reserve)(struct net_listener *l, unsigned n); /* may be NULL */
     void (*listener_close)(struct net_listener *l);
     int (*connect)(struct net *n, const char *host, uint16_t port, const struct net_conn_events *events,
                    void *arg, struct net_conn **out, struct err *err);
@@ -86,6 +87,15 @@ static inline uint16_t net_listener_port(struct net_listener *l)
 static inline void net_listener_pause(struct net_listener *l, bool pause)
 {
     l->net->ops->listener_pause(l, pause);
+}
+
+/* Keeps `n` descriptors (NET_RESERVE_MAX at most) for this listener's connections, and lets it have those that are left to
+ * files: it accepts that many when the process has none left. Of a net's listeners the first that asks has it. */
+#define NET_RESERVE_MAX 8u
+static inline void net_listener_reserve(struct net_listener *l, unsigned n)
+{
+    if (l->net->ops->listener_reserve)
+        l->net->ops->listener_reserve(l, n);
 }
 
 static inline void net_listener_close(struct net_listener *l)

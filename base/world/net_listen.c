@@ -1,6 +1,7 @@
 /* Listening sockets. Without descriptors left (EMFILE) a listener would be ready for ever: one waiting client is taken
  * through a spare descriptor and closed, so that it hears of it, and accepting pauses for NET_EMFILE_PAUSE_MS. The same
- * where only those are left that files may need (accept_below). */
+ * where only those are left that files may need (accept_below). A listener with a reserve gives up one of the descriptors
+ * it keeps instead, and takes it back when a connection of the net has been closed. */
 #include "base/world/net_posix_internal.h"
 
 #include <assert.h>
@@ -24,6 +25,8 @@ struct listener {
     bool complained;
     struct turn_ready ready;
     struct loop_timer resume;
+    int reserve[NET_RESERVE_MAX];
+    unsigned reserve_n, reserve_max;
     void (*accepted)(void *arg, struct net_conn *c);
     void *arg;
 };
@@ -95,11 +98,58 @@ static void out_of_descriptors(struct listener *l)
     refuse_for_now(l);
 }
 
+/* ---- the reserve ---- */
+
+static void restock(struct listener *l)
+{
+    assert(l->magic == LISTENER_MAGIC && l->reserve_max <= NET_RESERVE_MAX);
+    while (l->reserve_n < l->reserve_max) {
+        int fd = net_posix_open_spare();
+        if (fd < 0)
+            return;
+        l->reserve[l->reserve_n++] = fd;
+    }
+}
+
+void net_posix_restock(struct net_posix *n)
+{
+    if (n->reserving)
+        restock(n->reserving);
+}
+
+static void drop_reserve(struct listener *l)
+{
+    l->reserve_max = 0;
+    while (l->reserve_n > 0)
+        close(l->reserve[--l->reserve_n]);
+    if (l->net->reserving == l)
+        l->net->reserving = NULL;
+}
+
+void net_posix_listener_reserve(struct net_listener *base, unsigned n)
+{
+    struct listener *l = of(base);
+    assert(n > 0 && n <= NET_RESERVE_MAX);
+    if (l->net->reserving && l->net->reserving != l)
+        return;
+    l->net->reserving = l;
+    l->reserve_max = n;
+    restock(l);
+}
+
+/* Accepts with a descriptor that was kept. */
+static int accept_kept(struct listener *l, struct sockaddr_storage *from, socklen_t *n)
+{
+    assert(l->reserve_n > 0);
+    close(l->reserve[--l->reserve_n]);
+    return accept4(l->fd, (struct sockaddr *)from, n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
 /* The kernel gives the lowest free number: one this high says how few are left for files. */
 static bool too_high(struct listener *l, int fd)
 {
     const struct net_posix_options *o = &l->net->options;
-    if (o->accept_below == 0 || fd < o->accept_below)
+    if (o->accept_below == 0 || fd < o->accept_below || l->reserve_max > 0)
         return false;
     close(fd);
     if (o->refused)
@@ -115,6 +165,8 @@ static bool accept_one(struct listener *l)
     struct sockaddr_storage from;
     socklen_t n = sizeof from;
     int fd = accept4(l->fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && l->reserve_n > 0)
+        fd = accept_kept(l, &from, &n);
     if (fd < 0) {
         int why = errno;
         if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM)
@@ -265,6 +317,7 @@ void net_posix_listener_close(struct net_listener *base)
     loop_timer_stop(&l->resume);
     l->paused = true;
     update(l);
+    drop_reserve(l);
     close(l->fd);
     if (n->current_listener == l)
         n->current_listener = NULL;

@@ -142,6 +142,7 @@ void conn_drop_fd(struct conn *c)
     close(c->fd);
     c->fd = -1;
     c->fired = 0;
+    net_posix_restock(c->net);
 }
 
 /* Adding fails when the kernel has no memory for one more watch: the connection is then as good as broken. */
@@ -255,6 +256,7 @@ static const struct net_ops posix_ops = {
     .share = net_posix_share,
     .listener_port = net_posix_listener_port,
     .listener_pause = net_posix_listener_pause,
+    .listener_reserve = net_posix_listener_reserve,
     .listener_close = net_posix_listener_close,
     .connect = net_posix_connect,
     .set_events = posix_set_events,

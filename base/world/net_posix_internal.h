@@ -21,7 +21,8 @@ struct net_posix {
     struct net_posix_options options;
     struct conn *current; /* whose handler runs; NULL once it has been closed in there */
     struct listener *current_listener;
-    unsigned open; /* connections and listeners */
+    struct listener *reserving; /* has descriptors of its own; NULL: none does */
+    unsigned open;              /* connections and listeners */
     int spare_fd;
 };
 
@@ -94,7 +95,10 @@ int net_posix_share(struct net *n, struct net_listener *other,
                     struct err *err);
 uint16_t net_posix_listener_port(struct net_listener *l);
 void net_posix_listener_pause(struct net_listener *l, bool pause);
+void net_posix_listener_reserve(struct net_listener *l, unsigned n);
 void net_posix_listener_close(struct net_listener *l);
+/* A descriptor has become free: back to the reserve first, if it lacks one. */
+void net_posix_restock(struct net_posix *n);
 int net_posix_open_spare(void);
 
 #endif

@@ -390,3 +390,65 @@ Test(net, sockets_that_files_may_need_are_refused)
     net_listener_close(l);
     net_posix_destroy(few);
 }
+
+static struct net_conn *kept[8];
+static int kept_n;
+
+static void on_kept(void *arg, struct net_conn *c)
+{
+    (void)arg;
+    cr_assert_lt(kept_n, 8);
+    net_conn_set_events(c, &events, &server);
+    kept[kept_n++] = c;
+}
+
+/* The admin port: it answers while clients have all there is. */
+Test(net, a_reserve_is_served_when_no_descriptors_are_left)
+{
+    struct err err = {0};
+    struct end client[3] = {0}, after = {0};
+    cr_assert_eq(net_listen(net, "127.0.0.1", 0, on_kept, NULL, &listener, &err), 0);
+    net_listener_reserve(listener, 2);
+    for (int i = 0; i < 3; i++)
+        connect_to(&client[i], "127.0.0.1", net_listener_port(listener));
+    struct rlimit limit = {256, 256};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    int fds[256], n = 0;
+    while ((fds[n] = open("/dev/null", O_RDONLY)) >= 0)
+        n++;
+    turn_until(&refusals, 1);
+    cr_expect_eq(kept_n, 2);
+    cr_expect_eq(complaints, 1);
+    /* What is given back is the reserve's again, before anybody else can have it. */
+    net_close(kept[0]);
+    cr_expect_lt(open("/dev/null", O_RDONLY), 0);
+    close(fds[--n]);
+    connect_to(&after, "127.0.0.1", net_listener_port(listener));
+    turn_until(&kept_n, 3);
+    while (n > 0)
+        close(fds[--n]);
+    net_close(kept[1]);
+    net_close(kept[2]);
+    for (int i = 0; i < 3; i++)
+        net_close(client[i].c);
+    net_close(after.c);
+}
+
+Test(net, a_reserve_may_have_what_files_may_need)
+{
+    struct net *few;
+    struct net_listener *l;
+    struct end client = {0};
+    struct err err = {0};
+    const struct net_posix_options o = {.complain = complain, .refused = refused, .accept_below = 1};
+    cr_assert_eq(net_posix_create(lp, &o, &few, &err), 0);
+    cr_assert_eq(net_listen(few, "127.0.0.1", 0, on_kept, NULL, &l, &err), 0, "%s", err.text);
+    net_listener_reserve(l, 1);
+    connect_to(&client, "127.0.0.1", net_listener_port(l));
+    turn_until(&kept_n, 1);
+    cr_expect_eq(refusals, 0);
+    net_close(kept[0]);
+    net_close(client.c);
+    net_listener_close(l);
+    net_posix_destroy(few);
+}
