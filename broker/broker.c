@@ -79,6 +79,55 @@ static void collect_misplaced(void *arg, struct directories *d)
     partitions_each(s->shard.partitions, collect_one, d);
 }
 
+/* ---- what ends it, in part or as a whole ---- */
+
+static void on_failed(void *arg, const char *why)
+{
+    struct broker_parts *p = arg;
+    if (p->failed)
+        p->failed(p->failed_arg, why);
+}
+
+static void count_dirs_offline(const struct broker_parts *p)
+{
+    int64_t offline = 0;
+    for (unsigned i = 0; i < p->dirs_n; i++)
+        offline += !log_dir_online(p->log_dirs, i);
+    metric_set(metrics_cell(p->broker.metrics, 0, M_sundog_broker_log_dirs_offline), offline);
+}
+
+/* The controller takes its replicas out of election; without the metadata log there is no broker. */
+static void dir_failed_here(struct broker_parts *p, unsigned dir)
+{
+    char why[ERR_TEXT_MAX + LOG_PATH_MAX];
+    count_dirs_offline(p);
+    lifecycle_dir_failed(p->lifecycle, &p->host.dir_ids[dir]);
+    if (dir != p->metadata_dir)
+        return;
+    snprintf(why, sizeof why, "the log dir %s, which has the metadata log, has failed: %s", p->dirs[dir],
+             log_dir_error(p->log_dirs, dir));
+    on_failed(p, why);
+}
+
+/* On every shard: the turn that follows looks at its partitions. */
+static void dir_news(struct loop_msg *msg)
+{
+    struct dir_news *news = LIST_ENTRY(msg, struct dir_news, msg);
+    if (news->to->shard.index == 0)
+        dir_failed_here(news->to->parts, news->dir);
+}
+
+static void on_dir_failed(void *arg, unsigned dir, const char *why)
+{
+    struct broker_parts *p = arg;
+    (void)why;
+    for (unsigned i = 0; i < p->broker.shards_n; i++) {
+        struct dir_news *news = &p->shards[i].news[dir];
+        *news = (struct dir_news){.msg.fn = dir_news, .to = &p->shards[i], .dir = dir};
+        loop_post(p->shards[i].shard.loop, &news->msg);
+    }
+}
+
 /* ---- building ---- */
 
 static int open_dirs(struct broker_parts *p, struct err *err)
@@ -183,13 +232,6 @@ static struct quorum_options quorum_options(const struct broker_parts *p)
     q.election_timeout_ms = o->controller_quorum_election_timeout_ms;
     q.fetch_timeout_ms = o->controller_quorum_fetch_timeout_ms;
     return q;
-}
-
-static void on_failed(void *arg, const char *why)
-{
-    struct broker_parts *p = arg;
-    if (p->failed)
-        p->failed(p->failed_arg, why);
 }
 
 static int open_control(struct broker_parts *p, struct err *err)
@@ -351,9 +393,12 @@ static int make_partitions(struct broker_parts *p, struct err *err)
     p->host = settle_partitions(p->options);
     p->host.disk = p->disk;
     p->host.dirs = p->log_dirs;
+    p->host.dir_failed = on_dir_failed;
+    p->host.dir_failed_arg = p;
     for (unsigned i = 0; i < p->dirs_n; i++)
         if (log_dir_online(p->log_dirs, i))
             p->host.dir_ids[i] = p->identity.directory_ids[online++];
+    count_dirs_offline(p);
     int rc = partition_host_init(&p->host, err);
     if (!rc &&
         checkpoints_create(&p->host, p->shards[0].shard.loop, p->broker.shards_n, &p->host.checkpoints))

@@ -22,7 +22,12 @@ struct shard_parts {
     struct directories *directories;
     struct loop_msg down, up; /* one step at a time: from shard 0, and the word that it is done */
     struct loop_msg ready;
-    bool reported; /* its logs are open, and shard 0 knows */
+    bool reported;    /* its logs are open, and shard 0 knows */
+    struct dir_news { /* a log dir has failed; each does once */
+        struct loop_msg msg;
+        struct shard_parts *to;
+        unsigned dir;
+    } news[LOG_DIRS_MAX];
 };
 
 enum broker_phase { BROKER_STARTING, BROKER_SERVING, BROKER_STOPPING, BROKER_STOPPED };

@@ -49,6 +49,7 @@ static void put_dirs(struct jsonw *j, const struct broker_parts *p)
         jsonw_object(j);
         jsonw_put_str(j, "path", p->dirs[i]);
         jsonw_put_bool(j, "online", log_dir_online(p->log_dirs, i));
+        jsonw_put_str(j, "error", log_dir_online(p->log_dirs, i) ? NULL : log_dir_error(p->log_dirs, i));
         jsonw_put_int(j, "free_bytes", disk_free_bytes(p->disk, p->dirs[i]));
         jsonw_end(j);
     }

@@ -210,6 +210,32 @@ static bool begin_shutdown(const struct decide *d, const struct image_broker *b)
     return elect_after(d, b->id, BROKER_LEAVES);
 }
 
+/* Log dirs that the broker says have failed, and that its registration still has (KIP-858). */
+static bool take_dirs_offline(const struct decide *d, const struct kp_broker_heartbeat_request *q,
+                              const struct image_broker *b)
+{
+    struct uuid *left = ARENA_NEWS(d->out->arena, struct uuid, b->log_dirs_n);
+    int32_t left_n = 0;
+    bool fine = left || b->log_dirs_n == 0;
+    for (int32_t i = 0; fine && i < b->log_dirs_n; i++) {
+        bool gone = false;
+        for (int32_t j = 0; j < q->offline_log_dirs_n; j++)
+            gone |= uuid_eq(&b->log_dirs[i], &q->offline_log_dirs[j]);
+        if (!gone)
+            left[left_n++] = b->log_dirs[i];
+        else
+            fine = elect_after_dir(d, b->id, &b->log_dirs[i]);
+    }
+    if (!fine || left_n == b->log_dirs_n || left_n == 0) /* the last one ends the broker */
+        return fine;
+    struct kp_broker_registration_change_record *c = change_record(d, b);
+    if (!c)
+        return false;
+    c->log_dirs = left;
+    c->log_dirs_n = left_n;
+    return true;
+}
+
 int16_t decide_broker_heartbeat(const struct decide *d, const struct kp_broker_heartbeat_request *q,
                                 const struct broker_session *session, int64_t lowest_offset,
                                 struct kp_broker_heartbeat_response *r)
@@ -227,6 +253,8 @@ int16_t decide_broker_heartbeat(const struct decide *d, const struct kp_broker_h
         fine = unfence(d, b);
     else if (now == LIFE_SHUTTING_DOWN && was == LIFE_UNFENCED)
         fine = begin_shutdown(d, b);
+    else if (now == LIFE_UNFENCED && was == LIFE_UNFENCED && q->offline_log_dirs_n > 0)
+        fine = take_dirs_offline(d, q, b);
     r->is_fenced = now == LIFE_FENCED || now == LIFE_GONE;
     r->is_caught_up = q->current_metadata_offset >= session->registered_offset;
     r->should_shut_down = now == LIFE_GONE;

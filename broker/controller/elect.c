@@ -9,6 +9,7 @@ struct electing {
     const struct image_partition *was;
     int32_t broker_id;
     enum broker_move move;
+    const struct uuid *directory; /* only replicas that lie there; NULL: all of the broker's */
     int32_t *isr, *elr, *last_known;
     int32_t isr_n, elr_n, last_known_n;
     int32_t leader;
@@ -233,25 +234,56 @@ static bool change(struct electing *e, int32_t index)
     return write_change(e, index);
 }
 
+/* Where the record says that this broker's replica lies; NULL: it says nothing. */
+static const struct uuid *directory_of(const struct image_partition *p, int32_t broker_id)
+{
+    for (int32_t i = 0; i < p->replicas_n && i < p->directories_n; i++) {
+        if (p->replicas[i] == broker_id)
+            return &p->directories[i];
+    }
+    return NULL;
+}
+
 static bool concerns(const struct electing *e, const struct image_partition *p)
 {
+    if (e->directory) {
+        const struct uuid *at = directory_of(p, e->broker_id);
+        if (!at || !uuid_eq(at, e->directory))
+            return false;
+    }
     if (e->move == BROKER_JOINS)
         return p->leader < 0 && has(p->replicas, p->replicas_n, e->broker_id);
     return has(p->isr, p->isr_n, e->broker_id) || p->leader == e->broker_id ||
            (e->move == BROKER_LEAVES_UNCLEAN && has(p->elr, p->elr_n, e->broker_id));
 }
 
-bool elect_after(const struct decide *d, int32_t broker_id, enum broker_move move)
+static bool elect_all(const struct decide *d, int32_t broker_id, enum broker_move move,
+                      const struct uuid *directory)
 {
     for (const struct image_topic *t = image_topic_next(d->img, NULL); t; t = image_topic_next(d->img, t)) {
         for (int32_t i = 0; i < t->partitions_n; i++) {
-            struct electing e = {
-                .d = d, .topic = t, .was = image_partition(t, i), .broker_id = broker_id, .move = move};
+            struct electing e = {.d = d,
+                                 .topic = t,
+                                 .was = image_partition(t, i),
+                                 .broker_id = broker_id,
+                                 .move = move,
+                                 .directory = directory};
             if (e.was && concerns(&e, e.was) && !change(&e, i))
                 return false;
         }
     }
     return true;
+}
+
+bool elect_after(const struct decide *d, int32_t broker_id, enum broker_move move)
+{
+    return elect_all(d, broker_id, move, NULL);
+}
+
+bool elect_after_dir(const struct decide *d, int32_t broker_id, const struct uuid *directory)
+{
+    assert(!uuid_is_zero(directory));
+    return elect_all(d, broker_id, BROKER_LEAVES, directory);
 }
 
 bool elect_leads(const struct image *img, int32_t broker_id)

@@ -14,6 +14,9 @@ enum broker_move {
  * False: no memory. */
 bool elect_after(const struct decide *d, int32_t broker_id, enum broker_move move);
 
+/* A log dir of the broker has failed: the same for its replicas that lie there, as if it left them. */
+bool elect_after_dir(const struct decide *d, int32_t broker_id, const struct uuid *directory);
+
 /* Whether any partition is led by this broker. */
 bool elect_leads(const struct image *img, int32_t broker_id);
 

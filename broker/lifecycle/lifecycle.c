@@ -10,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define START_INTERVAL_US 10000 /* between heartbeats and retries while starting or stopping */
-#define CALL_TIMEOUT_MS   5000
-#define ARENA_MAX         ((size_t)4 << 20)
-#define RECOVERED_MAX     1000 /* partitions reported at once */
+#define START_INTERVAL_US  10000 /* between heartbeats and retries while starting or stopping */
+#define CALL_TIMEOUT_MS    5000
+#define ARENA_MAX          ((size_t)4 << 20)
+#define RECOVERED_MAX      1000 /* partitions reported at once */
+#define LIFECYCLE_DIRS_MAX 64
 
 enum life { LIFE_WAITING, LIFE_REGISTERING, LIFE_STARTING, LIFE_RUNNING, LIFE_STOPPING, LIFE_STOPPED };
 
@@ -33,7 +34,9 @@ struct lifecycle {
     int64_t epoch;
     int64_t begun_us, stop_us;
     struct loop_timer timer;
-    bool calling; /* `call` is under way */
+    bool calling;                            /* `call` is under way */
+    struct uuid offline[LIFECYCLE_DIRS_MAX]; /* log dirs that have failed */
+    int32_t offline_n;
     bool failed;
     struct control_call call;
     struct arena arena;
@@ -296,6 +299,8 @@ static void beat(struct lifecycle *l)
     q->current_metadata_offset = control_seen_offset(l->o.control);
     q->want_fence = sm_state(&l->sm) == LIFE_STARTING && !l->o.ready(l->o.arg);
     q->want_shut_down = sm_state(&l->sm) == LIFE_STOPPING;
+    q->offline_log_dirs = l->offline;
+    q->offline_log_dirs_n = l->offline_n;
     submit(l, kp_key_broker_heartbeat, on_beat);
 }
 
@@ -354,6 +359,15 @@ void lifecycle_stop(struct lifecycle *l)
     l->stop_us = loop_now_us(l->o.loop);
     sm_move(&l->sm, LIFE_STOPPING);
     again(l, 0);
+}
+
+void lifecycle_dir_failed(struct lifecycle *l, const struct uuid *directory_id)
+{
+    if (uuid_is_zero(directory_id) || l->offline_n == LIFECYCLE_DIRS_MAX)
+        return;
+    l->offline[l->offline_n++] = *directory_id;
+    if (sm_state(&l->sm) == LIFE_RUNNING)
+        again(l, 0); /* one that is under way has gone without it: the next says it */
 }
 
 void lifecycle_destroy(struct lifecycle *l)

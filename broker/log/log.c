@@ -119,6 +119,13 @@ bool log_fenced(const struct log *l)
     return l->fenced != 0;
 }
 
+bool log_disk_failed(const struct log *l)
+{
+    assert(l->magic == LOG_MAGIC);
+    int code = -l->fenced;
+    return code && code != E_CORRUPT && code != E_NOMEM && code != E_LIMIT;
+}
+
 const char *log_fence_text(const struct log *l)
 {
     return l->fence_text ? l->fence_text : l->fenced ? err_str(l->fenced) : "";

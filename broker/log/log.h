@@ -105,6 +105,8 @@ int64_t log_first_unstable_offset(const struct log *l);
 int64_t log_size_bytes(struct log *l); /* of all segments' .log files; -E_IO */
 unsigned log_segments(const struct log *l);
 bool log_fenced(const struct log *l);
+/* Fenced by an I/O error, not by its content or by lack of memory: the disk is not to be trusted any more. */
+bool log_disk_failed(const struct log *l);
 const char *log_fence_text(const struct log *l); /* why; "" when it is not */
 void log_fence(struct log *l, int code, const char *why);
 

@@ -4,6 +4,7 @@
 #include "broker/log/text.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,10 +19,14 @@ struct known {
     struct log_found found;
 };
 
+/* `why` is written by whoever made it FAILING, and read once it is OFFLINE. */
+enum dir_state { DIR_ONLINE, DIR_FAILING, DIR_OFFLINE };
+
 struct dir {
     char *path;
     struct disk_file *lock;
-    bool online, was_clean;
+    _Atomic int state; /* enum dir_state */
+    bool was_clean;
     int64_t broker_epoch;
     unsigned logs;
     char why[ERR_TEXT_MAX];
@@ -34,6 +39,11 @@ struct log_dirs {
     struct log_found *found;
     size_t found_n;
 };
+
+static bool is_online(const struct dir *dir)
+{
+    return atomic_load_explicit(&dir->state, memory_order_acquire) == DIR_ONLINE;
+}
 
 /* While a dir is read. */
 struct reading {
@@ -144,7 +154,7 @@ static int64_t marker_epoch(struct slice text)
 /* Reads and removes it, on disk: a crash from now on is unclean. */
 static int marker_take(struct disk *disk, struct dir *dir, struct err *err)
 {
-    assert(dir->lock && dir->online);
+    assert(dir->lock && is_online(dir));
     char path[LOG_PATH_MAX];
     struct slice text;
     dir->broker_epoch = -1;
@@ -164,7 +174,7 @@ static int marker_take(struct disk *disk, struct dir *dir, struct err *err)
 
 static void marker_write(struct disk *disk, const struct dir *dir, int64_t broker_epoch)
 {
-    assert(dir->online);
+    assert(is_online(dir));
     char path[LOG_PATH_MAX], text[64];
     int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":%lld}", (long long)broker_epoch);
     if (join(path, dir->path, CLEAN_FILE) == 0)
@@ -239,7 +249,7 @@ static void each_row(void *arg, const struct log_checkpoint_row *row)
 
 static int dir_read(struct reading *r)
 {
-    assert(r->d->dirs[r->dir].online);
+    assert(is_online(&r->d->dirs[r->dir]));
     struct log_dirs *d = r->d;
     struct dir *dir = &d->dirs[r->dir];
     int rc = marker_take(d->disk, dir, r->err);
@@ -274,7 +284,7 @@ static int found_keep(struct log_dirs *d, struct known *known, struct err *err)
     if (!d->found)
         return err_set(err, -E_NOMEM, "no memory for %zu logs", n);
     for (struct known *k = known; k; k = k->hh.next)
-        if (d->dirs[k->found.dir].online)
+        if (is_online(&d->dirs[k->found.dir]))
             d->found[d->found_n++] = k->found;
     assert(d->found_n <= n);
     qsort(d->found, d->found_n, sizeof *d->found, by_name);
@@ -332,7 +342,7 @@ static int dirs_open(struct log_dirs *d, struct err *err)
         else if (rc)
             log_dir_fail(d, i, err ? err->text : err_str(rc));
     for (unsigned i = 0; i < d->n; i++) {
-        if (!d->dirs[i].online)
+        if (!is_online(&d->dirs[i]))
             continue;
         r.dir = i;
         r.rc = 0;
@@ -341,7 +351,7 @@ static int dirs_open(struct log_dirs *d, struct err *err)
             break;
         if (rc)
             log_dir_fail(d, i, err ? err->text : err_str(rc));
-        online += d->dirs[i].online;
+        online += is_online(&d->dirs[i]);
     }
     if (rc != -E_EXISTS && rc != -E_NOMEM)
         rc = online > 0 ? found_keep(d, r.known, err) : rc ? rc : -E_IO;
@@ -362,7 +372,7 @@ int log_dirs_open(struct disk *disk, const char *const *paths, unsigned n, struc
     int rc = 0;
     for (; d->n < n && !rc; d->n++) {
         struct dir *dir = &d->dirs[d->n];
-        dir->online = true;
+        atomic_init(&dir->state, DIR_ONLINE);
         dir->broker_epoch = -1;
         dir->path = malloc(strlen(paths[d->n]) + 1);
         if (!dir->path)
@@ -384,7 +394,7 @@ void log_dirs_close(struct log_dirs *d, const bool *clean, int64_t broker_epoch)
 {
     assert(d->n > 0);
     for (unsigned i = 0; i < d->n; i++)
-        if (d->dirs[i].online && clean && clean[i])
+        if (is_online(&d->dirs[i]) && clean && clean[i])
             marker_write(d->disk, &d->dirs[i], broker_epoch);
     dirs_free(d);
 }
@@ -403,13 +413,14 @@ const char *log_dir_of(const struct log_dirs *d, unsigned dir)
 bool log_dir_online(const struct log_dirs *d, unsigned dir)
 {
     assert(dir < d->n);
-    return d->dirs[dir].online;
+    return is_online(&d->dirs[dir]);
 }
 
 const char *log_dir_error(const struct log_dirs *d, unsigned dir)
 {
     assert(dir < d->n);
-    return d->dirs[dir].why;
+    return atomic_load_explicit(&d->dirs[dir].state, memory_order_acquire) == DIR_OFFLINE ? d->dirs[dir].why
+                                                                                          : "";
 }
 
 bool log_dir_was_clean(const struct log_dirs *d, unsigned dir)
@@ -424,14 +435,16 @@ int64_t log_dir_broker_epoch(const struct log_dirs *d, unsigned dir)
     return d->dirs[dir].broker_epoch;
 }
 
-void log_dir_fail(struct log_dirs *d, unsigned dir, const char *why)
+bool log_dir_fail(struct log_dirs *d, unsigned dir, const char *why)
 {
     assert(dir < d->n);
     struct dir *it = &d->dirs[dir];
-    if (!it->online)
-        return;
-    it->online = false;
+    int was = DIR_ONLINE;
+    if (!atomic_compare_exchange_strong(&it->state, &was, DIR_FAILING))
+        return false;
     snprintf(it->why, sizeof it->why, "%s", why);
+    atomic_store_explicit(&it->state, DIR_OFFLINE, memory_order_release);
+    return true;
 }
 
 /* ---- logs ---- */
@@ -475,7 +488,7 @@ static int emptiest(const struct log_dirs *d, unsigned *out)
     assert(d->n > 0 && d->n <= LOG_DIRS_MAX);
     unsigned best = d->n;
     for (unsigned i = 0; i < d->n; i++)
-        if (d->dirs[i].online && (best == d->n || d->dirs[i].logs < d->dirs[best].logs))
+        if (is_online(&d->dirs[i]) && (best == d->n || d->dirs[i].logs < d->dirs[best].logs))
             best = i;
     *out = best;
     return best < d->n ? 0 : -E_IO;
@@ -493,7 +506,7 @@ int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, co
         int rc = log_dir_join(d, i, topic, partition, path, err);
         if (rc)
             return rc;
-        if (d->dirs[i].online && disk_kind(d->disk, path) != DISK_NONE)
+        if (is_online(&d->dirs[i]) && disk_kind(d->disk, path) != DISK_NONE)
             return err_set(err, -E_EXISTS, "%s is there already", path);
     }
     int rc = log_dir_join(d, *dir, topic, partition, path, err);

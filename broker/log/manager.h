@@ -39,8 +39,9 @@ bool log_dir_online(const struct log_dirs *d, unsigned dir);
 const char *log_dir_error(const struct log_dirs *d, unsigned dir); /* "" while online */
 bool log_dir_was_clean(const struct log_dirs *d, unsigned dir);
 int64_t log_dir_broker_epoch(const struct log_dirs *d, unsigned dir); /* of the marker; -1: none */
-/* From now on offline; `why` is kept. */
-void log_dir_fail(struct log_dirs *d, unsigned dir, const char *why);
+/* From now on offline, for good; `why` is kept. False: it was already. This, log_dir_online and log_dir_error are for any
+ * thread. */
+bool log_dir_fail(struct log_dirs *d, unsigned dir, const char *why);
 
 /* ---- logs ---- */
 

@@ -231,7 +231,7 @@ void append_pending(struct partition *p)
         written(p, LIST_ENTRY(list_pop(&taken), struct partition_append, link), &batches[i]);
     assert(list_empty(&taken));
     if (rc && log_fenced(p->log))
-        partition_fail(p, log_fence_text(p->log));
+        partition_fenced(p);
     INVARIANT(p);
 }
 

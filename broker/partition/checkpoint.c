@@ -131,10 +131,13 @@ static void write_dir(struct gather *g, unsigned dir, struct log_checkpoint_row 
     }
     if (sum == g->written[dir])
         return;
-    if (log_checkpoint_write(h->disk, log_dir_of(h->dirs, dir), g->which, all, n, &err))
-        log_error("broker.partition", "checkpoint failed error=%s", err.text);
-    else
+    int rc = log_checkpoint_write(h->disk, log_dir_of(h->dirs, dir), g->which, all, n, &err);
+    if (!rc)
         g->written[dir] = sum;
+    else
+        log_error("broker.partition", "checkpoint failed error=%s", err.text);
+    if (rc == -E_IO)
+        partition_dir_failed(h, dir, err.text);
 }
 
 static void write_all(struct gather *g)

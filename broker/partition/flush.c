@@ -54,7 +54,7 @@ static void flush_done(struct loop_job *job)
         return;
     }
     if (rc) {
-        partition_fail(p, err.text);
+        partition_fenced(p);
         return;
     }
     if (p->first_flush) {
@@ -92,7 +92,10 @@ void flush_start(struct partition *p)
         p->checkpoint_bytes = p->appended_bytes;
     int rc = log_flush_begin(p->log, p->flush_checkpoint ? LOG_FLUSH_CHECKPOINT : LOG_FLUSH_DATA, &p->flush);
     if (rc < 0) {
-        partition_fail(p, rc == -E_FENCED ? log_fence_text(p->log) : err_str(rc));
+        if (log_fenced(p->log))
+            partition_fenced(p);
+        else
+            partition_fail(p, err_str(rc));
         return;
     }
     p->flush_checkpoint = false;

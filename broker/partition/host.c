@@ -263,6 +263,8 @@ static void opened(struct partition *p, struct host_job *j)
                  "torn tail cut partition=%s-%d file=%s position=%lld bytes=%lld batches_lost=%lld", p->topic,
                  p->key.index, r->cut_file, (long long)r->cut_position, (long long)r->bytes_cut,
                  (long long)r->batches_lost);
+    if (!partition_dir_online(p)) /* it has failed meanwhile */
+        return;
     p->first_flush = p->set->host->flush_before_ack;
     if (p->first_flush)
         flush_start(p);
@@ -307,13 +309,16 @@ static void open_failed(struct partition *p, struct host_job *j)
         return;
     }
     partition_fail(p, j->err.text);
+    if (j->what == HOST_CREATE && j->rc == -E_IO && j->dir < log_dirs_count(p->set->host->dirs))
+        partition_dir_failed(p->set->host, j->dir, j->err.text);
 }
 
 static void closed(struct partition *p, struct host_job *j)
 {
     if (j->rc) {
-        log_error("broker.partition", "closing failed partition=%s-%d error=%s", p->topic, p->key.index,
-                  j->err.text);
+        if (j->rc != -E_FENCED) /* that was said when it happened */
+            log_error("broker.partition", "closing failed partition=%s-%d error=%s", p->topic, p->key.index,
+                      j->err.text);
         p->set->clean[p->dir] = false;
     }
     if (j->what == HOST_DELETE)

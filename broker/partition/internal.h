@@ -92,7 +92,8 @@ struct partitions {
     struct loop_timer retention, recovery, watermarks, cleaner;
     struct upkeep *upkeep;
 
-    bool misplaced; /* see partitions_misplaced */
+    bool misplaced;       /* see partitions_misplaced */
+    unsigned dirs_failed; /* of host->dirs_failed, those that this shard has looked at */
     bool closing;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -109,6 +110,16 @@ void partitions_check(const struct partitions *ps);
 #define INVARIANT(p) partition_check(p)
 void partition_become(struct partition *p, const struct partition_spec *spec);
 void partition_fail(struct partition *p, const char *why);
+void partition_fail_unsaid(struct partition *p,
+                           const char *why); /* no line in the log: what has failed is said there */
+/* dirs.c: the log is fenced: the partition fails, and its log dir with it where the disk is to blame. */
+void partition_fenced(struct partition *p);
+/* False: its log dir is offline, and so is the partition now. */
+bool partition_dir_online(struct partition *p);
+/* Any thread. */
+void partition_dir_failed(struct partition_host *h, unsigned dir, const char *why);
+/* Each turn: partitions of log dirs that have failed meanwhile, by whichever shard, fail too. */
+void partitions_look_at_dirs(struct partitions *ps);
 /* Its log dir or its record may have changed. */
 void partition_placed(struct partition *p);
 /* Everyone who waits is told: the partition is not what it was. */

@@ -167,11 +167,18 @@ void partition_changed(struct partition *p)
 
 void partition_fail(struct partition *p, const char *why)
 {
-    struct partitions *ps = p->set;
     if (sm_state(&p->state) != PARTITION_OPENING && sm_state(&p->state) != PARTITION_ONLINE)
         return;
     log_error("broker.partition", "partition is offline partition=%s-%d error=%s", p->topic, p->key.index,
               why);
+    partition_fail_unsaid(p, why);
+}
+
+void partition_fail_unsaid(struct partition *p, const char *why)
+{
+    struct partitions *ps = p->set;
+    if (sm_state(&p->state) != PARTITION_OPENING && sm_state(&p->state) != PARTITION_ONLINE)
+        return;
     if (sm_state(&p->state) == PARTITION_OPENING)
         ps->opening_n--;
     else

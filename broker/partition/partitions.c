@@ -163,6 +163,7 @@ bool partitions_turn(struct partitions *ps)
 {
     struct list later;
     partitions_check(ps);
+    partitions_look_at_dirs(ps);
     list_init(&later);
     while (!list_empty(&ps->dirty)) {
         struct partition *p = LIST_ENTRY(list_pop(&ps->dirty), struct partition, dirty);

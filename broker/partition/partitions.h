@@ -34,6 +34,10 @@ struct partition_host {
     struct partition_index *index;     /* private: see partition_host_init */
     _Atomic bool ending;               /* private: logs that are not open or made yet need not be */
     struct checkpoints *checkpoints;   /* broker/partition/checkpoint.h; made by the composition root */
+    _Atomic unsigned dirs_failed;      /* private: how many since the start */
+    /* A log dir has failed, once for each: every shard is to have a turn soon. On any shard's thread; may be NULL. */
+    void (*dir_failed)(void *arg, unsigned dir, const char *why);
+    void *dir_failed_arg;
 };
 
 /* Indexes what is in `dirs`; before the loops run. */

@@ -47,7 +47,7 @@ static void retain(void *arg, struct partition *p)
         log_error("broker.partition", "retention failed partition=%s-%d error=%s", p->topic, p->key.index,
                   err.text);
         if (log_fenced(p->log))
-            partition_fail(p, log_fence_text(p->log));
+            partition_fenced(p);
         return;
     }
     assert(log_start_offset(p->log) >= start && log_start_offset(p->log) <= p->high_watermark); /* P14 */
@@ -250,8 +250,8 @@ static void compact_done(struct loop_job *job)
     }
     if (sm_state(&p->state) == PARTITION_CLOSING)
         host_quiet(p);
-    else if (log_fenced(p->log))
-        partition_fail(p, log_fence_text(p->log));
+    else if (sm_state(&p->state) == PARTITION_ONLINE && log_fenced(p->log))
+        partition_fenced(p);
     if (!u->ps->closing)
         loop_timer_in(&u->ps->cleaner, rc ? u->ps->host->cleaner_backoff_us : 0); /* there may be more */
     host_maybe_closed(u->ps);

@@ -138,6 +138,7 @@ static int16_t reg(struct world *w, int32_t id, uint64_t incarnation, int64_t pr
 struct beat {
     bool fence, down;
     int64_t offset, lowest;
+    struct uuid *offline; /* a log dir; NULL: none */
 };
 
 static struct kp_broker_heartbeat_response beat(struct world *w, int32_t id, struct beat b)
@@ -151,6 +152,8 @@ static struct kp_broker_heartbeat_response beat(struct world *w, int32_t id, str
     q.current_metadata_offset = b.offset;
     q.want_fence = b.fence;
     q.want_shut_down = b.down;
+    q.offline_log_dirs = b.offline;
+    q.offline_log_dirs_n = b.offline ? 1 : 0;
     struct decide d = decide(w);
     cr_assert_eq(decide_broker_heartbeat(&d, &q, &w->sessions[id], b.lowest, &r), KE_NONE);
     if (w->records.n > 0 && b.down)
@@ -236,6 +239,54 @@ Test(brokers, a_sole_replica_goes_without_leader_and_comes_back)
     up(&w, 1);
     cr_assert_eq(part(&w)->leader, 1);
     cr_assert_eq(part(&w)->leader_epoch, 2);
+    world_fini(&w);
+}
+
+/* Broker `id` has two log dirs, and its replica of orders-0 lies in the second. */
+static void second_dir(struct world *w, int32_t id, const struct uuid *topic_id, struct uuid dirs[2])
+{
+    struct decide d = decide(w);
+    dirs[0] = uuid_small(1000 + (uint64_t)id);
+    dirs[1] = uuid_small(2000 + (uint64_t)id);
+    struct kp_broker_registration_change_record *c =
+        decide_record(&d, kp_type_broker_registration_change_record);
+    *c = (struct kp_broker_registration_change_record){.broker_id = id,
+                                                       .broker_epoch = image_broker(w->img, id)->epoch,
+                                                       .log_dirs = dirs,
+                                                       .log_dirs_n = 2,
+                                                       .cordoned_log_dirs_n = -1};
+    struct kp_partition_change_record *p = decide_record(&d, kp_type_partition_change_record);
+    p->topic_id = *topic_id;
+    p->partition_id = 0;
+    p->directories = &dirs[1];
+    p->directories_n = 1;
+    commit(w);
+}
+
+Test(brokers, a_log_dir_that_fails_takes_its_replicas_and_no_others)
+{
+    struct world w;
+    struct uuid dirs[2];
+    world_init(&w, false);
+    up(&w, 1);
+    struct uuid id = topic(&w, 2, (const int32_t[]){1}, 1);
+    second_dir(&w, 1, &id, dirs);
+    const struct image_topic *t = image_topic(w.img, SLICE_LIT("orders"));
+    cr_assert(image_partition(t, 0)->leader == 1 && image_partition(t, 1)->leader == 1);
+    for (int twice = 0; twice < 2; twice++) {
+        int64_t next = w.next;
+        struct kp_broker_heartbeat_response r =
+            beat(&w, 1, (struct beat){.offset = w.next, .lowest = INT64_MAX, .offline = &dirs[1]});
+        cr_assert_not(r.is_fenced);
+        cr_assert_eq(w.next == next, twice == 1, "said again it changes nothing");
+        t = image_topic(w.img, SLICE_LIT("orders"));
+        cr_assert(image_partition(t, 0)->leader == -1 && image_partition(t, 0)->isr_n == 1);
+        cr_assert_eq(image_partition(t, 1)->leader, 1);
+        cr_assert_eq(image_broker(w.img, 1)->log_dirs_n, 1);
+        cr_assert(uuid_eq(&image_broker(w.img, 1)->log_dirs[0], &dirs[0]));
+    }
+    up(&w, 1);
+    cr_assert_eq(part(&w)->leader, -1, "it came back without that dir");
     world_fini(&w);
 }
 
