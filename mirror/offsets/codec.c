@@ -82,6 +82,33 @@ static char *named(struct slice s, struct name *n)
     return slice_cstr(s, n->text, sizeof n->text);
 }
 
+#define PARTITIONS_MAX 1000000 /* of a topic: what reads a map counts up to it */
+
+static bool partition_sane(int32_t p)
+{
+    return p >= 0 && p < PARTITIONS_MAX;
+}
+
+/* Whoever may write to the progress topic at the target writes what we decode: a source topic is known by its id or by
+ * a name that Kafka would take. */
+#define TOPIC_NAME_MAX 249
+
+static bool name_sane(const char *name)
+{
+    return *name && strlen(name) <= TOPIC_NAME_MAX;
+}
+
+static bool topic_sane(const struct topic_key *key)
+{
+    return key->name.n <= TOPIC_NAME_MAX && (key->name.n > 0 || !uuid_is_zero(&key->id));
+}
+
+/* [start, start + count) is not empty and ends before the last offset there is. */
+static bool range_sane(int64_t start, int64_t count)
+{
+    return start >= 0 && count > 0 && count <= INT64_MAX - start;
+}
+
 int progress_key_encode(const struct progress_key *k, struct buf *out)
 {
     struct name name;
@@ -103,16 +130,17 @@ int progress_key_encode(const struct progress_key *k, struct buf *out)
 int progress_key_decode(struct slice in, struct arena *a, struct progress_key *out)
 {
     const Sundog__ProgressKey *m = unpack(&sundog__progress_key__descriptor, in, a);
-    if (!m || m->partition < 0 || m->src_start < 0)
+    if (!m || !partition_sane(m->partition) || m->src_start < 0)
         return -E_CORRUPT;
     *out = (struct progress_key){
         .kind = (enum progress_kind)m->kind, .p = m->partition, .src_start = m->src_start};
     out->topic.name = slice_str(m->topic);
     if (m->nonce.len == sizeof out->nonce)
         memcpy(out->nonce, m->nonce.data, sizeof out->nonce);
+    int rc = id_of(m->topic_id, &out->topic.id);
     switch (out->kind) {
     case PROGRESS_POSITION:
-    case PROGRESS_RUN: return id_of(m->topic_id, &out->topic.id);
+    case PROGRESS_RUN: return rc ? rc : topic_sane(&out->topic) ? 0 : -E_CORRUPT;
     case PROGRESS_PRODUCER_ID: return m->nonce.len == sizeof out->nonce ? 0 : -E_CORRUPT;
     default: return -E_CORRUPT;
     }
@@ -164,15 +192,15 @@ int position_encode(const struct map_position *p, struct buf *out)
 
 static bool lane_sane(const Sundog__Lane *l)
 {
-    return l->partition >= 0 && l->number_next >= 0 && l->end_offset >= 0 && l->source_next >= 0 &&
+    return partition_sane(l->partition) && l->number_next >= 0 && l->end_offset >= 0 && l->source_next >= 0 &&
            l->source_idle >= 0 && l->source_idle <= l->source_next;
 }
 
 int position_decode(struct slice in, struct arena *a, struct map_position *out)
 {
     const Sundog__Position *m = unpack(&sundog__position__descriptor, in, a);
-    if (!m || m->partition < 0 || m->next_offset < 0 || m->n_lanes > LANES_MAX || !*m->topic ||
-        !*m->target_topic)
+    if (!m || !partition_sane(m->partition) || m->next_offset < 0 || m->n_lanes > LANES_MAX ||
+        !name_sane(m->topic) || !name_sane(m->target_topic))
         return -E_CORRUPT;
     *out = (struct map_position){.topic.name = slice_str(m->topic),
                                  .p = m->partition,
@@ -217,7 +245,8 @@ int run_encode(const struct map_run *r, struct buf *out)
 int run_decode(struct slice in, struct arena *a, int64_t src_start, struct map_run *out)
 {
     const Sundog__Run *m = unpack(&sundog__run__descriptor, in, a);
-    if (!m || m->dst_partition < 0 || m->dst_start < 0 || m->count <= 0)
+    if (!m || !partition_sane(m->dst_partition) || !range_sane(m->dst_start, m->count) ||
+        !range_sane(src_start, m->count))
         return -E_CORRUPT;
     *out = (struct map_run){m->dst_partition, src_start, m->dst_start, m->count};
     return 0;
@@ -275,12 +304,14 @@ int stored_topic_encode(const struct stored_topic *t, struct buf *out)
 int stored_topic_decode(struct slice in, struct arena *a, struct stored_topic *out)
 {
     const Sundog__StoreTopic *m = unpack(&sundog__store_topic__descriptor, in, a);
-    if (!m || !*m->topic)
+    if (!m)
         return -E_CORRUPT;
     out->flow = m->flow;
     out->topic.name = slice_str(m->topic);
     out->target_topic = slice_str(m->target_topic);
     int rc = id_of(m->topic_id, &out->topic.id);
+    if (!rc && !topic_sane(&out->topic)) /* named by its first position: until then it has its id alone */
+        rc = -E_CORRUPT;
     return rc ? rc : id_of(m->target_topic_id, &out->target_topic_id);
 }
 
@@ -312,7 +343,7 @@ int stored_run_encode(int64_t other_start, int64_t count, struct buf *out)
 int stored_run_decode(struct slice in, struct arena *a, int64_t *other_start, int64_t *count)
 {
     const Sundog__StoreRun *m = unpack(&sundog__store_run__descriptor, in, a);
-    if (!m || m->other_start < 0 || m->count <= 0)
+    if (!m || !range_sane(m->other_start, m->count))
         return -E_CORRUPT;
     *other_start = m->other_start;
     *count = m->count;

@@ -275,8 +275,9 @@ int store_producer_id(struct store_view *v, uint32_t flow, int32_t p, struct map
 static int each_producer(struct walk *w, struct slice key, struct slice message)
 {
     struct map_producer_id id;
-    int rc = key.n == 8 ? stored_producer_id_decode(message, w->arena, &id) : -E_CORRUPT;
-    return rc ? rc : w->fn.producer(w->arg, (int32_t)be32_get(key.p + 4), &id);
+    int32_t p = key.n == 8 ? (int32_t)be32_get(key.p + 4) : -1;
+    int rc = p >= 0 ? stored_producer_id_decode(message, w->arena, &id) : -E_CORRUPT;
+    return rc ? rc : w->fn.producer(w->arg, p, &id);
 }
 
 int store_producer_ids_each(struct store_view *v, uint32_t flow, producer_fn *each, void *arg)
@@ -303,10 +304,8 @@ int store_group(struct store_view *v, uint32_t topic, struct slice group, int32_
 
 static int each_group(struct walk *w, struct slice key, struct slice message)
 {
-    if (key.n < 9)
-        return -E_CORRUPT;
-    struct group_entry g = {.q = (int32_t)be32_get(key.p + key.n - 4)};
-    int rc = stored_group_decode(message, w->arena, &g);
+    struct group_entry g = {.q = key.n >= 9 ? (int32_t)be32_get(key.p + key.n - 4) : -1};
+    int rc = g.q >= 0 ? stored_group_decode(message, w->arena, &g) : -E_CORRUPT;
     return rc ? rc : w->fn.group(w->arg, &g);
 }
 
@@ -345,7 +344,10 @@ int store_run_of(bool forward, struct slice key, struct slice message, struct ar
     if (rc)
         return rc;
     int64_t start = (int64_t)be64_get(key.p + 12);
-    int32_t q = (int32_t)be32_get(key.p + (forward ? 8 : 4));
+    int32_t q = (int32_t)be32_get(key.p + (forward ? 8 : 4)),
+            p = (int32_t)be32_get(key.p + (forward ? 4 : 8));
+    if (start < 0 || count > INT64_MAX - start || p < 0 || q < 0)
+        return -E_CORRUPT;
     *out = (struct map_run){q, forward ? start : other, forward ? other : start, count};
     return 0;
 }
