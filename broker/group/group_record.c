@@ -198,7 +198,7 @@ int group_record_read_group(struct slice value, struct arena *arena, struct grou
         const struct kp_group_metadata_value_members *m = &v.members[i];
         members[i] = (struct group_restored_member){
             .id = m->member_id,
-            .instance_id = m->group_instance_id,
+            .instance_id = m->group_instance_id.n ? m->group_instance_id : SLICE_NULL, /* as in requests */
             .client_id = m->client_id,
             .client_host = m->client_host,
             .subscription = m->subscription,
