@@ -1,6 +1,8 @@
 /* OffsetCommit: checked by the group, written to the log, seen and acknowledged when it is committed there. */
 #include "broker/group/groups_internal.h"
 
+#include <assert.h>
+
 #include "base/core/mutant.h"
 #include "broker/metadata/image.h"
 
@@ -54,6 +56,7 @@ static int64_t prepare(struct groups *gs, struct groups_call *call)
             n += out->error_code == KE_NONE;
         }
     }
+    assert(!r->topics || r->topics_n == in->topics_n);
     return r->topics ? n : -1;
 }
 
@@ -63,12 +66,15 @@ static struct offset offset_of(const struct groups *gs, const struct groups_call
     const struct kp_offset_commit_request *in = call->request;
     int64_t now_ms = groups_now(gs).wall_ms;
     bool own = call->version <= 4 && in->retention_time_ms >= 0;
+    bool for_ever = in->retention_time_ms > INT64_MAX - now_ms; /* as long as there are numbers */
     return (struct offset){
         .offset = p->committed_offset,
         .leader_epoch = p->committed_leader_epoch,
         .metadata = slice_is_null(p->committed_metadata) ? slice_of("", 0) : p->committed_metadata,
         .committed_ms = now_ms,
-        .expires_ms = own ? now_ms + in->retention_time_ms : OFFSET_NO_EXPIRY,
+        .expires_ms = !own       ? OFFSET_NO_EXPIRY
+                      : for_ever ? INT64_MAX
+                                 : now_ms + in->retention_time_ms,
     };
 }
 
@@ -77,6 +83,7 @@ static int add_changes(struct groups *gs, struct groups_call *call, struct group
     const struct kp_offset_commit_request *in = call->request;
     const struct kp_offset_commit_response *r = call->response;
     int rc = 0;
+    assert(op->kind == OP_COMMIT && r->topics_n == in->topics_n);
     for (int32_t t = 0; rc == 0 && t < in->topics_n; t++)
         for (int32_t p = 0; rc == 0 && p < in->topics[t].partitions_n; p++) {
             struct offset at = offset_of(gs, call, &in->topics[t].partitions[p]);
@@ -90,6 +97,7 @@ static int add_changes(struct groups *gs, struct groups_call *call, struct group
 /* KE_NONE: the log has it, the op will answer. */
 static int16_t write(struct groups *gs, struct hosted *h, struct groups_call *call, size_t n)
 {
+    assert(n > 0 && h->at && !h->deleting && call->left == 0);
     struct group_op *op = group_op_begin(h, OP_COMMIT, call);
     if (!op)
         return KE_COORDINATOR_NOT_AVAILABLE;
@@ -100,10 +108,12 @@ static int16_t write(struct groups *gs, struct hosted *h, struct groups_call *ca
         group_op_drop(op);
         return rc == -E_LIMIT ? KE_INVALID_COMMIT_OFFSET_SIZE : KE_COORDINATOR_NOT_AVAILABLE;
     }
+    assert((size_t)op->changes_n == n);
     metric_add(gs->commits, 1);
     call->left = 1;
     if (MUTANT("commit_ack_before_append")) {
         op->call = NULL;
+        call->left = 0;
         groups_answer(gs, call, KE_NONE);
     }
     group_op_write(op);

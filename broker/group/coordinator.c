@@ -1,6 +1,8 @@
 /* A partition of __consumer_offsets comes here or goes away: its groups are loaded or unloaded. */
 #include "broker/group/groups_internal.h"
 
+#include <assert.h>
+
 #include "base/runtime/log.h"
 
 #include <stdlib.h>
@@ -8,7 +10,9 @@
 static bool invariant(const void *owner, unsigned state)
 {
     const struct coordinator *c = owner;
-    return (state == COORDINATOR_LOADING) == (c->load != NULL) || state == COORDINATOR_GONE;
+    if (state == COORDINATOR_GONE)
+        return true;
+    return (state == COORDINATOR_LOADING) == (c->load != NULL) && c->partition && c->index >= 0;
 }
 
 static const struct sm_state states[] = {
@@ -30,6 +34,7 @@ static struct coordinator *find(const struct groups *gs, int32_t index)
 static void load(struct groups *gs, struct partition *p)
 {
     struct coordinator *c = calloc(1, sizeof *c);
+    assert(!find(gs, partition_index(p)) && partition_role(p) == PARTITION_LEADER);
     if (!c)
         goto nomem;
     c->magic = COORDINATOR_MAGIC;
@@ -57,6 +62,7 @@ nomem: /* COORDINATOR_LOAD_IN_PROGRESS is what its clients hear until it comes a
 
 static void end_load(struct coordinator *c, enum coordinator_state to)
 {
+    assert(sm_state(&c->state) == COORDINATOR_LOADING && to != COORDINATOR_LOADING);
     load_end(c);
     if (list_linked(&c->link))
         list_remove(&c->link);
@@ -75,11 +81,13 @@ void coordinator_failed(struct coordinator *c)
     struct hosted *h, *next;
     HASH_ITER (hh, c->hosted, h, next)
         hosted_drop(h, KE_COORDINATOR_NOT_AVAILABLE);
+    assert(!c->hosted);
 }
 
 void coordinator_unload(struct coordinator *c, int16_t error)
 {
     struct groups *gs = c->gs;
+    assert(c->magic == COORDINATOR_MAGIC && error != KE_NONE && find(gs, c->index) == c);
     if (sm_state(&c->state) == COORDINATOR_LOADING)
         end_load(c, COORDINATOR_GONE);
     else
@@ -87,6 +95,7 @@ void coordinator_unload(struct coordinator *c, int16_t error)
     struct hosted *h, *next;
     HASH_ITER (hh, c->hosted, h, next)
         hosted_drop(h, error);
+    assert(!c->hosted && !c->load && !list_linked(&c->link));
     HASH_DEL(gs->coordinators, c);
     c->magic = 0;
     free(c);

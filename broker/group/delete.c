@@ -3,6 +3,8 @@
  * Deleting is writing tombstones; what readers see changes when they are committed. */
 #include "broker/group/groups_internal.h"
 
+#include <assert.h>
+
 #include "base/runtime/log.h"
 
 /* Tombstones of one batch: some 100 bytes each, far below max.message.bytes. */
@@ -17,6 +19,7 @@ void deletion_begin(struct deletion *d, struct hosted *h, struct groups_call *ca
 static void flush(struct deletion *d)
 {
     struct group_op *op = d->op;
+    assert(!op || op->builder.h.records_n > 0 || op->deletes_group);
     d->op = NULL;
     if (!op)
         return;
@@ -27,6 +30,7 @@ static void flush(struct deletion *d)
 
 static void next_batch(struct deletion *d)
 {
+    assert(d->rc == 0 && d->h->at);
     flush(d);
     d->op = group_op_begin(d->h, OP_DELETE, d->call);
     d->rc = d->op ? group_op_changes(d->op, TOMBSTONES_MAX) : -E_NOMEM;
@@ -34,7 +38,7 @@ static void next_batch(struct deletion *d)
 
 void deletion_add(struct deletion *d, struct slice topic, int32_t partition)
 {
-    assert(offsets_known(&d->h->offsets, topic, partition));
+    assert(offsets_known(&d->h->offsets, topic, partition) && !d->h->deleting);
     if (d->rc == 0 && (!d->op || d->op->changes_n == TOMBSTONES_MAX))
         next_batch(d);
     if (d->rc == 0)
@@ -43,6 +47,7 @@ void deletion_add(struct deletion *d, struct slice topic, int32_t partition)
 
 static void add_group(struct deletion *d)
 {
+    assert(group_idle(d->h->group)); /* with nobody in it */
     if (d->rc == 0 && !d->op)
         next_batch(d);
     if (d->rc == 0 && d->h->recorded)

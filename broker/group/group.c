@@ -3,6 +3,7 @@
 
 struct group *group_create(struct slice id, const struct group_config *config, struct group_now now)
 {
+    assert(config && config->members_max > 0 && config->session_min_ms <= config->session_max_ms);
     struct group *g = group_block(sizeof *g);
     bool ok = g != NULL;
     if (!ok)
@@ -36,7 +37,7 @@ void group_destroy(struct group *g)
 {
     if (!g)
         return;
-    assert(g->magic == GROUP_MAGIC);
+    assert(g->magic == GROUP_MAGIC && g->joining_n == 0); /* everybody has been answered */
     HASH_CLEAR(by_id, g->by_id);
     HASH_CLEAR(by_instance, g->by_instance);
     destroy_all(&g->members);
@@ -67,8 +68,10 @@ static void unload(struct group *g, int16_t error, struct group_now now, struct 
         list_each_safe(at, both[i]) group_member_remove(g, LIST_ENTRY(at, struct group_member, link), fx);
     g->due_us = g->join_due_us = g->sync_due_us = GROUP_NEVER;
     g->syncing.ticket = 0;
+    g->initial = false;
     if (!group_in(g, GROUP_DEAD))
         group_move(g, GROUP_DEAD, now);
+    assert(g->members_n == 0 && g->pending_n == 0 && g->joining_n == 0 && g->syncs_missing_n == 0);
 }
 
 static void refuse(const struct group_event *e, struct group_effects *fx)
@@ -91,6 +94,8 @@ static bool make_room(struct group *g, struct group_effects *fx)
 void group_step(struct group *g, const struct group_event *e, struct group_now now, struct group_effects *fx)
 {
     assert(g->magic == GROUP_MAGIC && fx->n == 0 && !fx->kept);
+    bool was_dead = group_in(g, GROUP_DEAD);
+    int32_t generation_was = g->generation;
     bool room = make_room(g, fx);
     if (!room && e->kind == GROUP_TICK) {
         g->due_us = now.us + 1000000;
@@ -111,6 +116,9 @@ void group_step(struct group *g, const struct group_event *e, struct group_now n
     case GROUP_PERSISTED: group_on_persisted(g, e, now, fx); break;
     case GROUP_UNLOAD: unload(g, e->unload_error, now, fx); break;
     }
+    assert(!was_dead || group_in(g, GROUP_DEAD));
+    assert(g->generation >= generation_was || g->generation <= 2); /* it never falls, but for its wrap */
+    group_check_counts(g);
 }
 
 /* ---- from the log ---- */
@@ -165,7 +173,7 @@ static int restore(struct group *g, const struct group_restored *from, struct gr
         if (rc)
             return rc;
     }
-    g->generation = g->generation_persisted = from->generation;
+    g->generation = g->generation_persisted = from->generation > 0 ? from->generation : 0;
     if (ok && g->members_n > 0) {
         if (slice_is_null(from->protocol_name) || from->generation <= 0)
             return -E_INVALID;
@@ -183,7 +191,8 @@ int group_restore(struct group *g, const struct group_restored *from, struct gro
     struct group_effects fx; /* takes what is replaced on the way; nothing is answered */
     group_effects_init(&fx);
     int rc = restore(g, from, now, &fx);
-    assert(fx.n == 0);
+    assert(fx.n == 0 && g->joining_n == 0 && g->syncs_missing_n == 0);
+    assert(rc || group_in(g, g->members_n > 0 ? GROUP_STABLE : GROUP_EMPTY));
     group_effects_fini(&fx);
     return rc;
 }

@@ -15,6 +15,7 @@ void group_effects_init(struct group_effects *fx)
 
 void group_effects_clear(struct group_effects *fx)
 {
+    assert(fx->v && fx->n <= fx->cap);
     while (fx->kept) {
         struct group_kept *next = fx->kept->next;
         free(fx->kept);
@@ -33,6 +34,7 @@ void group_effects_fini(struct group_effects *fx)
 
 bool group_effects_reserve(struct group_effects *fx, size_t n)
 {
+    assert(fx->n <= fx->cap);
     if (fx->cap - fx->n >= n)
         return true;
     size_t cap = fx->n + n + 16;
@@ -44,6 +46,7 @@ bool group_effects_reserve(struct group_effects *fx, size_t n)
         free(fx->v);
     fx->v = v;
     fx->cap = cap;
+    assert(fx->cap - fx->n >= n);
     return true;
 }
 
@@ -107,6 +110,7 @@ void group_dup_keep(struct group_effects *fx, struct slice s)
 
 void group_answer(struct group_effects *fx, void *token, int16_t error)
 {
+    assert(token);
     struct group_effect *a = group_effect_push(fx, GROUP_ANSWER);
     a->token = token;
     a->error = error;
@@ -114,7 +118,7 @@ void group_answer(struct group_effects *fx, void *token, int16_t error)
 
 void group_answer_join_error(struct group_effects *fx, void *token, int16_t error, struct slice member_id)
 {
-    assert(error != KE_NONE);
+    assert(token && error != KE_NONE);
     struct group_effect *a = group_effect_push(fx, GROUP_ANSWER_JOIN);
     a->token = token;
     a->error = error;
@@ -125,6 +129,7 @@ void group_answer_join_error(struct group_effects *fx, void *token, int16_t erro
 
 void group_answer_sync(struct group_effects *fx, void *token, int16_t error)
 {
+    assert(token);
     struct group_effect *a = group_effect_push(fx, GROUP_ANSWER_SYNC);
     a->token = token;
     a->error = error;

@@ -64,6 +64,9 @@ struct group {
     } syncing; /* the leader's assignment, not yet committed */
 };
 
+/* What holds between steps and is told in constant time; asserts after each step. group_check looks at all members. */
+void group_check_counts(const struct group *g);
+
 /* ---- effects (group_effects.c) ---- */
 /* Room for this many more, so that no later push fails. */
 bool group_effects_reserve(struct group_effects *fx, size_t n);

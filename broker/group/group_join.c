@@ -13,6 +13,7 @@ static size_t join_bytes(const struct group_event *e)
 static bool has_room(const struct group *g, const struct group_member *m)
 {
     size_t most = (size_t)g->config->members_max;
+    assert(!m || !m->pending);
     if (group_in(g, GROUP_EMPTY))
         return true;
     if (group_in(g, GROUP_PREPARING))
@@ -53,6 +54,7 @@ static bool take_protocol_type(struct group *g, const struct group_event *e, str
 static void add_member(struct group *g, const struct group_event *e, struct slice id, struct group_now now,
                        struct group_effects *fx)
 {
+    assert(id.n > 0 && !group_member_find(g, id));
     struct group_member *m = group_member_create(e, id);
     struct group_member *pending = group_pending_find(g, id);
     if (!m || !take_protocol_type(g, e, fx))
@@ -64,6 +66,7 @@ static void add_member(struct group *g, const struct group_event *e, struct slic
     m->fresh = true;
     group_park_join(g, m, e->token, fx);
     group_session_start(g, m, g->config->new_member_join_timeout_ms, now);
+    assert(!group_in(g, GROUP_DEAD) && g->bytes <= GROUP_BYTES_MAX + 2 * GROUP_REQUEST_BYTES_MAX);
     if (group_in(g, GROUP_PREPARING) && g->initial)
         g->member_added = true;
     group_rebalance(g, now, fx);
@@ -121,6 +124,7 @@ static void fence(struct group *g, struct group_member *m, struct group_effects 
         group_answer_sync(fx, m->sync, KE_FENCED_INSTANCE_ID);
         m->sync = NULL;
     }
+    assert(!m->swap.ticket); /* only a parked join waits for one */
 }
 
 static bool needs_rebalance(const struct group *g, const struct group_member *m,
@@ -137,6 +141,7 @@ static void swap_in_stable(struct group *g, struct group_member *m, const struct
                            struct slice leader_was, struct group_effects *fx)
 {
     bool ok = true;
+    assert(group_in(g, GROUP_STABLE) && m->join && !m->swap.ticket && g->syncing.ticket == 0);
     struct slice was = group_dup(leader_was, &ok);
     group_dup_keep(fx, m->swap.leader_was);
     m->swap.leader_was = ok ? was : SLICE_NULL;
@@ -147,7 +152,7 @@ static void swap_in_stable(struct group *g, struct group_member *m, const struct
 static void replace_static(struct group *g, struct group_member *m, const struct group_event *e,
                            struct group_now now, struct group_effects *fx)
 {
-    assert(!group_in(g, GROUP_EMPTY));
+    assert(!group_in(g, GROUP_EMPTY) && m->instance_id.n > 0 && g->leader);
     struct slice leader_was = g->leader->id; /* kept by the effects when it changes */
     struct slice subscription_was = group_protocol_metadata(m, g->protocol_name);
     struct slice id_was = m->id;
@@ -172,6 +177,7 @@ static void replace_static(struct group *g, struct group_member *m, const struct
 static void add_pending(struct group *g, const struct group_event *e, struct group_now now,
                         struct group_effects *fx)
 {
+    assert(e->join.fresh_member_id.n > 0);
     struct group_member *m = group_pending_create(e->join.fresh_member_id);
     if (!m || !group_member_add(g, m)) {
         group_member_destroy(m);
@@ -207,6 +213,7 @@ static void join_known(struct group *g, const struct group_event *e, struct grou
         error = slice_is_null(e->caller.instance_id) ? KE_NONE : KE_UNKNOWN_MEMBER_ID;
     else
         error = group_caller_check(g, &e->caller);
+    assert(error != KE_NONE || m || group_pending_find(g, e->caller.member_id));
     if (error != KE_NONE)
         group_answer_join_error(fx, e->token, error, e->caller.member_id);
     else if (m)

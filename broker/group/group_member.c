@@ -58,6 +58,7 @@ static struct group_protocol *protocols_dup(const struct group_protocol *p, int3
     uint8_t *at = (uint8_t *)(v + n);
     for (int32_t i = 0; i < n; i++)
         v[i] = (struct group_protocol){copy_to(&at, p[i].name), copy_to(&at, p[i].metadata)};
+    assert(at == (uint8_t *)v + protocols_bytes(p, n));
     return v;
 }
 
@@ -85,6 +86,7 @@ struct group_member *group_member_create(const struct group_event *join, struct 
     if (!m)
         return NULL;
     bool ok = true;
+    assert(id.n > 0 && join->join.protocols_n > 0);
     m->id = group_dup(id, &ok);
     m->instance_id = group_dup(join->caller.instance_id, &ok);
     m->client_id = group_dup(join->join.client_id, &ok);
@@ -152,6 +154,7 @@ static bool by_instance_add(struct group *g, struct group_member *m)
 bool group_member_add(struct group *g, struct group_member *m)
 {
     assert(!group_member_find(g, m->id) && !group_pending_find(g, m->id));
+    assert(m->id.n > 0 && m->bytes > 0 && (!m->pending || (!m->join && !m->sync)));
     if (!by_id_add(g, m))
         return false;
     if (!by_instance_add(g, m)) {
@@ -184,7 +187,9 @@ static void sync_arrived(struct group *g, struct group_member *m)
 
 void group_member_remove(struct group *g, struct group_member *m, struct group_effects *fx)
 {
+    assert(!m->pending || (!m->join && !m->sync && !m->sync_missing));
     if (m->join) {
+        assert(g->joining_n > 0);
         group_answer_join_error(fx, m->join, KE_UNKNOWN_MEMBER_ID, SLICE_NULL);
         m->join = NULL;
         g->joining_n--;
@@ -201,8 +206,10 @@ void group_member_remove(struct group *g, struct group_member *m, struct group_e
     assert(g->bytes >= m->bytes);
     g->bytes -= m->bytes;
     if (m->pending) {
+        assert(g->pending_n > 0 && g->leader != m);
         g->pending_n--;
     } else {
+        assert(g->members_n > 0);
         g->members_n--;
         if (g->leader == m)
             g->leader =
@@ -222,6 +229,7 @@ bool group_member_replace(struct group *g, struct group_member *m, struct group_
                           struct group_effects *fx)
 {
     assert(!m->pending && !next->pending && !next->join && !next->sync);
+    assert(next->protocols_n > 0 && g->bytes >= m->bytes);
     if (!slice_eq(m->id, next->id)) {
         /* The index changes first, under the new id's own bytes: should that fail, nothing has. */
         struct slice old = m->id;
@@ -251,6 +259,7 @@ bool group_member_replace(struct group *g, struct group_member *m, struct group_
 void group_member_assign(struct group *g, struct group_member *m, struct slice assignment,
                          struct group_effects *fx)
 {
+    assert(!m->pending && !slice_is_null(assignment) && g->bytes >= m->bytes);
     group_dup_keep(fx, m->assignment);
     m->assignment = assignment;
     g->bytes -= m->bytes;
@@ -274,7 +283,7 @@ int16_t group_caller_check(const struct group *g, const struct group_caller *c)
 /* A join that is already parked belongs to a connection that the client has given up. */
 void group_park_join(struct group *g, struct group_member *m, void *token, struct group_effects *fx)
 {
-    assert(token);
+    assert(token && !m->pending);
     if (m->join)
         group_answer_join_error(fx, m->join, KE_REBALANCE_IN_PROGRESS, m->id);
     else
@@ -307,6 +316,7 @@ void group_due_refresh(struct group *g)
                 due = m->session_due_us;
         }
     g->due_us = due;
+    assert(g->due_us <= g->join_due_us && g->due_us <= g->sync_due_us);
 }
 
 int32_t group_rebalance_timeout_ms(const struct group *g)

@@ -9,6 +9,7 @@
 
 bool group_protocols_same(const struct group_member *m, const struct group_event *join)
 {
+    assert(!m->pending);
     if (m->protocols_n != join->join.protocols_n)
         return false;
     for (int32_t i = 0; i < m->protocols_n; i++)
@@ -71,6 +72,7 @@ struct slice group_protocol_elect(const struct group *g)
             break;
         }
     }
+    assert(n <= (size_t)LIST_ENTRY(g->members.next, const struct group_member, link)->protocols_n);
     size_t best = 0;
     for (size_t c = 1; c < n; c++)
         if (votes[c] > votes[best])

@@ -30,6 +30,7 @@ const struct sm_table group_state_table = SM_TABLE("group", states, state_invari
 
 void group_move(struct group *g, enum group_state to, struct group_now now)
 {
+    assert(!group_in(g, to));
     g->state_before = (enum group_state)sm_state(&g->state);
     g->state_since_ms = now.wall_ms;
     sm_move(&g->state, to);
@@ -37,6 +38,7 @@ void group_move(struct group *g, enum group_state to, struct group_now now)
 
 uint64_t group_persist(struct group *g, bool wanted, struct group_effects *fx)
 {
+    assert(!group_in(g, GROUP_PREPARING) && !group_in(g, GROUP_DEAD) && g->ticket < UINT64_MAX);
     struct group_effect *e = group_effect_push(fx, GROUP_PERSIST);
     e->persist.ticket = ++g->ticket;
     e->persist.wanted = wanted;
@@ -72,13 +74,14 @@ void group_answer_syncs(struct group *g, int16_t error, struct group_now now, st
         m->sync = NULL;
         group_session_start(g, m, m->session_timeout_ms, now);
     }
+    assert(g->syncing.ticket == 0 || error != KE_NONE);
 }
 
 /* Members that were sent a generation and never synced: they hold the others up, so they go. */
 void group_sync_due(struct group *g, struct group_now now, struct group_effects *fx)
 {
     assert(group_in(g, GROUP_COMPLETING) || group_in(g, GROUP_STABLE));
-    assert(g->syncs_missing_n > 0);
+    assert(g->syncs_missing_n > 0 && g->sync_due_us <= now.us);
     g->sync_due_us = GROUP_NEVER;
     list_each_safe(at, &g->members)
     {
@@ -86,6 +89,7 @@ void group_sync_due(struct group *g, struct group_now now, struct group_effects 
         if (m->sync_missing)
             group_member_remove(g, m, fx);
     }
+    assert(g->syncs_missing_n == 0);
     group_rebalance(g, now, fx);
 }
 
@@ -102,6 +106,7 @@ static void initial_begin(struct group *g, struct group_now now)
 {
     int64_t piece = (int64_t)g->config->initial_rebalance_delay_ms * 1000;
     int64_t whole = (int64_t)group_rebalance_timeout_ms(g) * 1000;
+    assert(g->members_n > 0 && piece >= 0 && whole >= 0);
     g->initial = true;
     g->member_added = false;
     g->initial_left_us = whole > piece ? whole - piece : 0;
@@ -112,6 +117,7 @@ static void initial_begin(struct group *g, struct group_now now)
 static void prepare(struct group *g, struct group_now now, struct group_effects *fx)
 {
     bool initial = group_in(g, GROUP_EMPTY);
+    assert(!group_in(g, GROUP_DEAD));
     if (group_in(g, GROUP_COMPLETING))
         group_answer_syncs(g, KE_REBALANCE_IN_PROGRESS, now, fx);
     sync_wait_end(g);
@@ -138,7 +144,7 @@ void group_rebalance(struct group *g, struct group_now now, struct group_effects
 
 void group_join_due(struct group *g, struct group_now now, struct group_effects *fx)
 {
-    assert(group_in(g, GROUP_PREPARING));
+    assert(group_in(g, GROUP_PREPARING) && g->join_due_us <= now.us);
     if (!g->initial || !g->member_added || g->initial_left_us == 0) {
         group_complete_join(g, now, fx);
         return;
@@ -156,6 +162,7 @@ void group_join_due(struct group *g, struct group_now now, struct group_effects 
 
 void group_answer_join(struct group *g, const struct group_member *m, void *token, struct group_effects *fx)
 {
+    assert(token && g->leader && g->generation > 0 && !slice_is_null(g->protocol_name));
     struct group_effect *a = group_effect_push(fx, GROUP_ANSWER_JOIN);
     a->token = token;
     a->join.generation = g->generation;
@@ -205,8 +212,10 @@ static bool choose_protocol(struct group *g, struct group_effects *fx)
 
 static void send_generation(struct group *g, struct group_now now, struct group_effects *fx)
 {
+    assert(g->syncs_missing_n == 0 && g->sync_due_us == GROUP_NEVER && g->leader->join);
     list_each (at, &g->members) {
         struct group_member *m = LIST_ENTRY(at, struct group_member, link);
+        assert(!m->sync && !m->sync_missing);
         if (m->join) {
             group_answer_join(g, m, m->join, fx);
             m->join = NULL;
@@ -219,13 +228,14 @@ static void send_generation(struct group *g, struct group_now now, struct group_
         m->sync_missing = true;
         g->syncs_missing_n++;
     }
-    assert(g->joining_n == 0);
+    assert(g->joining_n == 0 && g->syncs_missing_n == g->members_n);
     g->sync_due_us = now.us + (int64_t)group_rebalance_timeout_ms(g) * 1000;
     group_due_at_most(g, g->sync_due_us);
 }
 
 static void join_again_in(struct group *g, int64_t delay_us, struct group_now now)
 {
+    assert(group_in(g, GROUP_PREPARING) && delay_us >= 0);
     g->initial = false;
     g->join_due_us = now.us + delay_us;
     group_due_at_most(g, g->join_due_us);
@@ -246,7 +256,9 @@ void group_complete_join(struct group *g, struct group_now now, struct group_eff
     }
     g->join_due_us = GROUP_NEVER;
     g->initial = false;
-    g->generation = g->generation == INT32_MAX ? 1 : g->generation + 1;
+    if (g->generation == INT32_MAX)
+        g->generation = g->generation_persisted = 0; /* the numbers begin anew */
+    g->generation++;
     if (g->members_n == 0) {
         group_move(g, GROUP_EMPTY, now);
         g->generation_persisted = g->generation;

@@ -1,5 +1,7 @@
 #include "broker/group/group_record.h"
 
+#include <assert.h>
+
 #include "base/core/bytes.h"
 
 enum { KEY_OFFSET_OLD = 0, KEY_OFFSET = 1, KEY_GROUP = 2 };
@@ -29,6 +31,7 @@ int group_record_put_offset(struct batch_builder *b, int64_t wall_ms, struct sli
                             int32_t partition, const struct offset *at)
 {
     struct buf key, value;
+    assert(topic.n > 0 && (!at || at->expires_ms >= OFFSET_NO_EXPIRY));
     buf_init(&key, RECORD_BYTES_MAX);
     buf_init(&value, RECORD_BYTES_MAX);
     struct kp_offset_commit_key k = {.group = group, .topic = topic, .partition = partition};
@@ -90,6 +93,7 @@ int group_record_put_group(struct batch_builder *b, int64_t wall_ms, const struc
     buf_init(&value, RECORD_BYTES_MAX);
     if (v.members) {
         fill_members(g, &v);
+        assert((size_t)v.members_n == group_members_n(g) && (v.members_n == 0 || leader.n > 0));
         put(&value, VALUE_GROUP, &kp_group_metadata_value_message, VALUE_GROUP, &v);
     }
     int rc = v.members ? add(b, wall_ms, &key, &value) : -E_NOMEM;

@@ -50,6 +50,8 @@ void group_on_commit(struct group *g, const struct group_event *e, struct group_
                      struct group_effects *fx)
 {
     int16_t error = check_commit(g, &e->caller);
+    assert(error != KE_NONE || MUTANT("stale_generation_accepted") || e->caller.generation < 0 ||
+           e->caller.generation == g->generation_persisted); /* S32 */
     struct group_member *m = group_member_find(g, e->caller.member_id);
     if (error == KE_NONE && m && !m->fresh)
         group_session_start(g, m, m->session_timeout_ms, now);
@@ -71,6 +73,7 @@ static int16_t leave_one(struct group *g, const struct group_leaving *l, struct 
             return error;
         m = group_member_find(g, l->member_id);
     }
+    assert(m); /* checked, or found */
     group_member_remove(g, m, fx);
     return KE_NONE;
 }

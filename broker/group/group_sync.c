@@ -45,8 +45,8 @@ static void arrived(struct group *g, struct group_member *m)
 {
     if (!m->sync_missing)
         return;
-    m->sync_missing = false;
     assert(g->syncs_missing_n > 0);
+    m->sync_missing = false;
     if (--g->syncs_missing_n == 0)
         g->sync_due_us = GROUP_NEVER;
 }
@@ -54,6 +54,7 @@ static void arrived(struct group *g, struct group_member *m)
 /* A sync that is parked already belongs to a connection that the client has given up. */
 static void park(struct group *g, struct group_member *m, void *token, struct group_effects *fx)
 {
+    assert(token && !m->join); /* whoever syncs has had the answer to its join */
     if (m->sync)
         group_answer_sync(fx, m->sync, KE_REBALANCE_IN_PROGRESS);
     m->sync = token;
@@ -103,6 +104,7 @@ static void assignment_persisted(struct group *g, int16_t error, struct group_no
         group_rebalance(g, now, fx);
         return;
     }
+    assert(g->joining_n == 0); /* S31: nobody is on the way to another generation */
     g->generation_persisted = g->generation;
     group_move(g, GROUP_STABLE, now);
     group_answer_syncs(g, KE_NONE, now, fx);
@@ -112,10 +114,12 @@ static void assignment_persisted(struct group *g, int16_t error, struct group_no
 static void swap_persisted(struct group *g, struct group_member *m, int16_t error, struct group_now now,
                            struct group_effects *fx)
 {
+    assert(m->swap.ticket && m->join && m->instance_id.n > 0);
     m->swap.ticket = 0;
     if (error == KE_NONE && !group_in(g, GROUP_STABLE))
         return;
     void *token = m->join;
+    assert(g->joining_n > 0);
     m->join = NULL;
     g->joining_n--;
     group_session_start(g, m, m->session_timeout_ms, now);

@@ -1,6 +1,8 @@
 /* The shard's groups as a whole: made, woken, looked up, stopped. */
 #include "broker/group/groups_internal.h"
 
+#include <assert.h>
+
 #include "base/core/mutant.h"
 #include "broker/metadata/image.h"
 
@@ -43,6 +45,7 @@ static void arm(struct groups *gs)
 
 void groups_due_at(struct groups *gs, struct groups_due *due, int64_t due_us)
 {
+    assert(due->fn && due_us != INT64_MAX);
     wheel_add(&gs->wheel, &due->entry, due_us);
     arm(gs);
 }
@@ -75,6 +78,8 @@ static void on_check(void *arg)
 
 void groups_answer(struct groups *gs, struct groups_call *call, int16_t error)
 {
+    assert(call->done && !list_linked(&call->link) &&
+           call->left == 0); /* once, and when nothing is on its way */
     call->error = error;
     if (error && call->fill)
         call->fill(call, error);
@@ -132,6 +137,7 @@ struct coordinator *groups_coordinator(struct groups *gs, struct slice group, in
     if (!t || t->partitions_n <= 0 || gs->stopped)
         return NULL;
     int32_t index = groups_partition_of(group, t->partitions_n);
+    assert(index >= 0 && index < t->partitions_n);
     HASH_FIND(hh, gs->coordinators, &index, sizeof index, c);
     if (!c) {
         if (on_its_way(gs, t, index))
@@ -152,6 +158,7 @@ struct hosted *groups_find(struct groups *gs, struct slice group, struct coordin
 {
     struct coordinator *c = groups_coordinator(gs, group, error);
     *at = c;
+    assert((c != NULL) == (*error == KE_NONE));
     struct hosted *h = c ? hosted_find(c, group) : NULL;
     if (h && h->deleting) {
         *error = KE_COORDINATOR_NOT_AVAILABLE;
@@ -198,6 +205,7 @@ static void take_cells(struct groups *gs)
 
 struct groups *groups_create(struct shard *shard, const struct groups_options *options)
 {
+    assert(!shard->groups && shard->partitions && options->commit_timeout_ms > 0);
     struct groups *gs = calloc(1, sizeof *gs);
     if (!gs)
         return NULL;
@@ -221,11 +229,13 @@ struct groups *groups_create(struct shard *shard, const struct groups_options *o
 
 void groups_stop(struct groups *gs)
 {
+    assert(gs->magic == GROUPS_MAGIC && !gs->stepping);
     gs->stopped = true;
     struct coordinator *c, *next;
     HASH_ITER (hh, gs->coordinators, c, next)
         coordinator_unload(c, KE_NOT_COORDINATOR);
     loop_timer_stop(&gs->check);
+    assert(!gs->coordinators && list_empty(&gs->loading));
     groups_flush(gs);
 }
 
@@ -238,6 +248,7 @@ void groups_destroy(struct groups *gs)
     group_ops_finished(gs); /* the partitions have given them back */
     groups_flush(gs);
     assert(!gs->coordinators && gs->hosted_n == 0 && gs->ops_n == 0 && list_empty(&gs->finished));
+    assert(list_empty(&gs->answered) && gs->wheel.count == 0);
     loop_timer_stop(&gs->timer);
     struct metric_cell *cells[] = {gs->groups_cell, gs->loading_cell, gs->rebalances, gs->commits,
                                    gs->records_failed};

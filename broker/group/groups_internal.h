@@ -71,7 +71,7 @@ struct group_op {
     uint64_t ticket;               /* GROUP; 0: nobody waits */
     bool deletes_group;            /* DELETE: the group itself too */
     struct offset_change *changes; /* COMMIT, DELETE */
-    int32_t changes_n;
+    int32_t changes_n, changes_max;
     int64_t started_us;
 };
 

@@ -27,6 +27,7 @@ static void on_due(struct groups_due *due)
 struct hosted *hosted_add(struct coordinator *c, struct slice group)
 {
     struct groups *gs = c->gs;
+    assert(c->magic == COORDINATOR_MAGIC && !hosted_find(c, group));
     struct hosted *h =
         gs->hosted_n < GROUPS_MAX || sm_state(&c->state) == COORDINATOR_LOADING ? calloc(1, sizeof *h) : NULL;
     if (!h)
@@ -55,6 +56,7 @@ void hosted_free_if_done(struct hosted *h)
 {
     if (h->at || h->ops)
         return;
+    assert(h->gs->hosted_n > 0 && group_state(h->group) == GROUP_DEAD);
     groups_due_stop(h->gs, &h->due);
     offsets_fini(&h->offsets);
     group_destroy(h->group);
@@ -66,7 +68,7 @@ void hosted_free_if_done(struct hosted *h)
 
 void hosted_drop(struct hosted *h, int16_t error)
 {
-    assert(h->at);
+    assert(h->at && h->at->magic == COORDINATOR_MAGIC);
     hosted_step(h, &(struct group_event){.kind = GROUP_UNLOAD, .unload_error = error});
     groups_due_stop(h->gs, &h->due);
     HASH_DEL(h->at->hosted, h);
@@ -85,6 +87,7 @@ void hosted_forget_if_void(struct hosted *h)
 static void persist(struct hosted *h, const struct group_effect *e)
 {
     struct groups *gs = h->gs;
+    assert(!h->deleting && h->failed_ticket == 0);
     struct group_op *op = group_op_begin(h, OP_GROUP, NULL);
     if (!op) {
         h->failed_ticket = e->persist.wanted ? e->persist.ticket : 0;
@@ -111,6 +114,7 @@ static int16_t carry_out(struct hosted *h)
         }
     }
     group_effects_clear(&gs->fx);
+    assert(gs->stepping); /* nobody has stepped another group meanwhile */
     return error;
 }
 
@@ -140,6 +144,7 @@ int16_t hosted_step(struct hosted *h, const struct group_event *e)
     }
     gs->stepping = false;
     arm(h);
+    assert(h->at && h->due.entry.armed == (group_due_us(h->group) != GROUP_NEVER));
     if (group_state(h->group) == GROUP_STABLE && was == GROUP_COMPLETING)
         metric_add(gs->rebalances, 1);
     return error;

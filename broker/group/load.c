@@ -42,12 +42,14 @@ struct load {
 static void on_retry(struct groups_due *due)
 {
     struct load *l = LIST_ENTRY(due, struct load, retry);
+    assert(l->at->load == l && !list_linked(&l->at->link));
     list_push(&l->at->gs->loading, &l->at->link);
     groups_wake(l->at->gs);
 }
 
 int load_begin(struct coordinator *c)
 {
+    assert(!c->load);
     struct load *l = calloc(1, sizeof *l);
     if (!l)
         return -E_NOMEM;
@@ -55,6 +57,7 @@ int load_begin(struct coordinator *c)
     l->next = partition_log_start(c->partition);
     l->end = partition_log_end(c->partition);
     l->began_us = loop_now_us(c->gs->shard->loop);
+    assert(l->next >= 0 && l->next <= l->end);
     buf_init(&l->piece, LOAD_BATCH_BYTES);
     buf_init(&l->payload, LOAD_BATCH_BYTES);
     arena_init(&l->arena, LOAD_RECORD_BYTES);
@@ -161,11 +164,13 @@ static int open_decide(struct load *l, int64_t producer_id, bool commit)
             at = &o->next;
             continue;
         }
+        assert(l->open_n > 0);
         *at = o->next;
         o->next = mine; /* oldest first now */
         mine = o;
         l->open_n--;
     }
+    assert((l->open == NULL) == (l->open_n == 0));
     while (mine) {
         struct open_offset *o = mine;
         mine = o->next;
@@ -237,6 +242,7 @@ static int apply_batch(struct load *l, struct slice *rest, struct err *err)
 static int become_group(struct coordinator *c, struct hosted *h, struct arena *arena, struct err *err)
 {
     struct group_restored from;
+    assert(h->at == c && !slice_is_null(h->loaded) && !h->recorded);
     arena_reset(arena);
     int rc = group_record_read_group(h->loaded, arena, &from, err);
     if (rc == 0)
@@ -272,6 +278,7 @@ static void complete(struct coordinator *c)
     struct err err = {0};
     struct load *l = c->load;
     int64_t now = loop_now_us(c->gs->shard->loop);
+    assert(l->next >= l->end && partition_high_watermark(c->partition) >= l->end); /* G1 */
     if (become_groups(c, &l->arena, &err)) {
         fail(c, &err);
         return;
@@ -298,6 +305,7 @@ static bool load_piece(struct coordinator *c)
 {
     struct load *l = c->load;
     struct err err = {0};
+    assert(sm_state(&c->state) == COORDINATOR_LOADING && list_linked(&c->link));
     if (l->next >= l->end) {
         if (partition_high_watermark(c->partition) < l->end) {
             list_remove(&c->link);
@@ -313,7 +321,7 @@ static bool load_piece(struct coordinator *c)
     struct slice rest = buf_slice(&l->piece);
     while (rc == 0 && rest.n > 0)
         rc = apply_batch(l, &rest, &err);
-    if (rc == 0 && next == l->next)
+    if (rc == 0 && (next <= l->next || next > l->end))
         next = l->end; /* what follows is a hole that compaction has left */
     if (rc) {
         if (!err.code)
@@ -321,6 +329,7 @@ static bool load_piece(struct coordinator *c)
         fail(c, &err);
         return false;
     }
+    assert(next > l->next && next <= l->end);
     l->next = next;
     return true;
 }

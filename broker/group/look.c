@@ -1,6 +1,7 @@
 /* OffsetFetch, DescribeGroups, ListGroups: what is, at once. */
 #include "broker/group/groups_internal.h"
 
+#include <assert.h>
 #include <strings.h>
 
 /* ---- offsets ---- */
@@ -50,6 +51,7 @@ static void fetch_all(const struct offsets *o, struct arena *arena,
         if (!w.at)
             continue;
         if (!to || !slice_eq(name, w.name)) {
+            assert((size_t)out->topics_n < offsets_topics_n(o));
             name = w.name;
             to = &out->topics[out->topics_n++];
             to->name = arena_dup(arena, name);
@@ -95,6 +97,7 @@ static void describe_members(const struct group *g, struct arena *arena,
             .member_assignment = stable ? arena_dup(arena, v.assignment) : slice_of("", 0),
         };
     }
+    assert(!out->members || (size_t)out->members_n == group_members_n(g));
 }
 
 static struct slice dup_or_empty(struct arena *arena, struct slice s)
@@ -154,6 +157,7 @@ static bool put_group(const struct group *g, struct groups_list *to)
 {
     if (!make_room(to))
         return false;
+    assert(to->n < to->cap);
     to->v[to->n++] = (struct kp_list_groups_response_groups){
         .group_id = arena_dup(to->arena, group_id(g)),
         .protocol_type = dup_or_empty(to->arena, group_protocol_type(g)),

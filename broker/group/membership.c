@@ -47,6 +47,7 @@ static void join(struct groups *gs, struct hosted *h, struct groups_call *call)
 {
     const struct kp_join_group_request *in = call->request;
     struct slice instance = instance_of(in->group_instance_id);
+    assert(h->at && !h->deleting);
     struct group_event e = {
         .kind = GROUP_JOIN,
         .token = call,
@@ -175,6 +176,7 @@ static int32_t leaving_of(struct groups_call *call, struct group_leaving **out)
 {
     const struct kp_leave_group_request *in = call->request;
     int32_t n = call->version < 3 ? 1 : in->members_n;
+    assert(n >= 0);
     struct group_leaving *v = ARENA_NEWS(call->arena, struct group_leaving, n);
     *out = v;
     if (v && call->version < 3)

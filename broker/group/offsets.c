@@ -55,6 +55,7 @@ static struct offset_entry *entry_find(const struct offset_topic *t, int32_t par
 
 static struct offset_topic *topic_add(struct offsets *o, struct slice name)
 {
+    assert(name.n > 0 && !topic_find(o, name));
     struct offset_topic *t = calloc(1, sizeof *t + name.n);
     if (!t)
         return NULL;
@@ -91,6 +92,7 @@ static void topic_drop_if_empty(struct offsets *o, struct offset_topic *t)
 {
     if (t->entries)
         return;
+    assert(o->bytes >= sizeof *t + t->name_n);
     HASH_DEL(o->topics, t);
     o->bytes -= sizeof *t + t->name_n;
     free(t);
@@ -101,6 +103,7 @@ static void entry_drop_if_empty(struct offsets *o, struct offset_entry *e)
     struct offset_topic *t = e->topic;
     if (e->at || e->pending)
         return;
+    assert(o->entries_n > 0 && o->bytes >= sizeof *e);
     HASH_DEL(t->entries, e);
     o->bytes -= sizeof *e;
     o->entries_n--;
@@ -169,6 +172,7 @@ int offsets_prepare(struct offsets *o, struct slice topic, int32_t partition, co
         return -E_NOMEM;
     }
     e->pending++;
+    assert(e->topic == t && e->partition == partition && o->entries_n > 0);
     *out = (struct offset_change){e, next};
     return 0;
 }
@@ -177,6 +181,8 @@ void offsets_settle(struct offsets *o, struct offset_change *change, int64_t rec
 {
     struct offset_entry *e = change->entry;
     assert(e && e->pending > 0);
+    assert(!change->next || o->entries_n > 0);
+    assert(!e->at || e->record_offset >= 0); /* S32: what readers see has its place in the log */
     e->pending--;
     if (record_offset > e->record_offset) {
         o->bytes += offset_bytes(change->next);

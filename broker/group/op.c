@@ -15,6 +15,7 @@ static void on_due(struct groups_due *due)
     struct groups_call *call = op->call;
     assert(op->kind == OP_COMMIT && call && call->left == 1);
     op->call = NULL;
+    call->left = 0;
     log_warn("broker.group", "record takes too long group=%.*s timeout_ms=%d",
              SLICE_FMT(group_id(op->hosted->group)), op->hosted->gs->options.commit_timeout_ms);
     groups_answer(op->hosted->gs, call, group_append_error(KE_REQUEST_TIMED_OUT));
@@ -23,6 +24,7 @@ static void on_due(struct groups_due *due)
 struct group_op *group_op_begin(struct hosted *h, enum group_op_kind kind, struct groups_call *call)
 {
     static const struct batch_options plain = BATCH_OPTIONS;
+    assert(h->at && h->gs->ops_n <= GROUPS_OPS_MAX);
     struct group_op *op = h->gs->ops_n < GROUPS_OPS_MAX ? calloc(1, sizeof *op) : NULL;
     if (!op)
         return NULL;
@@ -38,8 +40,9 @@ struct group_op *group_op_begin(struct hosted *h, enum group_op_kind kind, struc
 
 int group_op_changes(struct group_op *op, size_t n)
 {
-    assert(!op->changes);
+    assert(!op->changes && op->kind != OP_GROUP && n <= INT32_MAX);
     op->changes = calloc(n + 1, sizeof *op->changes);
+    op->changes_max = (int32_t)n;
     return op->changes ? 0 : -E_NOMEM;
 }
 
@@ -49,7 +52,8 @@ int group_op_change(struct group_op *op, struct slice topic, int32_t partition, 
     struct hosted *h = op->hosted;
     struct offset_change change;
     int64_t wall_ms = groups_now(h->gs).wall_ms;
-    assert(op->changes && op->builder.h.records_n == op->changes_n);
+    assert(op->changes && op->builder.h.records_n == op->changes_n && op->changes_n < op->changes_max);
+    assert((at == NULL) == (op->kind == OP_DELETE));
     int rc = offsets_prepare(&h->offsets, topic, partition, at, &change);
     if (rc)
         return rc;
@@ -64,6 +68,7 @@ int group_op_change(struct group_op *op, struct slice topic, int32_t partition, 
 
 static void op_free(struct group_op *op)
 {
+    assert(op->changes_n == 0 && !op->due.entry.armed && !list_linked(&op->link));
     buf_fini(&op->batch);
     free(op->changes);
     free(op);
@@ -71,6 +76,7 @@ static void op_free(struct group_op *op)
 
 static void settle(struct group_op *op, bool committed)
 {
+    assert(!committed || op->append.base_offset >= 0);
     for (int32_t i = 0; i < op->changes_n; i++)
         offsets_settle(&op->hosted->offsets, &op->changes[i], committed ? op->append.base_offset + i : -1);
     op->changes_n = 0;
@@ -86,6 +92,7 @@ static void on_appended(struct partition_append *a)
 {
     struct group_op *op = LIST_ENTRY(a, struct group_op, append);
     struct groups *gs = op->hosted->gs;
+    assert(gs->ops_n > 0 && op->hosted->ops > 0 && !list_linked(&op->link)); /* told once */
     list_push(&gs->finished, &op->link);
     groups_wake(gs);
 }
@@ -94,7 +101,8 @@ void group_op_write(struct group_op *op)
 {
     struct hosted *h = op->hosted;
     struct groups *gs = h->gs;
-    assert(h->at && h->at->partition);
+    assert(h->at && h->at->partition && sm_state(&h->at->state) == COORDINATOR_ACTIVE);
+    assert(op->kind != OP_COMMIT || !h->deleting);
     h->ops++;
     gs->ops_n++;
     op->started_us = loop_now_us(gs->shard->loop);
@@ -122,8 +130,10 @@ static void deleted(struct group_op *op, int16_t error)
 {
     struct hosted *h = op->hosted;
     h->delete_failed |= error != KE_NONE;
+    assert(op->kind == OP_DELETE);
     if (!op->deletes_group)
         return;
+    assert(h->deleting);
     bool ok = !h->delete_failed;
     h->deleting = h->delete_failed = false;
     if (ok && h->at) {

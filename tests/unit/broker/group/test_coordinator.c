@@ -54,6 +54,8 @@ struct who {
     int32_t generation;
 };
 
+static int64_t retention_ms = -1; /* asked for by commits */
+
 /* Commits one offset; the partition's error. */
 static int16_t commit_as(struct rig *r, int16_t version, struct who who, const char *topic, int32_t partition,
                          int64_t offset, const char *metadata)
@@ -69,7 +71,7 @@ static int16_t commit_as(struct rig *r, int16_t version, struct who who, const c
                                          .generation_id_or_member_epoch = who.generation,
                                          .member_id = slice_str(who.member ? who.member : ""),
                                          .group_instance_id = slice_str(who.instance),
-                                         .retention_time_ms = -1,
+                                         .retention_time_ms = retention_ms,
                                          .topics = &t,
                                          .topics_n = 1};
     struct kp_offset_commit_response *a = rig_ask(r, &c, kp_key_offset_commit, version, &q);
@@ -703,6 +705,15 @@ Test(coordinator, offsets_and_groups_expire)
 }
 
 /* ---- where groups are ---- */
+
+Test(coordinator, an_offset_may_be_kept_for_ever)
+{
+    struct rig *r = begin();
+    retention_ms = INT64_MAX;
+    cr_assert_eq(commit_as(r, 4, (struct who){"g", NULL, NULL, -1}, "orders", 0, 7, ""), KE_NONE);
+    cr_assert_eq(fetched(r, "g", "orders", 0), 7);
+    rig_destroy(r, false);
+}
 
 Test(coordinator, groups_hash_to_partitions_as_in_kafka)
 {

@@ -665,6 +665,47 @@ Test(group, restored_group_without_members_is_empty)
     group_destroy(g);
 }
 
+Test(group, generations_begin_anew_behind_the_last_number)
+{
+    static const int32_t found[] = {INT32_MAX, -5};
+    for (int i = 0; i < 2; i++) {
+        struct group_config c = {6000, 1800000, 0, 300000, 1000};
+        struct group *g = group_create(slice_str("g"), &c, (struct group_now){0, 0});
+        struct group_restored r = {.protocol_type = slice_str("consumer"), .generation = found[i]};
+        struct group_protocol p = {slice_str("range"), slice_str("")};
+        struct group_effects fx;
+        int64_t us = 0;
+        group_effects_init(&fx);
+        cr_assert_eq(group_restore(g, &r, (struct group_now){0, 0}), 0);
+        struct group_event join = {.kind = GROUP_JOIN,
+                                   .token = &fx,
+                                   .join = {.fresh_member_id = slice_str("m1"),
+                                            .client_id = slice_str("c"),
+                                            .client_host = slice_str("h"),
+                                            .protocol_type = slice_str("consumer"),
+                                            .protocols = &p,
+                                            .protocols_n = 1,
+                                            .session_timeout_ms = 10000,
+                                            .rebalance_timeout_ms = 10000}};
+        /* Each time it comes again, and no assignment is ever written. */
+        for (int32_t want = 1; want <= 3; want++) {
+            group_step(g, &join, (struct group_now){us, 0}, &fx);
+            group_effects_clear(&fx);
+            group_step(g, &(struct group_event){.kind = GROUP_TICK}, (struct group_now){us += 1000, 0}, &fx);
+            group_effects_clear(&fx);
+            cr_assert_eq(group_state(g), GROUP_COMPLETING);
+            cr_assert_eq(group_generation(g), want);
+            group_check(g);
+            join.caller.member_id = slice_str("m1");
+            p.metadata = slice_str(want == 1 ? "x" : "y"); /* news */
+        }
+        group_step(g, &(struct group_event){.kind = GROUP_UNLOAD, .unload_error = KE_NOT_COORDINATOR},
+                   (struct group_now){us, 0}, &fx);
+        group_effects_fini(&fx);
+        group_destroy(g);
+    }
+}
+
 Test(group, record_with_the_same_member_twice_is_refused)
 {
     struct group_config c = {6000, 1800000, 3000, 300000, 1000};
