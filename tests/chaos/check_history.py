@@ -28,8 +28,8 @@ class Undecided(Exception):
 class Poll:
     """Columns of what one poll of one partition returned."""
 
-    def __init__(self, reader, t0, t1, seek, rows, value_of, key_of):
-        self.reader, self.t0, self.t1, self.seek = reader, t0, t1, seek
+    def __init__(self, reader, group, t0, t1, seek, rows, value_of, key_of):
+        self.reader, self.group, self.t0, self.t1, self.seek = reader, group, t0, t1, seek
         offset, writer, sequence, key, crc, timestamp, headers = zip(*rows) if rows else [()] * 7
         self.offset, self.value = array('q', offset), array('q', map(value_of, writer, sequence))
         self.key, self.crc = array('q', map(key_of, key)), array('q', (-1 if c is None else c for c in crc))
@@ -122,7 +122,24 @@ class History:
         self.rows_max, self.deadline, self.rows, self.faults = rows_max, deadline, 0, 0
         self.topics, self.writers, self.writer_names, self.keys, self.key_names = {}, {}, [], {}, []
         self.duplicates_allowed = set()
-        self.marks, self.commits, self.fetches, self.assigns, self.translations = {}, {}, {}, [], []
+        self.marks, self.commits, self.fetches, self.foreign = {}, {}, {}, set()
+        self.assigns, self.translations, self.positions, self.failovers = [], [], [], []
+        self.rule, self.judged, self.facts = None, 0, {}  # what the rules had to judge
+        self.homes = None
+
+    def judge(self, n, part):
+        """A rule of several parts counts its facts in each."""
+        name = f'{self.rule}.{part}'
+        self.facts[name] = self.facts.get(name, 0) + n
+
+    def sent_to(self, value):
+        """The topics to which a record was sent."""
+        if self.homes is None:
+            self.homes = {}
+            for t in self.direct():
+                for v in t.row:
+                    self.homes.setdefault(v, []).append(t)
+        return self.homes.get(value, ())
 
     def topic(self, name):
         if name not in self.topics:
@@ -206,7 +223,7 @@ class History:
 
     def on_poll(self, e):
         self.topic(e['topic']).partition(e['partition']).polls.append(
-            Poll(e['reader'], e['t0'], e['t1'], e.get('seek'), self.count(e['rows']), self.value, self.key))
+            Poll(e['reader'], e.get('group'), e['t0'], e['t1'], e.get('seek'), self.count(e['rows']), self.value, self.key))
 
     def on_drain(self, e):
         self.topic(e['topic']).partition(e['partition']).drains.append(e)
@@ -230,6 +247,15 @@ class History:
 
     def on_translate(self, e):
         self.translations.append(e)
+
+    def on_position(self, e):
+        self.positions.append(e)
+
+    def on_failover(self, e):
+        self.failovers.append(e)
+
+    def on_group(self, e):
+        self.foreign.add((e['group'], e['topic']))
 
     def on_fault(self, e):
         self.faults += 1
@@ -261,3 +287,21 @@ def read(file, rows_max, deadline):
             raise Undecided(f'line {number}: {e}')
         except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as e:
             raise Undecided(f'line {number}: {type(e).__name__}: {e}')
+
+
+def twice(h, t):
+    """Each value of the topic that stands at a second place."""
+    place = {}
+    for p in t.partitions.values():
+        for o, v in sorted(p.seen().items()):
+            if v == NOBODY or v >> SEQUENCE_BITS in h.duplicates_allowed:
+                continue
+            h.judged += 1
+            p0, o0 = place.setdefault(v, (p, o))
+            if (p0, o0) != (p, o):
+                yield f'{p} offset {o}: {h.name(v)}, which stands at {p0} offset {o0} too'
+    if not t.origin:
+        for p, o, v, i in t.acknowledged():
+            p0, o0 = place.get(v, (p, o))
+            if o >= 0 and (p0, o0) != (p, o):
+                yield f'{p} offset {o}: acknowledged to {h.name(v)} at {t.t1[i]}, which is read at {p0} offset {o0}'

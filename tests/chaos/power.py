@@ -7,9 +7,11 @@ cuts of a single file with one writer; none of 200 with the writer frozen). With
 Also the store of the mirror: cut together with its target."""
 import fcntl, os, random, struct, subprocess, sys, time
 
+from members import Group, Impatient, Watch
+from mirror_facts import Asked
 from records import Follower, check_log, same
 from site_rig import Rig, run_cases, wait
-from kills import Background, create, drain, drain_both, loading, mirrored
+from kills import GROUP, MAP, MIRROR, QUICK_SESSIONS, WATCHED, Background, create, drain, drain_both, loading, mirrored
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
 CUTS = int(os.environ.get('SUNDOG_CUTS', '6'))
@@ -52,7 +54,7 @@ class Disk:
 
 def a_site_loses_its_power_under_load():
     rng = random.Random(SEED)
-    rig = Rig(sites=['east'])
+    rig = Rig(sites=['east'], broker=QUICK_SESSIONS)
     del rig.mirrors['east']
     disk = Disk(os.path.join(rig.dir, 'east'))
     try:
@@ -60,7 +62,9 @@ def a_site_loses_its_power_under_load():
             broker = rig.brokers['east'].start()
             create(rig, 'east', 'orders', 4)
             load = loading(rig, 'east', 'orders', 'e')
-            follower = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders')
+            follower, watch = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders'), Watch(rig, 'east', 'orders')
+            impatient = Impatient(rig, 'east', 'orders', 1, 'impatient', SEED)
+            group = Group(rig, 'east', 'readers', 'orders', 4, watch.ends, SEED)
             running = Background(load)
             for _ in range(CUTS):
                 time.sleep(rng.uniform(0.5, 2))
@@ -70,11 +74,12 @@ def a_site_loses_its_power_under_load():
                 disk.remount()
                 broker.start(seconds=30)
             running.stop()
-            follower.stop()
+            impatient.stop(), group.stop()
+            follower.stop(), watch.stop()
             seen = check_log(drain(rig, 'east', 'orders'), load.acked, 'e', 'east/orders')
             assert CUTS == 0 or len(load.acked) > 500, 'too little was under way'
             print(f'{CUTS} cuts, {len(load.acked)} acknowledged, {len(seen)} there')
-            print(rig.history.check())
+            print(rig.history.check(f'{WATCHED} {GROUP}'))
             broker.stop()
     finally:
         disk.umount()
@@ -92,6 +97,8 @@ def a_target_site_with_its_mirror_loses_its_power():
             rig.start()
             create(rig, 'east', 'orders')
             load = loading(rig, 'east', 'orders', 'e')
+            watch, follower = Watch(rig, 'east', 'orders'), Follower(rig.bootstrap('west'), 'east.orders', rig.history, 'west/east.orders')
+            asked = Asked(rig, 'east', 'west', 'orders', watch.ends, SEED, store=os.path.join(disk.path, 'store'))
             running = Background(load)
             for _ in range(max(1, CUTS // 2)):
                 time.sleep(rng.uniform(1, 2.5))
@@ -106,7 +113,9 @@ def a_target_site_with_its_mirror_loses_its_power():
             check_log(a, load.acked, 'e', 'east/orders')
             same(a, b, 'east.orders')
             print(f'{max(1, CUTS // 2)} cuts, {sum(map(len, a.values()))} records compared')
-            print(rig.history.check())
+            for x in (asked, follower, watch):
+                x.stop()
+            print(rig.history.check(f'{WATCHED} {MIRROR} {MAP}'))
             rig.mirrors['west'].stop(), rig.brokers['west'].stop()
     finally:
         disk.umount()

@@ -3,7 +3,7 @@
 A payload is `writer:sequence:padding` with a CRC32 over key and text; a reader alone can name writer and sequence."""
 import collections, gc, threading, time, zlib
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from history import crc, headers_crc, now, text
 
@@ -51,15 +51,15 @@ def seen(records):
     return rows
 
 
-def drained(history, name, partition, low, high, t0, records):
-    """Tells the history of a reader that came for this one partition and read all of it."""
+def drained(history, name, partition, low, high, t0, records, clean=None):
+    """Tells the history of a reader that came for this one partition and read all of it; below `clean` all was compacted."""
     reader = f'drain-{t0}'
     history.polls(reader, name, partition, t0, now(), seen(records), seek=low)
-    history.event('drain', reader=reader, topic=name, partition=partition, low=low, high=high)
+    history.event('drain', reader=reader, topic=name, partition=partition, low=low, high=high, **({'clean': clean} if clean else {}))
     history.event('marks', reader='drains', topic=name, partition=partition, t=t0, low=low, high=high)
 
 
-def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_committed', history=None, name=None):
+def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_committed', history=None, name=None, clean=None):
     """The whole partition from its log start to its end at the time of the call."""
     t0 = now()
     c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-reader', 'enable.auto.commit': False,
@@ -85,15 +85,15 @@ def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_comm
                 at = m.offset() + 1
                 out.append(Record(m.offset(), m.timestamp()[1], m.key(), m.value(), tuple(m.headers() or ())))
         if history:
-            drained(history, name, partition, low, high, t0, out)
+            drained(history, name, partition, low, high, t0, out, clean)
         return out
     finally:
         c.close()
 
 
-def read_topic(bootstrap, topic, timeout=240, history=None, name=None):
-    """`name` is the topic's in the history: site/topic."""
-    return {p: read_partition(bootstrap, topic, p, timeout, history=history, name=name) for p in partitions(bootstrap, topic)}
+def read_topic(bootstrap, topic, timeout=240, history=None, name=None, clean=None):
+    """`name` is the topic's in the history: site/topic. `clean`: {partition: offset below which all was compacted}."""
+    return {p: read_partition(bootstrap, topic, p, timeout, history=history, name=name, clean=(clean or {}).get(p)) for p in partitions(bootstrap, topic)}
 
 
 def end_offsets(bootstrap, topic, timeout=10):
@@ -166,19 +166,36 @@ class Load:
 
 
 class Follower:
-    """A reader that is there all the time, from the log starts on: what it has seen must still stand there in the end."""
+    """A reader that is there all the time, from the log starts on or from `start` {partition: offset}, at a source or at a
+    mirror's target, which it waits for: what it has seen must still stand there in the end. `group`: for which it reads."""
 
-    def __init__(self, bootstrap, topic, history, name):
-        self.history, self.name, self.error, self.end = history, name, None, threading.Event()
+    def __init__(self, bootstrap, topic, history, name, start=None, group=None):
+        self.start, self.group, self.at = start or {}, group, {}
+        self.topic, self.history, self.name, self.error, self.end, self.read = topic, history, name, None, threading.Event(), 0
         self.c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-follower', 'enable.auto.commit': False,
                            'auto.offset.reset': 'error', 'check.crcs': True, 'fetch.wait.max.ms': 50,
-                           'reconnect.backoff.max.ms': 500, 'log_level': 2})
-        self.c.assign([TopicPartition(topic, p, 0) for p in partitions_of(self.c, topic)])
+                           'allow.auto.create.topics': False, 'reconnect.backoff.max.ms': 500, 'log_level': 2})
         self.sought = set()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
+    def found(self):
+        """The partitions of the topic, once it is there; it starts at the log starts and never resets again."""
+        while not self.end.is_set():
+            try:
+                parts = partitions_of(self.c, self.topic, 2)
+                low = {p: self.c.get_watermark_offsets(TopicPartition(self.topic, p), timeout=5)[0] for p in parts}
+            except KafkaException:
+                continue
+            if parts:
+                return {**low, **self.start}
+            self.end.wait(0.1)
+        return {}
+
     def run(self):
+        low = self.found()
+        if low:
+            self.c.assign([TopicPartition(self.topic, p, o) for p, o in low.items()])
         while not self.end.is_set():
             t0, got = now(), {}
             for m in self.c.consume(5000, 0.2):
@@ -188,7 +205,10 @@ class Follower:
                 elif m.error().code() == KafkaError._AUTO_OFFSET_RESET:
                     self.error = self.error or str(m.error())
             for p, records in got.items():
-                self.history.polls(f'follower of {self.name}', self.name, p, t0, now(), seen(records), seek=None if p in self.sought else 0)
+                self.read += len(records)
+                self.at[p] = records[-1].offset + 1
+                self.history.polls(f'{self.group or "follower"} of {self.name}', self.name, p, t0, now(), seen(records),
+                                   seek=None if p in self.sought else low[p], **({'group': self.group} if self.group else {}))
                 self.sought.add(p)
 
     def stop(self):
@@ -196,6 +216,7 @@ class Follower:
         self.thread.join()
         self.c.close()
         assert not self.error, f'a follower of {self.name} lost its place: {self.error}'
+        assert self.read, f'a follower of {self.name} has read nothing'
 
 
 def check_log(log, acked, writer, what):

@@ -209,7 +209,6 @@ class Rig:
     def close(self, failed=False):
         if self._history:
             self._history.close()
-            self._history = None
         for d in self.daemons():
             if d.running:
                 try:
