@@ -44,11 +44,19 @@ int net_posix_lookup(const char *host, uint16_t port, int flags, struct addresse
     return 0;
 }
 
+int net_posix_socket(int domain, int type, int protocol)
+{
+    int fd = socket(domain, type | SOCK_CLOEXEC, protocol);
+    if (fd >= 0)
+        net_posix_tune_outgoing(fd);
+    return fd;
+}
+
 /* Whether the kernel has taken the attempt; else `*code` says why not. */
 static bool try_address(struct conn *c, const struct address *a, int *code)
 {
     assert(c->fd < 0 && a->n > 0);
-    int fd = socket(a->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = net_posix_socket(a->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         *code = errno == EMFILE || errno == ENFILE ? -E_LIMIT : err_from_errno(errno);
         return false;

@@ -184,6 +184,7 @@ static bool accept_one(struct listener *l)
     c->state = CONN_OPEN;
     net_posix_peer_text((struct sockaddr *)&from, n, c->peer);
     conn_set_fd(c, fd);
+    net_posix_tune(fd);
     l->accepted(l->arg, &c->base);
     return true;
 }

@@ -49,19 +49,38 @@ void net_posix_peer_text(const struct sockaddr *a, socklen_t n, char out[NET_ADD
     snprintf(out, NET_ADDRESS_MAX, strchr(mapped, ':') ? "[%s]:%s" : "%s:%s", mapped, port);
 }
 
+struct option {
+    int level, name, value;
+};
+
+static void set_options(int fd, const struct option *options, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)); /* best effort */
+}
+
 void net_posix_tune(int fd)
 {
-    static const struct {
-        int level, name, value;
-    } options[] = {
+    static const struct option options[] = {
         {IPPROTO_TCP, TCP_NODELAY, 1},
         {SOL_SOCKET, SO_KEEPALIVE, 1},
         {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
         {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
         {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES},
     };
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)); /* best effort */
+    set_options(fd, options, sizeof options / sizeof *options);
+}
+
+void net_posix_tune_outgoing(int fd)
+{
+    static const struct option options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, NET_DEAD_MS / 2000},
+        {IPPROTO_TCP, TCP_KEEPINTVL, NET_DEAD_MS / 5000},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, NET_DEAD_MS},
+    };
+    set_options(fd, options, sizeof options / sizeof *options);
 }
 
 /* ---- readiness: libevent only notes it, the turn acts ---- */
@@ -126,7 +145,6 @@ void conn_set_fd(struct conn *c, int fd)
     struct event_base *base = loop_posix_base(c->net->loop);
     event_assign(&c->read_event, base, fd, EV_READ | EV_PERSIST, on_socket, c);
     event_assign(&c->write_event, base, fd, EV_WRITE | EV_PERSIST, on_socket, c);
-    net_posix_tune(fd);
 }
 
 void conn_drop_fd(struct conn *c)

@@ -12,6 +12,10 @@
 #define NET_EMFILE_PAUSE_MS  100
 #define NET_ADDRESSES_MAX    8 /* of one name, tried in turn */
 
+/* An outgoing connection is dead when the peer's machine has acknowledged nothing for so long, though it was asked to: a
+ * line that was cut without a word would otherwise be noticed after minutes, and its end too. */
+#define NET_DEAD_MS 10000
+
 struct net_posix_options {
     /* Told of what is not any call's error (no descriptors left); may be NULL. */
     void (*complain)(void *arg, const char *text);
@@ -27,5 +31,8 @@ int net_posix_create(struct loop_posix *l, const struct net_posix_options *o, st
                      struct err *err);
 /* Every connection and listener must be closed before. */
 void net_posix_destroy(struct net *n);
+
+/* socket(2) for an outgoing connection as they are made here, for libraries that make their own. Any thread. */
+int net_posix_socket(int domain, int type, int protocol);
 
 #endif

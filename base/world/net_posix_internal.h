@@ -69,6 +69,7 @@ int net_posix_errno(int errnum);
 void net_posix_peer_text(const struct sockaddr *a, socklen_t n, char out[NET_ADDRESS_MAX]);
 /* TCP_NODELAY, keep-alive. */
 void net_posix_tune(int fd);
+void net_posix_tune_outgoing(int fd);
 
 /* A connection without a socket, and giving it one. */
 struct conn *conn_new(struct net_posix *n);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/world/net_posix.h"
+
 /* Java's names for what librdkafka calls otherwise. */
 static const struct {
     const char *java, *library;
@@ -97,6 +99,12 @@ static int fit_sizes(rd_kafka_conf_t *c, struct err *err)
     return rc;
 }
 
+static int open_socket(int domain, int type, int protocol, void *arg)
+{
+    (void)arg;
+    return net_posix_socket(domain, type, protocol);
+}
+
 int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *err)
 {
     enum { KBYTES_MIN = 1024, KBYTES_MAX = 2097151 };
@@ -112,6 +120,10 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     /* One answer is in memory whole, whatever the queue has room for. */
     int64_t answer = (int64_t)kb * 1024 / 4;
     int rc = answer < number_of(c, "fetch.max.bytes") ? set_number(c, "fetch.max.bytes", answer, err) : 0;
+    /* A line that is cut without a word: noticed soon, and its end too. */
+    rd_kafka_conf_set_socket_cb(c, open_socket);
+    (void)rd_kafka_conf_set(c, "socket.connection.setup.timeout.ms", "10000", NULL,
+                            0); /* KIP-601's, from 1.7 on */
     pass_on(c, o);
     rc = rc ? rc : fit_sizes(c, err);
     rc = rc ? rc : set(c, "bootstrap.servers", o->bootstrap, err);
