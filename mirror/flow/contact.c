@@ -8,9 +8,11 @@
  * cluster for ever (DESIGN.md D15): the first id it answered with is kept in the store. */
 
 #define AGAIN_US   INT64_C(1000000)
+#define PULSE_US   INT64_C(2000000) /* without any answer: then one is asked for */
 #define REQUEST_US INT64_C(10000000)
 
 static void ask(void *arg);
+static bool ask_with(struct contact *c, void (*on_response)(void *arg, const struct client_response *r));
 
 static void misconfigured(struct flow *f, const char *line)
 {
@@ -92,6 +94,7 @@ static void on_metadata(void *arg, const struct client_response *r)
     }
     client_cluster_pin(c->client, id);
     c->known = true;
+    c->heard_us = loop_now_us(f->loop);
     if (c == &f->source_contact)
         f->source_trouble[0] = 0;
     log_info(FLOW_AREA, "cluster reached flow=%s alias=%s cluster_id=%.*s", f->name, c->alias, SLICE_FMT(id));
@@ -103,11 +106,15 @@ static void ask(void *arg)
 {
     struct contact *c = arg;
     assert(!c->call && !c->known);
-    c->call = client_call(c->client, kp_key_metadata);
-    if (!c->call) {
+    if (!ask_with(c, on_metadata))
         loop_timer_in(&c->again, AGAIN_US);
-        return;
-    }
+}
+
+static bool ask_with(struct contact *c, void (*on_response)(void *arg, const struct client_response *r))
+{
+    c->call = client_call(c->client, kp_key_metadata);
+    if (!c->call)
+        return false;
     struct kp_metadata_request *q = c->call->body;
     q->topics_n = 0; /* none: only brokers and the id (v1 and up) */
     q->allow_auto_topic_creation = false;
@@ -115,9 +122,61 @@ static void ask(void *arg)
     c->call->retry = CLIENT_RETRY_SAFE;
     c->call->version_min = 2;
     c->call->timeout_us = REQUEST_US;
-    c->call->on_response = on_metadata;
+    c->call->on_response = on_response;
     c->call->arg = c;
     client_send(c->client, c->call);
+    return true;
+}
+
+/* ---- whether it still answers ---- */
+
+static void on_pulse(void *arg, const struct client_response *r)
+{
+    (void)r; /* that there was one has been counted */
+    ((struct contact *)arg)->call = NULL;
+}
+
+void contact_heard(struct contact *c)
+{
+    c->heard_us = loop_now_us(c->flow->loop);
+    if (c->silent)
+        log_info(FLOW_AREA, "cluster answers again flow=%s alias=%s", c->flow->name, c->alias);
+    c->silent = false;
+}
+
+void contact_watch(struct contact *c)
+{
+    struct client_counts now;
+    char text[ERR_TEXT_MAX];
+    if (!c->known)
+        return;
+    client_counts(c->client, &now);
+    if (now.responses != c->responses) {
+        c->responses = now.responses;
+        contact_heard(c);
+        return;
+    }
+    int64_t quiet_us = loop_now_us(c->flow->loop) - c->heard_us;
+    if (quiet_us >= PULSE_US && !c->call)
+        ask_with(c, on_pulse);
+    if (quiet_us >= FLOW_SILENT_US && !c->silent) {
+        c->silent = true;
+        log_warn(FLOW_AREA, "cluster silent flow=%s alias=%s: %s", c->flow->name, c->alias,
+                 contact_silence(c, text));
+    }
+}
+
+const char *contact_silence(const struct contact *c, char text[ERR_TEXT_MAX])
+{
+    text[0] = 0;
+    if (!c->silent)
+        return text;
+    int64_t s = (loop_now_us(c->flow->loop) - c->heard_us) / 1000000;
+    const char *last = client_state(c->client) == CLIENT_CONNECTING ? client_last_error(c->client)->text : "";
+    flow_set_reason(text, "%s %s has not answered at %s for %lld s%s%s",
+                    c == &c->flow->source_contact ? "source" : "target", c->alias, c->bootstrap, (long long)s,
+                    last[0] ? ": " : "", last);
+    return text;
 }
 
 void contact_init(struct contact *c, struct flow *f, struct client *client, int cluster)

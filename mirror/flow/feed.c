@@ -96,6 +96,8 @@ static void drop_held(struct part *p, struct held *h)
 static void deliver(struct part *p, struct port_delivery *d)
 {
     assert(p->assigned && p->appender);
+    if (d->what == PORT_RECORDS || d->event != PORT_TROUBLE)
+        contact_heard(&p->flow->source_contact);
     if (list_empty(&p->held) && take(p, d)) {
         let_go(p, d);
     } else if (!hold(p, d)) {

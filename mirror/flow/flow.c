@@ -327,6 +327,8 @@ int flow_create(const struct flow_setup *o, struct flow **out, struct err *err)
     loop_timer_init(&f->guard_timer, f->loop, guard_refresh, f);
     flow_status_start(f);
     flow_set_reason(f->reason, "target %s has not answered yet", o->config->clusters[o->flow->target].alias);
+    flow_set_reason(f->source_trouble, "source %s has not answered yet",
+                    o->config->clusters[o->flow->source].alias);
     f->budget = appender_budget_create(o->memory_bytes * FLOW_APPEND_SHARE);
     int rc = f->budget ? 0 : err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
     if (!rc)
@@ -360,6 +362,7 @@ void flow_free(struct flow *f)
     loop_timer_stop(&f->progress_timer);
     loop_timer_stop(&f->deadline);
     loop_timer_stop(&f->step);
+    ends_stop(f);
     contact_stop(&f->source_contact);
     contact_stop(&f->target_contact);
     offset_syncs_destroy(f->syncs);

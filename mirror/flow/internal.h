@@ -25,6 +25,12 @@
 #define FLOW_DELIVERIES_PER_TURN 64
 /* A partition that has nothing to do settles its ends after this long, and again when others have moved them. */
 #define FLOW_SETTLE_US INT64_C(1000000)
+/* A known cluster from which nothing came for so long, though something was asked, is silent: shown, and said once. */
+#define FLOW_SILENT_US INT64_C(5000000)
+/* What was last known of a partition's end is too old to be told. */
+#define FLOW_END_OLD_US INT64_C(12000000)
+/* Requests for ends that are open at once. */
+#define FLOW_ENDS_CALLS 8
 /* Tries of what a source refused (no permission, a damaged batch) start anew after this long. */
 #define FLOW_RETRY_US INT64_C(5000000)
 
@@ -85,6 +91,8 @@ struct part {
     int64_t taken_next;   /* given to the appender: everything below */
     int64_t position;     /* S: acknowledged */
     int64_t source_end;   /* as last heard, -1 */
+    int64_t end_known_us; /* when that was so for certain */
+    int64_t end_asked_us;
     int64_t timestamp_ms; /* of the newest record given, -1 */
     int64_t idle_since_us;
     bool settled, settling;
@@ -131,7 +139,8 @@ struct flow_pid {
     UT_hash_handle hh;
 };
 
-/* Learns which cluster answers under an alias and holds it against the pin. */
+/* Learns which cluster answers under an alias and holds it against the pin; then watches whether it still answers:
+ * a line that is cut without a word breaks no connection for minutes. */
 struct contact {
     struct flow *flow;
     struct client *client;
@@ -139,6 +148,16 @@ struct contact {
     struct client_call *call;
     struct loop_timer again;
     bool known;
+    bool silent;
+    uint64_t responses; /* of the client, when it was heard last: */
+    int64_t heard_us;
+};
+
+/* A question for the ends of partitions that one broker leads. */
+struct ends_call {
+    struct flow *flow;
+    struct client_call *call;
+    int64_t sent_us;
 };
 
 /* See retire.c. */
@@ -186,6 +205,8 @@ struct flow {
     size_t held_bytes, held_max;
     bool feed_full; /* polling ended because of held_max: it goes on when there is room */
 
+    struct ends_call ends[FLOW_ENDS_CALLS];
+
     /* progress */
     struct loop_timer progress_timer;
     struct list dirty;
@@ -232,6 +253,10 @@ void flow_free(struct flow *f);
 /* contact.c */
 void contact_init(struct contact *c, struct flow *f, struct client *client, int cluster);
 void contact_stop(struct contact *c);
+void contact_watch(struct contact *c); /* with each tick */
+void contact_heard(struct contact *c);
+/* "" while it answers, else since when it does not. */
+const char *contact_silence(const struct contact *c, char text[ERR_TEXT_MAX]);
 void flow_contact_known(struct flow *f); /* flow.c: one more cluster is known */
 
 /* topic.c */
@@ -259,6 +284,11 @@ void part_read_from(struct part *p, int64_t offset, int32_t epoch);
 void part_stop_reading(struct part *p); /* nothing more comes, what is held is given back */
 void part_park(struct part *p);
 void part_room(struct part *p);
+
+/* ends.c */
+void ends_tick(struct flow *f);
+void ends_stop(struct flow *f);
+bool ends_known(const struct part *p); /* source_end was so a moment ago */
 
 /* source_event.c */
 void part_source_event(struct part *p, const struct port_delivery *d);

@@ -421,6 +421,7 @@ int part_create(struct flow_topic *t, int32_t number, struct part **out)
     p->topic = t;
     p->p = number;
     p->source_end = p->timestamp_ms = -1;
+    p->end_known_us = loop_now_us(t->flow->loop);
     list_init(&p->held);
     list_init(&p->dirty);
     run_tail_init(&p->tail);

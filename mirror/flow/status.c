@@ -27,10 +27,11 @@ static int64_t lag_of(struct part *p)
     return end > p->position ? end - p->position : 0;
 }
 
+/* What was complete when the source's end was known is that old at most. */
 static int64_t lag_ms(const struct part *p, int64_t lag)
 {
     if (lag == 0)
-        return 0;
+        return ends_known(p) ? 0 : (loop_now_us(p->flow->loop) - p->end_known_us) / 1000;
     if (lag < 0 || p->timestamp_ms < 0)
         return -1;
     int64_t ms = loop_wall_ms(p->flow->loop) - p->timestamp_ms;
@@ -69,17 +70,31 @@ static void put_or_null(struct jsonw *j, const char *key, int64_t v)
         jsonw_int(j, v);
 }
 
+/* A partition whose clusters do not answer does what it can: nothing. */
+static unsigned shown_state(const struct part *p)
+{
+    bool waits = p->flow->source_contact.silent || p->flow->target_contact.silent;
+    bool runs = p->sm.state == PART_MIRRORING || p->sm.state == PART_CAUGHT_UP;
+    return waits && runs ? PART_PAUSED : p->sm.state;
+}
+
+static const char *silence(const struct flow *f, char text[ERR_TEXT_MAX])
+{
+    return contact_silence(f->target_contact.silent ? &f->target_contact : &f->source_contact, text);
+}
+
 static void put_part(struct jsonw *j, struct part *p, int64_t lag, int64_t ms)
 {
+    char text[ERR_TEXT_MAX];
     jsonw_object(j);
     jsonw_put_str(j, "topic", p->topic->source);
     jsonw_put_str(j, "target_topic", p->topic->target);
     jsonw_put_int(j, "partition", p->p);
-    jsonw_put_str(j, "state", sm_name(&p->sm));
-    jsonw_put_str(j, "reason", p->reason);
+    jsonw_put_str(j, "state", sm_state_name(&part_sm, shown_state(p)));
+    jsonw_put_str(j, "reason", p->reason[0] ? p->reason : silence(p->flow, text));
     put_or_null(j, "position", p->position);
     put_or_null(j, "source_end", p->source_end);
-    put_or_null(j, "lag_records", lag);
+    put_or_null(j, "lag_records", ends_known(p) ? lag : -1);
     jsonw_key(j, "lag_seconds");
     if (ms < 0)
         jsonw_null(j);
@@ -134,18 +149,20 @@ static void put_topics(struct jsonw *j, struct flow *f)
         sync_each_waiting(f->sync, put_waiting, j);
 }
 
-static const char *flow_reason(const struct flow *f)
+static const char *flow_reason(const struct flow *f, char text[ERR_TEXT_MAX])
 {
-    return f->reason[0]             ? f->reason
-           : f->store_trouble[0]    ? f->store_trouble
-           : f->progress_trouble[0] ? f->progress_trouble
-           : f->source_trouble[0]   ? f->source_trouble
-                                    : "";
+    return f->reason[0]               ? f->reason
+           : f->store_trouble[0]      ? f->store_trouble
+           : f->target_contact.silent ? silence(f, text)
+           : f->progress_trouble[0]   ? f->progress_trouble
+           : f->source_trouble[0]     ? f->source_trouble
+                                      : silence(f, text);
 }
 
 static void put_flow(struct flow *f, struct buf *to, unsigned states[PART_STATES])
 {
     struct jsonw j;
+    char text[ERR_TEXT_MAX];
     jsonw_init(&j, to);
     jsonw_object(&j);
     jsonw_put_str(&j, "flow", f->name);
@@ -154,13 +171,13 @@ static void put_flow(struct flow *f, struct buf *to, unsigned states[PART_STATES
     jsonw_put_slice(&j, "source_cluster_id", client_cluster_id(f->source));
     jsonw_put_slice(&j, "target_cluster_id", client_cluster_id(f->target));
     jsonw_put_str(&j, "state", sm_name(&f->sm));
-    jsonw_put_str(&j, "reason", flow_reason(f));
+    jsonw_put_str(&j, "reason", flow_reason(f, text));
     jsonw_key(&j, "partitions");
     jsonw_array(&j);
     list_each (at, &f->parts) {
         struct part *p = LIST_ENTRY(at, struct part, link);
         int64_t lag = lag_of(p), ms = lag_ms(p, lag);
-        states[p->sm.state]++;
+        states[shown_state(p)]++;
         put_part(&j, p, lag, ms);
         if (f->o.metrics)
             part_metrics(p, lag, ms);
@@ -202,13 +219,14 @@ static void flow_metrics(struct flow *f, const unsigned states[PART_STATES])
 /* The target answers, and progress has been read. Away again later: 503 and why, until it is back. */
 static bool serving(struct flow *f, char reason[ERR_TEXT_MAX])
 {
-    bool target_up = client_state(f->target) != CLIENT_CONNECTING;
+    char text[ERR_TEXT_MAX];
+    bool target_up = client_state(f->target) != CLIENT_CONNECTING && !f->target_contact.silent;
     bool yes = f->sm.state == FLOW_RUNNING && target_up && !f->store_trouble[0] && !f->progress_trouble[0];
-    if (f->sm.state == FLOW_RUNNING && !target_up)
+    if (f->sm.state == FLOW_RUNNING && !target_up && !f->target_contact.silent)
         flow_set_reason(reason, "target %.*s cannot be reached: %s", SLICE_FMT(f->policy.target),
                         client_last_error(f->target)->text);
     else
-        flow_set_reason(reason, "%s", flow_reason(f));
+        flow_set_reason(reason, "%s", flow_reason(f, text));
     return yes;
 }
 
@@ -233,10 +251,13 @@ void flow_status_refresh(struct flow *f)
 static void tick(void *arg)
 {
     struct flow *f = arg;
+    contact_watch(&f->source_contact);
+    contact_watch(&f->target_contact);
     if (f->sm.state == FLOW_RUNNING) {
         flow_settle(f);
         flow_topics_tick(f);
         flow_retire_tick(f);
+        ends_tick(f);
     }
     flow_status_refresh(f);
     loop_timer_in(&f->tick, TICK_US);

@@ -98,6 +98,7 @@ static void stop_side(struct flow *f)
     f->checkpoint = NULL;
     f->beat = f->beat_back = NULL;
     f->syncs = NULL;
+    ends_stop(f);
     contact_stop(&f->source_contact);
     contact_stop(&f->target_contact);
     flow_prune_stop(f);

@@ -1,0 +1,134 @@
+#include "mirror/flow/internal.h"
+
+#include <assert.h>
+
+#include "mirror/port/port_ask.h"
+
+/* Where the source's partitions end, asked of their leaders on our own: the port only knows what its last answer said, which
+ * may have been on its way since before a cut, or come never while the port finds no way back. An end that was not confirmed
+ * for FLOW_END_OLD_US, or while the source is silent, is not known, and neither is the lag. One request per leader and round,
+ * of at most ENDS_PARTS partitions. */
+
+#define EVERY_US   INT64_C(5000000)
+#define ENDS_PARTS 1000
+
+static bool due(const struct part *p, int64_t now)
+{
+    bool same =
+        !p->topic->gone && !p->topic->reborn && !p->topic->halted[0]; /* the name means this topic still */
+    return same && now - p->end_asked_us >= EVERY_US;
+}
+
+static int32_t leader_of(const struct part *p)
+{
+    const struct client_topic *t = client_topic(p->flow->source, slice_str(p->topic->source));
+    return t && p->p < t->partitions_n ? t->partitions[p->p].leader : -1;
+}
+
+static void take(struct flow *f, const struct kp_list_offsets_response_topics *t, int64_t sent_us)
+{
+    char name[512];
+    struct flow_topic *topic = flow_topic_find(f, slice_cstr(t->name, name, sizeof name));
+    for (int32_t i = 0; topic && i < t->partitions_n; i++) {
+        const struct kp_list_offsets_response_partitions *o = &t->partitions[i];
+        bool ours = o->partition_index >= 0 && o->partition_index < topic->parts_n;
+        struct part *p = ours ? topic->parts[o->partition_index] : NULL;
+        if (!p || o->error_code || o->offset < 0)
+            continue;
+        if (o->offset > p->source_end)
+            p->source_end = o->offset;
+        if (sent_us > p->end_known_us)
+            p->end_known_us = sent_us;
+    }
+}
+
+static void answered(void *arg, const struct client_response *r)
+{
+    struct ends_call *e = arg;
+    const struct kp_list_offsets_response *m = r->status ? NULL : r->body;
+    e->call = NULL;
+    for (int32_t i = 0; m && i < m->topics_n; i++)
+        take(e->flow, &m->topics[i], e->sent_us);
+}
+
+/* All that is due at one leader, in the order of the flow; partitions of one topic mostly stand together. */
+static void fill(struct flow *f, struct client_call *c, int32_t leader, int64_t now)
+{
+    struct kp_list_offsets_request *q = c->body;
+    struct kp_list_offsets_request_topics *topics =
+        ARENA_NEWS(c->arena, struct kp_list_offsets_request_topics, ENDS_PARTS);
+    struct kp_list_offsets_request_partitions *at =
+        ARENA_NEWS(c->arena, struct kp_list_offsets_request_partitions, ENDS_PARTS);
+    const struct flow_topic *last = NULL;
+    int n = 0;
+    q->replica_id = -1;
+    q->isolation_level = strcmp(f->o.flow->o.isolation_level, "read_uncommitted") != 0;
+    q->topics = topics;
+    list_each (link, &f->parts) {
+        struct part *p = LIST_ENTRY(link, struct part, link);
+        if (!topics || !at || n == ENDS_PARTS)
+            return;
+        if (!due(p, now) || leader_of(p) != leader)
+            continue;
+        p->end_asked_us = now;
+        if (p->topic != last)
+            topics[q->topics_n++] = (struct kp_list_offsets_request_topics){
+                .name = arena_dup(c->arena, slice_str(p->topic->source)), .partitions = &at[n]};
+        last = p->topic;
+        topics[q->topics_n - 1].partitions_n++;
+        at[n++] = (struct kp_list_offsets_request_partitions){
+            .partition_index = p->p, .current_leader_epoch = -1, .timestamp = PORT_ASK_LATEST};
+    }
+}
+
+static bool ask(struct flow *f, struct ends_call *e, int32_t leader, int64_t now)
+{
+    assert(!e->call && leader >= 0);
+    e->flow = f;
+    e->sent_us = now;
+    e->call = client_call(f->source, kp_key_list_offsets);
+    if (!e->call)
+        return false;
+    fill(f, e->call, leader, now);
+    e->call->target = (struct client_target){.kind = CLIENT_BROKER, .number = leader};
+    e->call->retry = CLIENT_RETRY_UNSENT;
+    e->call->version_min = 1;
+    e->call->version_max = 7;
+    e->call->timeout_us = PORT_ASK_US;
+    e->call->on_response = answered;
+    e->call->arg = e;
+    client_send(f->source, e->call);
+    return true;
+}
+
+void ends_tick(struct flow *f)
+{
+    int64_t now = loop_now_us(f->loop);
+    size_t slot = 0;
+    if (f->source_contact.silent)
+        return;
+    list_each (at, &f->parts) {
+        struct part *p = LIST_ENTRY(at, struct part, link);
+        while (slot < FLOW_ENDS_CALLS && f->ends[slot].call)
+            slot++;
+        if (slot == FLOW_ENDS_CALLS)
+            return;
+        int32_t leader = due(p, now) ? leader_of(p) : -1;
+        if (leader >= 0 && !ask(f, &f->ends[slot], leader, now))
+            return;
+    }
+}
+
+bool ends_known(const struct part *p)
+{
+    return !p->flow->source_contact.silent && loop_now_us(p->flow->loop) - p->end_known_us <= FLOW_END_OLD_US;
+}
+
+void ends_stop(struct flow *f)
+{
+    for (size_t i = 0; i < FLOW_ENDS_CALLS; i++) {
+        if (f->ends[i].call)
+            client_cancel(f->source, f->ends[i].call);
+        f->ends[i].call = NULL;
+    }
+}
