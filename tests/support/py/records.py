@@ -1,7 +1,7 @@
 """Records that tell by themselves who wrote them, and the comparison of two logs: what chaos and interop tests check.
 
 A payload is `writer:sequence:padding` with a CRC32 over key and text; a reader alone can name writer and sequence."""
-import collections, gc, threading, time, zlib
+import collections, concurrent.futures, gc, threading, time, zlib
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -92,8 +92,14 @@ def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_comm
 
 
 def read_topic(bootstrap, topic, timeout=240, history=None, name=None, clean=None):
-    """`name` is the topic's in the history: site/topic. `clean`: {partition: offset below which all was compacted}."""
-    return {p: read_partition(bootstrap, topic, p, timeout, history=history, name=name, clean=(clean or {}).get(p)) for p in partitions(bootstrap, topic)}
+    """`name` is the topic's in the history: site/topic. `clean`: {partition: offset below which all was compacted}. All
+    partitions at once: a consumer may need a second to close."""
+    wanted = partitions(bootstrap, topic)
+
+    def read(p):
+        return read_partition(bootstrap, topic, p, timeout, history=history, name=name, clean=(clean or {}).get(p))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        return dict(zip(wanted, pool.map(read, wanted)))
 
 
 def end_offsets(bootstrap, topic, timeout=10):

@@ -1,4 +1,5 @@
-"""Two sites on loopback for interop and chaos tests: brokers, mirrors, ports, kills. Nothing here is a mock.
+"""Two sites for interop and chaos tests, on loopback or in namespaces of their own: brokers, mirrors, ports, kills. Nothing
+here is a mock.
 
 Everything lives in one temporary directory; processes die with this one (PR_SET_PDEATHSIG) and are ended by pid."""
 import ctypes, json, os, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
@@ -47,8 +48,9 @@ def wait(what, seconds, probe, every=0.05):
 class Daemon:
     """A child process with a configuration file, a log and a pid."""
 
-    def __init__(self, rig, name, program, args, admin):
+    def __init__(self, rig, name, program, args, admin, site):
         self.rig, self.name, self.program, self.args, self.admin = rig, name, program, args, admin
+        self.host, self.enter = rig.host(site), rig.places.get(site, (None, []))[1]
         self.log = os.path.join(rig.dir, name + '.log')
         self.proc = None
 
@@ -56,7 +58,7 @@ class Daemon:
         """`under`: words before the program's; what they run must become the program (`strace -D`)."""
         assert self.proc is None, self.name
         with open(self.log, 'ab') as log:
-            self.proc = subprocess.Popen([*under, os.path.join(BIN, self.program), *self.args, *extra], stdin=subprocess.DEVNULL,
+            self.proc = subprocess.Popen([*self.enter, *under, os.path.join(BIN, self.program), *self.args, *extra], stdin=subprocess.DEVNULL,
                                          stdout=log, stderr=log, preexec_fn=die_with_parent, cwd=self.rig.dir,
                                          env={**os.environ, **(env or {})})
         if ready:
@@ -65,7 +67,7 @@ class Daemon:
 
     def http(self, path, timeout=5):
         try:
-            with urllib.request.urlopen(f'http://127.0.0.1:{self.admin}{path}', timeout=timeout) as r:
+            with urllib.request.urlopen(f'http://{self.host}:{self.admin}{path}', timeout=timeout) as r:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
@@ -124,13 +126,14 @@ class Daemon:
 
 
 class Rig:
-    """`sites` brokers and a mirror at each that pulls from all others."""
+    """`sites` brokers and a mirror at each that pulls from all others. `places`: {site: (address, command that enters its
+    network namespace)}, for sites that are not on loopback."""
 
-    def __init__(self, sites=('east', 'west'), broker=None, mirror=None, flows=None, dir=None, bootstrap=None):
+    def __init__(self, sites=('east', 'west'), broker=None, mirror=None, flows=None, dir=None, bootstrap=None, places=None):
         self.dir = dir or tempfile.mkdtemp(prefix='sundog-test-')
         self.keep = dir is not None
         self._history = None
-        self.sites = list(sites)
+        self.sites, self.places = list(sites), places or {}
         self.brokers, self.mirrors, self.port = {}, {}, {}
         for s in self.sites:
             self.port[s], admin = free_port(), free_port()
@@ -138,10 +141,10 @@ class Rig:
                 self.port[s] = int(bootstrap[s].split(':')[1])
                 continue
             self.write(f'{s}.broker.properties', {
-                'listeners': f'PLAINTEXT://127.0.0.1:{self.port[s]}', 'log.dirs': os.path.join(self.dir, s, 'data'),
-                'sundog.admin.listener': f'127.0.0.1:{admin}', 'group.initial.rebalance.delay.ms': 0,
+                'listeners': f'PLAINTEXT://{self.bootstrap(s)}', 'log.dirs': os.path.join(self.dir, s, 'data'),
+                'sundog.admin.listener': f'{self.host(s)}:{admin}', **self.open_to_others(s), 'group.initial.rebalance.delay.ms': 0,
                 'offsets.topic.num.partitions': 5, **(broker or {})})
-            self.brokers[s] = Daemon(self, f'{s}-broker', 'sundog-broker', [f'{s}.broker.properties'], admin)
+            self.brokers[s] = Daemon(self, f'{s}-broker', 'sundog-broker', [f'{s}.broker.properties'], admin, s)
         for t in self.sites:
             self.mirrors[t] = self.mirror_at(t, f'{t}-mirror', mirror, flows)
 
@@ -149,7 +152,7 @@ class Rig:
         admin = free_port()
         keys = {'clusters': ', '.join(self.sites)}
         for s in self.sites:
-            keys[f'{s}.bootstrap.servers'] = f'127.0.0.1:{self.port[s]}'
+            keys[f'{s}.bootstrap.servers'] = self.bootstrap(s)
         for s in self.sites:
             if s != target and (flows is None or f'{s}->{target}' in flows):
                 keys[f'{s}->{target}.enabled'] = 'true'
@@ -159,10 +162,10 @@ class Rig:
             'offset-syncs.topic.replication.factor': 1, 'refresh.topics.interval.seconds': 1,
             'refresh.groups.interval.seconds': 1, 'emit.checkpoints.interval.seconds': 1,
             'sync.group.offsets.interval.seconds': 1, 'sync.topic.configs.interval.seconds': 5,
-            'sundog.store.dir': os.path.join(self.dir, name + '.store'), 'sundog.admin.listener': f'127.0.0.1:{admin}',
-            **(options or {})})
+            'sundog.store.dir': os.path.join(self.dir, name + '.store'), 'sundog.admin.listener': f'{self.host(target)}:{admin}',
+            **self.open_to_others(target), **(options or {})})
         self.write(f'{name}.properties', keys)
-        return Daemon(self, name, 'sundog-mirror', [f'{name}.properties', '--clusters', target], admin)
+        return Daemon(self, name, 'sundog-mirror', [f'{name}.properties', '--clusters', target], admin, target)
 
     def write(self, name, keys):
         with open(os.path.join(self.dir, name), 'w') as f:
@@ -183,8 +186,14 @@ class Rig:
         if self._history:
             self._history.event('fault', t=now(), what=what)
 
+    def host(self, site):
+        return self.places[site][0] if site in self.places else '127.0.0.1'
+
+    def open_to_others(self, site):
+        return {'sundog.insecure': 'true'} if site in self.places else {}
+
     def bootstrap(self, site):
-        return f'127.0.0.1:{self.port[site]}'
+        return f'{self.host(site)}:{self.port[site]}'
 
     def start(self):
         for b in self.brokers.values():
