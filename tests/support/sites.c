@@ -171,7 +171,7 @@ static void destroy_mirror(void *arg, void *program)
 static void remove_store(const char *dir)
 {
     static const char *const files[] = {"data.mdb", "lock.mdb"};
-    char path[128];
+    char path[512];
     for (size_t i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, files[i]);
         unlink(path);
