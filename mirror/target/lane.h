@@ -150,8 +150,10 @@ struct lane_config {
 #define LANE_BACKOFF_MIN_US  (INT64_C(50) * 1000)
 #define LANE_BACKOFF_MAX_US  (INT64_C(5) * 1000000)
 #define LANE_BACKOFF_SLOW_US (INT64_C(30) * 1000000) /* where a person has to act: permissions, time */
-#define GUARD_MARGIN_MS      (INT64_C(20) * 60 * 1000)
-#define GUARD_DEFAULT_MS     (INT64_C(24) * 3600 * 1000)
+#define LANE_CLOCKS_DIFFER_MS                                                                                \
+    (INT64_C(24) * 3600 * 1000) /* a refused time younger than this may be ahead of the target's */
+#define GUARD_MARGIN_MS  (INT64_C(20) * 60 * 1000)
+#define GUARD_DEFAULT_MS (INT64_C(24) * 3600 * 1000)
 
 struct lane_source_item {
     int64_t offset, missing;

@@ -269,10 +269,20 @@ static void sequence_refused(struct lane *l, struct lane_batch *b)
     lane_unsend(l);
 }
 
+/* The target does not say which of its two limits it was, nor what its clock says: ours may be ahead of it. What is not
+ * certainly an old one waits. */
 static void timestamp_refused(struct lane *l, struct lane_batch *b)
 {
     if (b->count > 1) {
         lane_split(l, b);
+    } else if (b->timestamp_max <= l->now_ms && b->timestamp_max > l->now_ms - LANE_CLOCKS_DIFFER_MS) {
+        lane_wait(l, APPENDER_REASON_TIMESTAMP_AHEAD, LANE_BACKOFF_SLOW_US,
+                  "partition %d refuses the timestamp %lld of source offset %lld, %lld ms old by this "
+                  "machine's clock: "
+                  "the clocks differ, or message.timestamp.before.max.ms is low",
+                  l->c.partition, (long long)b->timestamp_max, (long long)b->src_first,
+                  (long long)(l->now_ms - b->timestamp_max));
+        lane_unsend(l);
     } else if (b->timestamp_max > l->now_ms) {
         lane_wait(l, APPENDER_REASON_TIMESTAMP_AHEAD, LANE_BACKOFF_SLOW_US,
                   "partition %d refuses the timestamp %lld of source offset %lld, which is %lld ms ahead",

@@ -493,11 +493,25 @@ Test(lane, a_timestamp_too_far_ahead_waits)
     FINISHES();
 }
 
+/* A target whose clock is behind ours refuses what is not ahead of ours: it is not an old one. */
+Test(lane, a_timestamp_refused_by_a_clock_behind_ours_waits)
+{
+    r.t[0].ahead_ms_max = -1800 * 1000;
+    source_grow(&r, 100);
+    source_add(&r, "k", wall(&r) - 10 * 1000);
+    rig_start(&r, 0);
+    rig_run(&r, 60 * SEC);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_WAITING);
+    cr_assert_eq(rig_status(&r, 0)->reason, APPENDER_REASON_TIMESTAMP_AHEAD);
+    rig_run(&r, 1900 * SEC);
+    FINISHES();
+}
+
 Test(lane, a_timestamp_that_is_too_old_halts)
 {
     r.t[0].before_ms_max = 3600 * 1000;
     source_grow(&r, 100);
-    source_add(&r, "k", wall(&r) - 3700 * 1000);
+    source_add(&r, "k", wall(&r) - 25 * 3600 * 1000);
     rig_start(&r, 0);
     HALTS(TIMESTAMP_REFUSED, "of source offset 200");
     cr_assert_eq(r.t[0].end, 100);
