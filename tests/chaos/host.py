@@ -2,20 +2,72 @@
 
 The pauses and the clock's steps come from outside (SIGSTOP) and from a library in front of libc (host_shim.c); nothing in
 the daemons knows of them. Each case ends with every record compared and the checker over the history."""
-import math, os, random, signal, subprocess, sys, time
+import math, os, random, signal, sys, threading, time
 
-from records import Follower
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from history import now
+from records import Follower, Load
+from host_shim import Shim
 from site_rig import Rig, run_cases, wait
 from kills import Background, compare, create, drain, loading, mirrored
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
-CALLS = os.environ.get('SUNDOG_CALLS', '20')  # kills at system calls, or `all`
+CALLS = os.environ.get('SUNDOG_CALLS', '16')  # kills at system calls, or `all`
+PAUSE = float(os.environ.get('SUNDOG_PAUSE', '12'))  # seconds that a stopped process stands still
+HOUR = 3600
 DEEPEST = 200  # `all`: the k-th call of a name up to this
 
 BROKER_CALLS = ['openat', 'write', 'pwritev', 'fdatasync', 'fsync', 'rename', 'unlink', 'ftruncate', 'fallocate', 'sendmsg', 'sendfile',
                 'close', 'mkdir', 'epoll_wait']
 MIRROR_CALLS = ['openat', 'write', 'writev', 'pwrite64', 'pwritev', 'fdatasync', 'msync', 'mmap', 'ftruncate', 'sendmsg', 'recvmsg',
                 'recvfrom', 'close']
+
+
+class Commits:
+    """Commits ever greater offsets of a group of its own, one after another, and looks now and then what is committed."""
+
+    def __init__(self, rig, site, topic, group='counts'):
+        self.rig, self.name, self.group, self.n, self.told, self.end = rig, f'{site}/{topic}', group, 0, 0, threading.Event()
+        self.c = Consumer({'bootstrap.servers': rig.bootstrap(site), 'group.id': group, 'enable.auto.commit': False,
+                           'reconnect.backoff.max.ms': 500, 'socket.timeout.ms': 5000, 'log_level': 2})
+        self.topic = topic
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def event(self, op, t0, **fields):
+        self.rig.history.event(op, group=self.group, topic=self.name, partition=0, t0=t0, t1=now(), **fields)
+
+    def commit(self):
+        self.n += 1
+        t0 = now()
+        try:
+            self.c.commit(offsets=[TopicPartition(self.topic, 0, self.n)], asynchronous=False)
+            self.event('commit', t0, offset=self.n, err=0)
+            self.told += 1
+        except KafkaException:
+            self.event('commit', t0, offset=self.n, err=None)  # the library may have tried more than once
+
+    def look(self):
+        t0 = now()
+        try:
+            self.event('offset_fetch', t0, offset=max(-1, self.c.committed([TopicPartition(self.topic, 0)], timeout=10)[0].offset))
+        except KafkaException:
+            pass
+
+    def run(self):
+        while not self.end.is_set():
+            self.commit()
+            if self.n % 4 == 0:
+                self.look()
+            time.sleep(0.02)
+
+    def stop(self):
+        self.end.set()
+        self.thread.join()
+        self.look()
+        self.c.close()
+        assert self.told > 20, f'only {self.told} commits were acknowledged'
 
 
 # ---- kill -9 at the k-th call of a name ----
@@ -83,7 +135,7 @@ def daemons_killed_at_chosen_system_calls():
         create(rig, 'west', 'keys', 1, cleanup_policy='compact', segment_ms='500', min_cleanable_dirty_ratio='0.01', max_compaction_lag_ms='500')
         east, keys = loading(rig, 'east', 'orders', 'e'), loading(rig, 'west', 'keys', 'k')
         running = Background(east, keys, rate=1000)
-        follower = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders')
+        follower, commits = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders'), Commits(rig, 'east', 'orders')
         tables = {}
         for daemon, names in ((rig.brokers['east'], BROKER_CALLS), (rig.brokers['west'], BROKER_CALLS), (rig.mirrors['west'], MIRROR_CALLS)):
             daemon.stop(30)
@@ -101,7 +153,7 @@ def daemons_killed_at_chosen_system_calls():
             if len(met) >= wanted or missed > wanted:
                 break
         running.stop()
-        follower.stop()
+        follower.stop(), commits.stop()
         assert not east.failed and not keys.failed, (east.failed, keys.failed)
         mirrored(rig, 'east', 'west', 'orders')
         n = compare(rig, 'east', 'west', 'orders', east)
@@ -113,6 +165,140 @@ def daemons_killed_at_chosen_system_calls():
         print(rig.history.check())
 
 
+# ---- long pauses ----
+
+def daemons_paused_for_longer_than_every_timeout():
+    """SIGSTOP of the source's broker, the target's, the mirror: longer than clients wait for an answer, than a group's member may
+    be silent, than a broker may be."""
+    with Rig(flows=['east->west'], broker={'broker.session.timeout.ms': 4000, 'broker.heartbeat.interval.ms': 1000,
+                                           'group.min.session.timeout.ms': 1000}) as rig:
+        del rig.mirrors['east']
+        rig.start()
+        create(rig, 'east', 'orders')
+        load = Load(rig.bootstrap('east'), 'orders', 'e', config={'socket.timeout.ms': 4000, 'request.timeout.ms': 3000}, history=rig.history, name='east/orders')
+        running = Background(load, rate=400)
+        follower, commits = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders'), Commits(rig, 'east', 'orders')
+        time.sleep(1)
+        for daemon in (rig.brokers['east'], rig.brokers['west'], rig.mirrors['west']):
+            daemon.freeze()
+            time.sleep(PAUSE)
+            acked = len(load.acked)
+            daemon.signal(signal.SIGCONT)
+            wait(f'load acknowledged after the pause of {daemon.name}', 30, lambda: len(load.acked) > acked + 100)
+            wait(f'{daemon.name} healthy', 10, lambda: daemon.http('/healthz')[0] == 200)
+        running.stop()
+        follower.stop(), commits.stop()
+        assert not load.failed, load.failed
+        mirrored(rig, 'east', 'west', 'orders')
+        n = compare(rig, 'east', 'west', 'orders', load)
+        assert not any(p['state'].startswith('halted') for f in rig.mirrors['west'].status()['flows'] for p in f['partitions'])
+        print(f'3 pauses of {PAUSE} s, {n} records compared')
+        print(rig.history.check())
+
+
+# ---- the wall clock steps ----
+
+class Member:
+    """A member of a group that must not lose its place: counts what it reads and how often it is told to go."""
+
+    def __init__(self, bootstrap, topic, group):
+        self.read, self.gone, self.end = 0, 0, threading.Event()
+        self.c = Consumer({'bootstrap.servers': bootstrap, 'group.id': group, 'session.timeout.ms': 6000, 'heartbeat.interval.ms': 500,
+                           'auto.offset.reset': 'earliest', 'auto.commit.interval.ms': 500, 'log_level': 2})
+        self.c.subscribe([topic], on_revoke=self.left, on_lost=self.left)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def left(self, *_):
+        self.gone += not self.end.is_set()
+
+    def run(self):
+        while not self.end.is_set():
+            self.read += sum(1 for m in self.c.consume(1000, 0.1) if not m.error())
+
+    def stop(self):
+        self.end.set()
+        self.thread.join()
+        self.c.close()
+
+
+def numbers(daemon, prefix):
+    """{name with labels: value} of /metrics."""
+    rows = [line.rsplit(' ', 1) for line in daemon.http('/metrics')[1].splitlines() if line.startswith(prefix)]
+    return {name: float(value) for name, value in rows}
+
+
+class Synced:
+    """What a group has committed at the target, by the mirror: -1 where nothing; never goes back."""
+
+    def __init__(self, rig, group, topic):
+        self.c = Consumer({'bootstrap.servers': rig.bootstrap('west'), 'group.id': group, 'log_level': 2})
+        self.places, self.last = [TopicPartition(topic, p) for p in range(3)], [-1] * 3
+
+    def look(self):
+        at = [max(-1, tp.offset) for tp in self.c.committed(self.places, timeout=10)]
+        assert all(a >= b for a, b in zip(at, self.last)), f'offsets at the target went back from {self.last} to {at}'
+        self.last = at
+        return at
+
+
+def the_wall_clock_steps_by_an_hour():
+    """All clocks an hour ahead, then an hour behind (the target then refuses records of the future: they wait), then the mirror's
+    alone ahead. Nobody's session ends, nothing is deleted, ages are of the monotonic clock, offsets at the target never go back."""
+    with Rig(flows=['east->west'], mirror={'sync.topic.configs.enabled': 'false'}, broker={
+            'log.retention.check.interval.ms': 300, 'log.message.timestamp.after.max.ms': 2 * HOUR * 1000,
+            'offsets.retention.check.interval.ms': 300, 'offsets.retention.minutes': 100}) as rig:
+        del rig.mirrors['east']
+        shims = {d: Shim(rig, d.name) for d in rig.daemons()}
+        for d, shim in shims.items():
+            d.start(env=shim.env)
+        create(rig, 'east', 'orders', retention_ms=str(HOUR * 1500), segment_ms='1000')
+        load = loading(rig, 'east', 'orders', 'e')
+        running = Background(load, rate=300)
+        follower, commits = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders'), Commits(rig, 'east', 'orders')
+        member = Member(rig.bootstrap('east'), 'orders', 'members')
+        synced = Synced(rig, 'members', 'east.orders')
+        wait('offsets of the group at the target', 30, lambda: min(synced.look()) > 0)
+        before = numbers(rig.brokers['east'], 'sundog_broker_request_seconds_sum')
+        limit = ConfigResource(ConfigResource.Type.TOPIC, 'east.orders', incremental_configs=[
+            ConfigEntry('message.timestamp.after.max.ms', str(HOUR * 500), incremental_operation=AlterConfigOpType.SET)])
+        admin = AdminClient({'bootstrap.servers': rig.bootstrap('west')})
+        for f in admin.incremental_alter_configs([limit]).values():
+            f.result(20)
+        mirror = rig.mirrors['west']
+        for shifts in ({d: HOUR for d in shims}, {d: -HOUR for d in shims}, {d: HOUR if d is mirror else 0 for d in shims}, {d: 0 for d in shims}):
+            rig.fault('clocks: ' + ', '.join(f'{d.name} {s:+}' for d, s in shifts.items()))
+            for d, s in shifts.items():
+                shims[d].shift(s)
+            acked, read = len(load.acked), member.read
+            for _ in range(10):
+                time.sleep(0.25)
+                synced.look()
+            assert len(load.acked) > acked + 100 and member.read > read + 100, (len(load.acked) - acked, member.read - read)
+            ages = numbers(mirror, 'sundog_mirror_groups_age_seconds') | numbers(mirror, 'sundog_mirror_progress_age_seconds')
+            assert len(ages) == 2 and all(0 <= v < 10 for v in ages.values()), ages
+            assert all(0 <= v <= 2 * HOUR + 60 for v in numbers(mirror, 'sundog_mirror_lag_seconds').values())
+            assert all(d.http('/healthz')[0] == 200 for d in shims), [d.http('/healthz') for d in shims]
+            if shifts[rig.brokers['west']] < 0:
+                states = {p['state'] + ': ' + (p['reason'] or '') for f in mirror.status()['flows'] for p in f['partitions'] if p['topic'] == 'orders'}
+                assert len(states) == 3 and all('paused: timestamp too far ahead' in s for s in states), states
+        running.stop()
+        follower.stop(), commits.stop()
+        assert not load.failed, load.failed
+        assert member.gone == 0, f'the member of a group was sent away {member.gone} times'
+        for name, was in before.items():
+            assert numbers(rig.brokers['east'], name)[name] - was < 600, f'{name} has grown by an hour'
+        mirrored(rig, 'east', 'west', 'orders')
+        wait('the group is synced', 20, lambda: sum(synced.look()) == len(load.acked))
+        member.stop(), synced.c.close()
+        n = compare(rig, 'east', 'west', 'orders', load)
+        assert n == len(load.acked), f'{len(load.acked) - n} records deleted'
+        print(f'4 steps, {n} records compared, none deleted')
+        print(rig.history.check())
+
+
 if __name__ == '__main__':
     print(f'seed {SEED} (SUNDOG_SEED={SEED} tests/chaos/run)', flush=True)
-    sys.exit(run_cases([daemons_killed_at_chosen_system_calls], sys.argv[1:]))
+    os.environ['SUNDOG_SEED'] = str(SEED)  # of the processes that run the cases, two at a time: they wait more than they work
+    sys.exit(run_cases([daemons_paused_for_longer_than_every_timeout, daemons_killed_at_chosen_system_calls,
+                        the_wall_clock_steps_by_an_hour], sys.argv[1:], jobs=2))
