@@ -21,6 +21,7 @@ static int keep_record(void *arg, const struct metadata_record *r)
 {
     const struct keeping *k = arg;
     struct metadata_records *list = &k->c->bootstrap;
+    assert(list->n <= BOOTSTRAP_RECORDS_MAX);
     struct buf bytes;
     struct metadata_record mine;
     if (list->n >= BOOTSTRAP_RECORDS_MAX)
@@ -188,6 +189,7 @@ void control_activate(struct control *c)
         c->o.failed(c->o.arg, "cannot write the first records of this controller");
         return;
     }
+    assert(!c->active && !quorum_in_transaction(c->quorum));
     c->active = true;
     control_sessions_begin(c);
     if (c->o.idle_interval_ms > 0 && c->o.endpoints_n > 0)

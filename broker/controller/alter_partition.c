@@ -3,6 +3,8 @@
 
 #include "broker/controller/elect.h"
 
+#include <assert.h>
+
 struct proposal {
     const struct decide *d;
     int32_t sender;
@@ -76,6 +78,10 @@ static bool write_change(struct proposal *x)
     bool isr = x->isr_n != x->p->isr_n;
     for (int32_t i = 0; i < x->isr_n && !isr; i++)
         isr = !member(x->p->isr, x->p->isr_n, x->isr[i]);
+    /* S16: decided on the state that is, by its leader, which stays in. */
+    assert(x->sender == x->p->leader && x->q->leader_epoch == x->p->leader_epoch);
+    assert(x->q->partition_epoch == x->p->partition_epoch && member(x->isr, x->isr_n, x->p->leader));
+    assert(x->isr_n <= x->p->replicas_n);
     x->r->partition_epoch = x->p->partition_epoch + (isr || recovered);
     if (!isr && !recovered)
         return true;

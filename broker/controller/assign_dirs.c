@@ -2,6 +2,8 @@
  * or is gone at the next start, takes exactly its own replicas out of election. */
 #include "broker/controller/decide.h"
 
+#include <assert.h>
+
 struct assigning {
     const struct decide *d;
     int32_t broker_id;
@@ -24,6 +26,7 @@ static bool write_change(const struct assigning *a, int32_t index, const struct 
         return false;
     for (int32_t i = 0; i < p->replicas_n && i < p->directories_n; i++)
         directories[i] = p->directories[i];
+    assert(at < p->replicas_n && p->replicas[at] == a->broker_id && a->online);
     directories[at] = *a->directory;
     c->partition_id = index;
     c->topic_id = *a->topic_id;

@@ -120,7 +120,9 @@ int16_t decide_broker_registration(const struct decide *d, const struct kp_broke
     (void)session;
     if (error)
         return r->error_code = error;
+    assert(q->broker_id >= 0 && d->offset_next >= 0);
     bool same = was && uuid_eq(&was->incarnation, &q->incarnation_id);
+    assert(same || !was || !live); /* S21 */
     r->broker_epoch = same ? was->epoch : d->offset_next;
     if (was && !same) { /* the former incarnation's leaderships end, before its place is taken */
         bool unclean = decide_elr(d->img) && q->previous_broker_epoch != was->epoch;
@@ -194,6 +196,7 @@ static bool fence(const struct decide *d, const struct image_broker *b)
 
 static bool unfence(const struct decide *d, const struct image_broker *b)
 {
+    assert(b->fenced);
     struct kp_broker_registration_change_record *c = change_record(d, b);
     if (!c)
         return false;
@@ -203,6 +206,7 @@ static bool unfence(const struct decide *d, const struct image_broker *b)
 
 static bool begin_shutdown(const struct decide *d, const struct image_broker *b)
 {
+    assert(!b->fenced && !b->in_controlled_shutdown);
     struct kp_broker_registration_change_record *c = change_record(d, b);
     if (!c)
         return false;
@@ -226,6 +230,7 @@ static bool take_dirs_offline(const struct decide *d, const struct kp_broker_hea
         else
             fine = elect_after_dir(d, b->id, &b->log_dirs[i]);
     }
+    assert(left_n <= b->log_dirs_n);
     if (!fine || left_n == b->log_dirs_n || left_n == 0) /* the last one ends the broker */
         return fine;
     struct kp_broker_registration_change_record *c = change_record(d, b);
@@ -245,6 +250,7 @@ int16_t decide_broker_heartbeat(const struct decide *d, const struct kp_broker_h
         return r->error_code = KE_BROKER_ID_NOT_REGISTERED;
     if (b->epoch != q->broker_epoch)
         return r->error_code = KE_STALE_BROKER_EPOCH;
+    assert(session && session->id == b->id);
     enum life was = life_of(b), now = next_life(d, q, b, session, lowest_offset);
     bool fine = true;
     if (now == LIFE_FENCED || now == LIFE_GONE)

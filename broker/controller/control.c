@@ -47,6 +47,7 @@ static int64_t append_marker(struct control *c, int16_t type)
 /* Atomic over batches (KIP-868): begun, then all, then ended; what was begun and cannot be ended is aborted. */
 static int64_t append_transaction(struct control *c, struct err *err)
 {
+    assert(!quorum_in_transaction(c->quorum));
     int64_t rc = append_marker(c, kp_type_begin_transaction_record);
     for (size_t at = 0; at < c->records.n && rc >= 0; at += METADATA_BATCH_RECORDS_MAX) {
         size_t n = c->records.n - at;
@@ -67,6 +68,7 @@ int64_t control_append(struct control *c)
     int64_t rc = c->records.n <= METADATA_BATCH_RECORDS_MAX
                      ? quorum_append(c->quorum, c->records.v, c->records.n, &err)
                      : append_transaction(c, &err);
+    assert(rc < 0 || rc < quorum_offset_next(c->quorum));
     if (rc >= 0)
         c->appended_us = loop_now_us(c->loop);
     return rc < 0 ? -(int64_t)control_append_error((int)rc) : rc;
@@ -77,11 +79,13 @@ int64_t control_append(struct control *c)
 static void answer_at_home(struct loop_msg *msg)
 {
     struct control_call *call = LIST_ENTRY(msg, struct control_call, msg);
+    assert(call->done && !list_linked(&call->link));
     call->done(call);
 }
 
 static void answer(struct control_call *call, int16_t error)
 {
+    assert(!list_linked(&call->link)); /* it waits for nothing any more */
     call->error = error;
     if (error)
         control_call_fail(call, error);
@@ -99,6 +103,7 @@ static void take_out(struct control *c, struct control_call *call)
 void control_complete(struct control *c)
 {
     int64_t seen = control_seen_offset(c);
+    assert((c->waiting_n == 0) == list_empty(&c->waiting) && c->waiting_n <= CONTROL_CALLS_MAX);
     while (!list_empty(&c->waiting)) {
         struct control_call *call = LIST_ENTRY(c->waiting.next, struct control_call, link);
         if (call->offset > seen)
@@ -128,6 +133,7 @@ static void on_deadline(void *arg)
 
 static void wait_for(struct control *c, struct control_call *call, int64_t offset)
 {
+    assert(offset >= 0 && offset < quorum_offset_next(c->quorum));
     call->offset = offset;
     assert(list_empty(&c->waiting) ||
            LIST_ENTRY(c->waiting.prev, struct control_call, link)->offset < offset);
@@ -214,6 +220,7 @@ static void on_resigned(void *arg)
     control_sessions_end(c);
     loop_timer_stop(&c->idle_timer);
     drop_calls(c);
+    assert(c->waiting_n == 0 && !c->deadline.armed);
 }
 
 static void on_committed(void *arg, const struct image *img)
@@ -234,6 +241,7 @@ static void on_stopped(void *arg)
 {
     struct control *c = arg;
     drop_calls(c);
+    assert(c->stopping && !c->active);
     c->o.stopped(c->o.arg);
 }
 
@@ -244,6 +252,7 @@ static void on_idle(void *arg)
 {
     struct control *c = arg;
     int64_t due_us = c->appended_us + c->o.idle_interval_ms * 1000;
+    assert(c->o.idle_interval_ms > 0);
     if (!c->active || c->stopping)
         return;
     if (loop_now_us(c->loop) >= due_us) {

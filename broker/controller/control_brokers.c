@@ -22,6 +22,7 @@ struct broker_session *control_session(struct control *c, int32_t broker_id)
 static struct broker_session *add_session(struct control *c, int32_t broker_id, int64_t registered_offset)
 {
     struct broker_session *s = control_session(c, broker_id);
+    assert(broker_id >= 0 && c->sessions_n <= BROKER_SESSIONS_MAX);
     if (!s && c->sessions_n == BROKER_SESSIONS_MAX)
         return NULL;
     if (!s)
@@ -39,6 +40,7 @@ static void forgive_own_absence(struct control *c, int64_t now_us)
 {
     int64_t interval_us = timeout_us(c) / CONTROL_SESSION_PART;
     int64_t absent_us = now_us - c->sessions_checked_us - interval_us;
+    assert(interval_us > 0 && now_us >= c->sessions_checked_us);
     c->sessions_checked_us = now_us;
     if (absent_us < interval_us)
         return;

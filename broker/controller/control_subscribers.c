@@ -10,7 +10,7 @@ static void on_image(struct loop_msg *msg)
 {
     struct control_subscriber *s = LIST_ENTRY(msg, struct control_subscriber, msg);
     const struct image *was = s->image;
-    assert(s->delivering);
+    assert(s->delivering && (!was || image_offset(s->delivering) > image_offset(was)));
     s->image = s->delivering; /* the reference moves with it */
     s->changed(s->arg, was, s->image);
     image_unref(was);
@@ -32,6 +32,7 @@ static void deliver(struct control_subscriber *s)
 static void on_ack(struct loop_msg *msg)
 {
     struct control_subscriber *s = LIST_ENTRY(msg, struct control_subscriber, msg);
+    assert(s->busy && s->delivering == s->image && image_offset(s->delivering) > s->acked_offset);
     s->acked_offset = image_offset(s->delivering);
     s->delivering = NULL;
     s->busy = false;
@@ -42,6 +43,7 @@ static void on_ack(struct loop_msg *msg)
 
 static void offer(struct control_subscriber *s, const struct image *img)
 {
+    assert(!s->next || image_offset(s->next) < image_offset(img));
     image_unref(s->next);
     s->next = image_ref(img);
     if (!s->busy)
@@ -65,6 +67,7 @@ int64_t control_seen_offset(const struct control *c)
         if (s->acked_offset < seen)
             seen = s->acked_offset;
     }
+    assert(seen >= -1 && (!c->published || seen <= image_offset(c->published)));
     return seen;
 }
 

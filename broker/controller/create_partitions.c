@@ -1,6 +1,7 @@
 /* CreatePartitions: a topic grows; it never shrinks. */
 #include "broker/controller/decide.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
 struct growing {
@@ -33,6 +34,7 @@ static int16_t check_count(struct growing *g)
             g, KE_INVALID_PARTITIONS,
             decide_text(g->d, "The topic %.*s currently has %d partition(s); %d would not be an increase.",
                         SLICE_FMT(g->t->name), now, g->t->count));
+    assert(now >= 0 && g->t->count > now);
     g->added = g->t->count - now;
     const struct image_partition *first = image_partition(g->topic, 0);
     g->replication_factor = first ? first->replicas_n : 1;
@@ -83,6 +85,7 @@ static int16_t grow_one(struct growing *g, int64_t *added)
         error = place(g);
     if (error)
         return KE_NONE;
+    assert(g->added > 0 && g->topic->partitions_n + g->added == g->t->count);
     for (int32_t i = 0; i < g->added; i++) {
         const int32_t *replicas =
             g->placed ? g->placed + (int64_t)i * g->replication_factor : g->t->assignments[i].broker_ids;

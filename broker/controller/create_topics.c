@@ -156,6 +156,9 @@ static int16_t check_assignments(struct creating *c)
             c, KE_INVALID_REQUEST,
             SLICE_LIT(
                 "A manual partition assignment was specified, but replication factor was not set to -1."));
+    if (c->t->assignments_n > DECIDE_RECORDS_MAX) /* before each is looked for among all */
+        return refuse(c, KE_POLICY_VIOLATION,
+                      SLICE_LIT("Unable to perform excessively large batch operation."));
     c->partitions = c->t->assignments_n;
     c->replication_factor = c->t->assignments[0].broker_ids_n;
     for (int32_t p = 0; p < c->partitions; p++) {
@@ -222,6 +225,7 @@ static int16_t place(struct creating *c)
 
 static bool write_records(struct creating *c)
 {
+    assert(c->partitions > 0 && !uuid_is_zero(&c->r->topic_id) && !image_topic(c->d->img, c->t->name));
     struct kp_topic_record *t = decide_record(c->d, kp_type_topic_record);
     if (!t)
         return false;
@@ -251,6 +255,7 @@ static bool answer_configs(struct creating *c)
     c->r->configs = ARENA_NEWS(c->d->arena, struct kp_create_topics_response_configs, n);
     if (!c->r->configs)
         return false;
+    assert(n > 0);
     c->r->configs_n = (int32_t)n;
     for (size_t i = 0; i < n; i++) {
         struct config_value v[CONFIG_SYNONYMS_MAX];

@@ -3,6 +3,7 @@
 
 #include "broker/metadata/image_edit.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ bool decide_elr(const struct image *img)
 
 void *decide_record(const struct decide *d, int16_t type)
 {
+    assert(d->out && d->out->arena && d->offset_next >= 0);
     return metadata_records_add(d->out, type, metadata_version_of(type, decide_metadata_version(d->img)));
 }
 
@@ -50,6 +52,7 @@ struct uuid decide_uuid(const struct decide *d)
 
 bool decide_room(const struct decide *d, int64_t more, struct slice *why)
 {
+    assert(more >= 0);
     int64_t total = image_partitions_n(d->img) + more, most = d->rules->partitions_max;
     if (most <= 0 || total <= most)
         return true;

@@ -89,6 +89,7 @@ static int16_t delete_one(const struct decide *d, const struct kp_delete_topics_
     struct kp_remove_topic_record *record = decide_record(d, kp_type_remove_topic_record);
     if (!record)
         return KE_UNKNOWN_SERVER_ERROR;
+    assert(!uuid_is_zero(&x.topic->id));
     record->topic_id = x.topic->id;
     return KE_NONE;
 }

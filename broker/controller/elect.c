@@ -37,6 +37,7 @@ static void drop(int32_t *v, int32_t *n, int32_t id)
 
 static int32_t *copy(const struct electing *e, const int32_t *v, int32_t n)
 {
+    assert(n >= 0);
     int32_t *to = ARENA_NEWS(e->d->out->arena, int32_t, n + 1); /* room for one more */
     if (to && n)
         memcpy(to, v, (size_t)n * sizeof *v);
@@ -94,8 +95,20 @@ static bool unclean_allowed(const struct electing *e)
     return yes;
 }
 
+/* S14 and S17, of what comes next. */
+static void check(const struct electing *e)
+{
+    assert(e->leader >= 0 || e->leader == IMAGE_NO_LEADER);
+    assert(e->leader < 0 || has(e->isr, e->isr_n, e->leader));
+    assert(e->isr_n >= 0 && e->isr_n <= e->was->isr_n + 1);
+    for (int32_t i = 0; i < e->elr_n; i++)
+        assert(!has(e->isr, e->isr_n, e->elr[i]));
+    assert(!e->recovering || (e->isr_n == 1 && e->elr_n == 0 && e->isr[0] == e->leader));
+}
+
 static void elect_uncleanly(struct electing *e, int32_t id)
 {
+    assert(acceptable(e, id));
     e->leader = id;
     e->isr[0] = id;
     e->isr_n = 1;
@@ -147,7 +160,8 @@ static int32_t min_insync(const struct electing *e)
 /* (old ELR ∪ old ISR) − ISR, while the ISR is below the minimum (KIP-966). */
 static void keep_elr(struct electing *e)
 {
-    if (!decide_elr(e->d->img)) {
+    /* Whoever had everything before an unclean election does not have what comes after it (S17). */
+    if (!decide_elr(e->d->img) || e->recovering) {
         e->elr_n = 0;
         e->last_known_n = 0;
         return;
@@ -231,6 +245,7 @@ static bool change(struct electing *e, int32_t index)
         drop(e->elr, &e->elr_n, e->broker_id);
     elect(e);
     keep_elr(e);
+    check(e);
     return write_change(e, index);
 }
 
@@ -277,6 +292,7 @@ static bool elect_all(const struct decide *d, int32_t broker_id, enum broker_mov
 
 bool elect_after(const struct decide *d, int32_t broker_id, enum broker_move move)
 {
+    assert(broker_id >= 0);
     return elect_all(d, broker_id, move, NULL);
 }
 

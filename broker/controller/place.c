@@ -26,6 +26,7 @@ static int32_t rack_of(struct racks *k, struct slice name)
         if (slice_eq(k->name[i], name))
             return i;
     }
+    assert(k->n < k->brokers_n + 1); /* no more racks than brokers */
     k->name[k->n] = name;
     return k->n++;
 }
@@ -49,6 +50,7 @@ static bool survey(const struct decide *d, struct racks *k)
  * is, so that successive partitions go round. */
 static int32_t take(struct racks *k, int32_t rack, bool active, const int32_t *chosen, int32_t chosen_n)
 {
+    assert(rack >= 0 && rack < k->n && chosen_n < k->brokers_n);
     int32_t *turn = chosen_n == 0 ? &k->lead[rack] : &k->next[rack];
     for (int32_t step = 0; step < k->brokers_n; step++) {
         int32_t i = (*turn + step) % k->brokers_n;
@@ -80,7 +82,7 @@ static void place_one(struct racks *k, int32_t *chosen, int32_t replication_fact
             }
         }
     }
-    assert(n == replication_factor);
+    assert(n == replication_factor); /* S22: so many different brokers, the first of them active */
     k->turn = (k->turn + 1) % k->n;
 }
 
@@ -101,6 +103,7 @@ int16_t decide_place(const struct decide *d, int32_t partitions, int32_t replica
                         active || brokers == 0 ? "only " : "none is alive of the ", brokers);
         return KE_INVALID_REPLICATION_FACTOR;
     }
+    assert(partitions >= 0 && replication_factor >= 0);
     *out = ARENA_NEWS(d->arena, int32_t, (size_t)partitions * (size_t)replication_factor);
     if (!*out || !survey(d, &k))
         return KE_UNKNOWN_SERVER_ERROR;
@@ -123,7 +126,7 @@ struct slice decide_assignment_fault(const struct decide *d, int32_t index, cons
                                      int32_t replicas_n, int32_t replication_factor)
 {
     bool active = false;
-    assert(index >= 0 && replication_factor > 0);
+    assert(index >= 0);
     if (replicas_n != replication_factor)
         return decide_text(
             d,
@@ -173,7 +176,8 @@ struct kp_partition_record *decide_partition(const struct decide *d, const struc
         if (broker_is_active(b))
             isr[p->isr_n++] = replicas[i];
     }
-    p->leader = p->isr_n > 0 ? isr[0] : -1;
+    assert(p->isr_n <= replicas_n);
+    p->leader = p->isr_n > 0 ? isr[0] : -1; /* S14 */
     p->leader_epoch = p->partition_epoch = 0;
     return p;
 }

@@ -29,6 +29,7 @@ int metadata_batch_put(const struct metadata_batch *b, const struct metadata_rec
             rc = -E_LIMIT;
     }
     buf_fini(&value);
+    assert(rc || (size_t)builder.h.records_n == n);
     if (rc == 0)
         rc = batch_close(&builder, NULL);
     else

@@ -34,6 +34,7 @@ struct image *image_clone(const struct image *img)
     struct image *c = image_create(img->cluster_id);
     if (!c)
         return NULL;
+    assert(pmap_n(&img->topics) == pmap_n(&img->topics_by_id) && img->partitions_n >= 0);
     c->offset = img->offset;
     c->epoch = img->epoch;
     c->timestamp_ms = img->timestamp_ms;
@@ -121,21 +122,25 @@ struct slice image_cluster_id(const struct image *img)
 
 int64_t image_offset(const struct image *img)
 {
+    assert(img->magic == IMAGE_MAGIC);
     return img->offset;
 }
 
 int16_t image_kraft_version(const struct image *img)
 {
+    assert(img->magic == IMAGE_MAGIC);
     return img->kraft_version;
 }
 
 int32_t image_epoch(const struct image *img)
 {
+    assert(img->magic == IMAGE_MAGIC);
     return img->epoch;
 }
 
 int64_t image_producer_id_next(const struct image *img)
 {
+    assert(img->magic == IMAGE_MAGIC);
     return img->producer_id_next;
 }
 
@@ -165,6 +170,7 @@ const struct image_topic *image_topic_next(const struct image *img, const struct
 const struct image_partition *image_partition(const struct image_topic *t, int32_t index)
 {
     const struct image_topic_item *item = LIST_ENTRY((uintptr_t)t, struct image_topic_item, value);
+    assert(t->partitions_n <= item->capacity);
     if (index < 0 || index >= t->partitions_n)
         return NULL;
     return VALUE(item->partitions[index], image_partition_item);
@@ -172,11 +178,13 @@ const struct image_partition *image_partition(const struct image_topic *t, int32
 
 size_t image_topics_n(const struct image *img)
 {
+    assert(img->magic == IMAGE_MAGIC);
     return pmap_n(&img->topics);
 }
 
 int64_t image_partitions_n(const struct image *img)
 {
+    assert(img->magic == IMAGE_MAGIC);
     return img->partitions_n;
 }
 
@@ -195,6 +203,7 @@ const struct image_broker *image_broker_next(const struct image *img, const stru
 
 size_t image_brokers_n(const struct image *img)
 {
+    assert(img->magic == IMAGE_MAGIC);
     return pmap_n(&img->brokers);
 }
 

@@ -60,6 +60,7 @@ free_lists:
 static const struct image_broker *broker_at(struct image_edit *e, int32_t id, int64_t epoch, struct err *err)
 {
     const struct image_broker *b = image_broker(e->img, id);
+    assert(!b || b->id == id);
     if (!b)
         err_set(err, -E_CORRUPT, "broker %d is not registered", id);
     else if (b->epoch != epoch)
@@ -135,6 +136,7 @@ int apply_config(struct image_edit *e, const void *body, struct err *err)
         return 0;
     if (slice_is_null(r->value) && was->entries_n == 1)
         return pmap_remove(&e->img->configs, &key);
+    assert(is_set || !slice_is_null(r->value));
     struct image_config_item *c = image_config_create(&key, was, r->name, r->value);
     if (!c)
         return -E_NOMEM;
@@ -166,6 +168,7 @@ int apply_producer_ids(struct image_edit *e, const void *body, struct err *err)
     if (r->next_producer_id < e->img->producer_id_next)
         return err_set(err, -E_CORRUPT, "producer ids go back from %lld to %lld",
                        (long long)e->img->producer_id_next, (long long)r->next_producer_id);
+    assert(r->next_producer_id >= e->img->producer_id_next); /* S34: no id is given twice */
     e->img->producer_id_next = r->next_producer_id;
     e->img->producer_ids_broker = r->broker_id;
     e->img->producer_ids_broker_epoch = r->broker_epoch;

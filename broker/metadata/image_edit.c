@@ -46,6 +46,7 @@ struct image *image_edit_finish(struct image_edit *e, int64_t offset, int32_t ep
 {
     assert(e->img && !e->txn_base);
     assert(offset >= e->img->offset && epoch >= e->img->epoch);
+    assert(pmap_n(&e->img->topics) == pmap_n(&e->img->topics_by_id) && e->img->partitions_n >= 0);
     freeze(e);
     struct image *img = e->img;
     e->img = NULL;
@@ -95,6 +96,7 @@ static int apply_abort_transaction(struct image_edit *e, const void *body, struc
     (void)body;
     if (!e->txn_base)
         return err_set(err, -E_CORRUPT, "AbortTransaction without BeginTransaction");
+    assert(e->txn_base != e->img);
     discard(e);
     /* the base is frozen and may be shared: go on in a copy */
     e->img = image_clone(e->txn_base);
@@ -131,6 +133,7 @@ static int edit_topic(struct image_edit *e, const struct uuid *id, struct image_
         if (rc < 0)
             return rc;
     }
+    assert(list_linked(&t->editing) && uuid_eq(&t->value.id, id));
     *out = t;
     return 0;
 }
@@ -175,6 +178,7 @@ static int set_partition(struct image_edit *e, struct image_topic_item *t, int32
                          const struct image_partition *value)
 {
     bool new = !image_partition(&t->value, index);
+    assert(list_linked(&t->editing) && index >= 0 && index <= IMAGE_PARTITIONS_MAX);
     struct image_partition_item *p = image_partition_create(value);
     if (!p || image_topic_set(t, index, p) < 0)
         return -E_NOMEM;
@@ -250,12 +254,16 @@ static int apply_partition_change(struct image_edit *e, const void *body, struct
     CHANGE(value, directories, r, directories);
     if (r->leader_recovery_state >= 0)
         value.recovering = r->leader_recovery_state == 1;
+    if (value.leader_epoch == INT32_MAX || value.partition_epoch == INT32_MAX)
+        return err_set(err, -E_CORRUPT, "topic %.*s partition %d has come to the end of its epochs",
+                       SLICE_FMT(t->value.name), r->partition_id);
     /* any leader, even the same one, begins a new leader epoch; -2: not in the record */
     if (r->leader >= -1) {
         value.leader = r->leader;
         value.leader_epoch++;
     }
     value.partition_epoch++;
+    assert(value.leader_epoch >= was->leader_epoch && value.partition_epoch > was->partition_epoch); /* S15 */
     return set_partition(e, t, r->partition_id, &value);
 }
 
@@ -329,7 +337,7 @@ static int (*const apply_by_type[])(struct image_edit *e, const void *body, stru
 
 int image_edit_apply(struct image_edit *e, const struct metadata_record *r, struct err *err)
 {
-    assert(e->img);
+    assert(e->img && e->img->magic == IMAGE_MAGIC);
     size_t n = sizeof apply_by_type / sizeof *apply_by_type;
     if (r->type < 0 || (size_t)r->type >= n || !apply_by_type[r->type])
         return err_set(err, -E_VERSION, "metadata record type %d is not known", r->type);

@@ -52,6 +52,7 @@ static void put_entity(struct buf *b, const struct kp_client_quota_record *r)
         }
         if (!next)
             return; /* a type twice */
+        assert(slice_is_null(last) || slice_cmp(next->entity_type, last) > 0);
         put_text(b, next->entity_type);
         put_text(b, next->entity_name);
         last = next->entity_type;

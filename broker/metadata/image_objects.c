@@ -45,9 +45,11 @@ static void *block_make(void (*fill)(struct block *b, const void *from), const v
 {
     struct block b = {NULL, 0};
     fill(&b, from);
-    b = (struct block){calloc(1, b.at), 0};
+    size_t measured = b.at;
+    b = (struct block){calloc(1, measured), 0};
     if (b.p)
         fill(&b, from);
+    assert(b.at <= measured); /* both passes agree, or it was written past its end */
     return b.p;
 }
 
@@ -140,6 +142,7 @@ static int topic_reserve(struct image_topic_item *t, int32_t n)
     void *grown = realloc(t->partitions, (size_t)capacity * sizeof *t->partitions);
     if (!grown)
         return -E_NOMEM;
+    assert(capacity >= n && capacity <= INT32_MAX);
     t->partitions = grown;
     t->capacity = (int32_t)capacity;
     return 0;
@@ -154,6 +157,7 @@ int image_topic_set(struct image_topic_item *t, int32_t index, struct image_part
     }
     while (t->value.partitions_n <= index)
         t->partitions[t->value.partitions_n++] = NULL;
+    assert(index < t->value.partitions_n && t->value.partitions_n <= t->capacity);
     image_partition_unref(t->partitions[index]);
     t->partitions[index] = p;
     return 0;
@@ -276,6 +280,7 @@ static int32_t config_merge(const struct config_from *f, struct image_config_ent
             to[n] = *e;
         n++;
     }
+    assert(placed || !slice_is_null(f->value));
     if (!placed) {
         if (to)
             to[n] = (struct image_config_entry){f->key, f->value};

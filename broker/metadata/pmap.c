@@ -60,6 +60,7 @@ static void node_unref(const struct pmap_type *type, struct pmap_node *n)
 static void node_measure(struct pmap_node *n)
 {
     int left = height_of(n->left), right = height_of(n->right);
+    assert(n->refs == 1 && n->item); /* what is shared does not change */
     n->height = 1 + (left > right ? left : right);
     n->n = 1 + (n->left ? n->left->n : 0) + (n->right ? n->right->n : 0);
 }
@@ -80,7 +81,8 @@ static struct pmap_node *node_own(struct pmap_node *n, bool *failed)
     node_ref(copy->left);
     node_ref(copy->right);
     pmap_item_ref(copy->item);
-    n->refs--; /* others hold it: it was above 1 */
+    assert(n->refs > 1);
+    n->refs--; /* others hold it */
     return copy;
 }
 
@@ -89,6 +91,7 @@ static struct pmap_node *rotate_left(struct pmap_node *n, bool *failed)
     struct pmap_node *up = n->right = node_own(n->right, failed);
     if (*failed)
         return n;
+    assert(up->refs == 1);
     n->right = up->left;
     up->left = n;
     node_measure(n);
@@ -101,6 +104,7 @@ static struct pmap_node *rotate_right(struct pmap_node *n, bool *failed)
     struct pmap_node *up = n->left = node_own(n->left, failed);
     if (*failed)
         return n;
+    assert(up->refs == 1);
     n->left = up->right;
     up->right = n;
     node_measure(n);
@@ -251,6 +255,7 @@ static const struct pmap_node *node_find(const struct pmap *m, const void *key)
 struct pmap_item *pmap_find(const struct pmap *m, const void *key)
 {
     const struct pmap_node *n = node_find(m, key);
+    assert(!n || (n->refs > 0 && n->item->refs > 0));
     return n ? n->item : NULL;
 }
 
@@ -271,16 +276,20 @@ struct pmap_item *pmap_after(const struct pmap *m, const void *key)
 int pmap_put(struct pmap *m, struct pmap_item *item)
 {
     bool failed = false;
+    size_t n = pmap_n(m);
     m->root = node_put(m->type, m->root, m->type->key(item), item, &failed);
+    assert(failed || (pmap_n(m) >= n && pmap_n(m) <= n + 1 && item->refs > 1));
     return failed ? -E_NOMEM : 0;
 }
 
 int pmap_remove(struct pmap *m, const void *key)
 {
     bool failed = false;
+    size_t n = pmap_n(m);
     if (!node_find(m, key))
         return 0;
     m->root = node_remove(m->type, m->root, key, &failed);
+    assert(failed || pmap_n(m) == n - 1);
     return failed ? -E_NOMEM : 0;
 }
 

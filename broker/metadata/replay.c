@@ -37,6 +37,7 @@ static int apply_record(void *arg, int64_t offset, const struct metadata_record 
 
 void replay_set_kraft_version(struct replay *r, int16_t kraft_version)
 {
+    assert(!r->open && kraft_version >= 0);
     r->img->kraft_version = kraft_version;
 }
 
@@ -49,6 +50,13 @@ int replay_batch(struct replay *r, struct slice batch, struct err *err)
     if (h.base_offset != r->offset_next)
         return err_set(err, -E_CORRUPT, "the metadata log goes on at offset %lld, expected %lld",
                        (long long)h.base_offset, (long long)r->offset_next);
+    /* neither offset nor epoch is under the checksum */
+    if (h.leader_epoch < image_epoch(r->img))
+        return err_set(err, -E_CORRUPT, "the metadata log goes back to epoch %d at offset %lld",
+                       (int)h.leader_epoch, (long long)h.base_offset);
+    if (batch_last_offset(&h) < h.base_offset)
+        return err_set(err, -E_CORRUPT, "the metadata batch at offset %lld ends before it begins",
+                       (long long)h.base_offset);
     if (!r->open) {
         rc = image_edit_begin(&r->edit, r->img);
         if (rc < 0)
@@ -68,6 +76,7 @@ int replay_batch(struct replay *r, struct slice batch, struct err *err)
     struct image *next = image_edit_finish(&r->edit, batch_last_offset(&h), h.leader_epoch, h.max_timestamp);
     r->open = false;
     image_set_reaper(next, r->reaper);
+    assert(image_offset(next) > image_offset(r->img) && image_offset(next) < r->offset_next);
     image_unref(r->img);
     r->img = next;
     return 0;

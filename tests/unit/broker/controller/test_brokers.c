@@ -1,12 +1,6 @@
 /* Brokers register, live, are fenced and go; leaders and ISRs follow. */
-#include "broker/controller/brokers.h"
-
 #include "broker/controller/elect.h"
-#include "broker/metadata/image_edit.h"
-
-#include <criterion/criterion.h>
-
-#define ARENA_MAX ((size_t)16 << 20)
+#include "tests/unit/broker/controller/rig.h"
 
 static bool no_statics(void *arg, struct slice key, struct arena *arena, struct slice *value,
                        bool *is_default)
@@ -15,27 +9,7 @@ static bool no_statics(void *arg, struct slice key, struct arena *arena, struct 
     return false;
 }
 
-struct world {
-    struct arena arena, response;
-    struct metadata_records records;
-    struct image *img;
-    struct rng rng;
-    struct decide_rules rules;
-    struct broker_session sessions[4];
-    int64_t next;
-};
-
-static struct decide decide(struct world *w)
-{
-    metadata_records_init(&w->records, &w->arena);
-    return (struct decide){.img = w->img,
-                           .offset_next = w->next,
-                           .node_id = 1,
-                           .rules = &w->rules,
-                           .rng = &w->rng,
-                           .arena = &w->response,
-                           .out = &w->records};
-}
+static struct broker_session sessions[4]; /* of the test at hand: each has its own process */
 
 static void check_invariants(const struct image *img)
 {
@@ -57,43 +31,19 @@ static void check_invariants(const struct image *img)
     }
 }
 
-static void commit(struct world *w)
+static void settle(struct world *w)
 {
-    struct image_edit e;
-    struct err err = {0};
-    cr_assert_eq(image_edit_begin(&e, w->img), 0);
-    for (size_t i = 0; i < w->records.n; i++)
-        cr_assert_eq(image_edit_apply(&e, &w->records.v[i], &err), 0, "%s", err.text);
-    w->next += (int64_t)w->records.n;
-    struct image *next = image_edit_finish(&e, w->next - 1, 1, 0);
-    image_unref(w->img);
-    w->img = next;
-    w->records.n = 0;
+    commit(w);
     check_invariants(w->img);
 }
 
 static void world_init(struct world *w, bool elr)
 {
-    *w = (struct world){
-        .rules = {.num_partitions = 1, .default_replication_factor = 1, .statics = {no_statics, NULL}}};
-    arena_init(&w->arena, ARENA_MAX);
-    arena_init(&w->response, ARENA_MAX);
-    rng_init(&w->rng, 9);
-    w->img = image_empty(SLICE_LIT("cluster"));
-    struct decide d = decide(w);
-    *(struct kp_feature_level_record *)decide_record(&d, kp_type_feature_level_record) =
-        (struct kp_feature_level_record){SLICE_LIT(METADATA_VERSION_FEATURE), 25};
+    world_begin(w, &(struct decide_rules){
+                       .num_partitions = 1, .default_replication_factor = 1, .statics = {no_statics, NULL}});
+    memset(sessions, 0, sizeof sessions);
     if (elr)
-        *(struct kp_feature_level_record *)decide_record(&d, kp_type_feature_level_record) =
-            (struct kp_feature_level_record){SLICE_LIT("eligible.leader.replicas.version"), 1};
-    commit(w);
-}
-
-static void world_fini(struct world *w)
-{
-    image_unref(w->img);
-    arena_fini(&w->arena);
-    arena_fini(&w->response);
+        world_level(w, "eligible.leader.replicas.version", 1);
 }
 
 /* Registers; `previous` is what the marker of the last clean stop said. */
@@ -123,15 +73,14 @@ static int16_t reg(struct world *w, int32_t id, uint64_t incarnation, int64_t pr
     q.log_dirs_n = 1;
     q.previous_broker_epoch = previous;
     struct decide d = decide(w);
-    int16_t error = decide_broker_registration(&d, &q, &w->sessions[id], live, &r);
+    int16_t error = decide_broker_registration(&d, &q, &sessions[id], live, &r);
     cr_assert_eq(error, r.error_code);
     if (error)
         return error;
     int64_t epoch = r.broker_epoch;
-    commit(w);
+    settle(w);
     cr_assert_eq(image_broker(w->img, id)->epoch, epoch);
-    w->sessions[id] =
-        (struct broker_session){.id = id, .registered_offset = w->next - 1, .shutdown_offset = -1};
+    sessions[id] = (struct broker_session){.id = id, .registered_offset = w->next - 1, .shutdown_offset = -1};
     return KE_NONE;
 }
 
@@ -155,10 +104,10 @@ static struct kp_broker_heartbeat_response beat(struct world *w, int32_t id, str
     q.offline_log_dirs = b.offline;
     q.offline_log_dirs_n = b.offline ? 1 : 0;
     struct decide d = decide(w);
-    cr_assert_eq(decide_broker_heartbeat(&d, &q, &w->sessions[id], b.lowest, &r), KE_NONE);
+    cr_assert_eq(decide_broker_heartbeat(&d, &q, &sessions[id], b.lowest, &r), KE_NONE);
     if (w->records.n > 0 && b.down)
-        w->sessions[id].shutdown_offset = w->next + (int64_t)w->records.n - 1;
-    commit(w);
+        sessions[id].shutdown_offset = w->next + (int64_t)w->records.n - 1;
+    settle(w);
     return r;
 }
 
@@ -170,7 +119,7 @@ static struct uuid topic(struct world *w, int32_t partitions, const int32_t *rep
     *t = (struct kp_topic_record){SLICE_LIT("orders"), id};
     for (int32_t i = 0; i < partitions; i++)
         cr_assert_not_null(decide_partition(&d, &id, i, replicas, n));
-    commit(w);
+    settle(w);
     return id;
 }
 
@@ -201,7 +150,7 @@ Test(brokers, registration_is_checked)
     struct decide d = decide(&w);
     *(struct kp_feature_level_record *)decide_record(&d, kp_type_feature_level_record) =
         (struct kp_feature_level_record){SLICE_LIT("from.the.future"), 1};
-    commit(&w);
+    settle(&w);
     cr_assert_eq(reg(&w, 2, 9, -1, false, "cluster"), KE_UNSUPPORTED_VERSION);
     world_fini(&w);
 }
@@ -260,7 +209,7 @@ static void second_dir(struct world *w, int32_t id, const struct uuid *topic_id,
     p->partition_id = 0;
     p->directories = &dirs[1];
     p->directories_n = 1;
-    commit(w);
+    settle(w);
 }
 
 Test(brokers, a_log_dir_that_fails_takes_its_replicas_and_no_others)
@@ -301,13 +250,13 @@ Test(brokers, leaderships_move_before_a_broker_is_fenced_and_others_must_have_se
     struct kp_broker_heartbeat_response r = beat(&w, 1, (struct beat){.down = true, .lowest = 0});
     cr_assert_eq(part(&w)->leader, 2);
     cr_assert_eq(part(&w)->isr_n, 2);
-    r = beat(&w, 1, (struct beat){.down = true, .lowest = w.sessions[1].shutdown_offset - 1});
+    r = beat(&w, 1, (struct beat){.down = true, .lowest = sessions[1].shutdown_offset - 1});
     cr_assert_not(r.should_shut_down, "S20");
-    r = beat(&w, 1, (struct beat){.down = true, .lowest = w.sessions[1].shutdown_offset});
+    r = beat(&w, 1, (struct beat){.down = true, .lowest = sessions[1].shutdown_offset});
     cr_assert(r.should_shut_down);
     struct decide d = decide(&w);
     cr_assert_eq(decide_fence(&d, 2), KE_NONE);
-    commit(&w);
+    settle(&w);
     cr_assert(part(&w)->leader == 3 && part(&w)->isr_n == 1);
     world_fini(&w);
 }
@@ -333,6 +282,33 @@ Test(brokers, with_elr_on_an_unclean_stop_costs_the_place_and_a_clean_one_does_n
     }
 }
 
+static void topic_option(struct world *w, const char *key, const char *value)
+{
+    struct decide d = decide(w);
+    *(struct kp_config_record *)decide_record(&d, kp_type_config_record) =
+        (struct kp_config_record){IMAGE_CONFIG_TOPIC, SLICE_LIT("orders"), slice_str(key), slice_str(value)};
+    settle(w);
+}
+
+Test(brokers, after_an_unclean_election_nobody_is_eligible_by_what_was_before)
+{
+    struct world w;
+    world_init(&w, true);
+    up(&w, 1);
+    up(&w, 2);
+    topic(&w, 1, (const int32_t[]){1, 2}, 2);
+    topic_option(&w, "min.insync.replicas", "2");
+    topic_option(&w, "unclean.leader.election.enable", "true");
+    beat(&w, 2, (struct beat){.offset = w.next, .fence = true});
+    cr_assert(part(&w)->isr_n == 1 && part(&w)->elr_n == 1);
+    up(&w, 2); /* with its disk not as it was: neither in the ISR nor eligible */
+    cr_assert(part(&w)->isr_n == 1 && part(&w)->elr_n == 0);
+    beat(&w, 1, (struct beat){.offset = w.next, .fence = true});
+    cr_assert(part(&w)->leader == 2 && part(&w)->recovering);
+    cr_assert(part(&w)->isr_n == 1 && part(&w)->elr_n == 0, "S17: what 2 takes now, 1 does not have");
+    world_fini(&w);
+}
+
 Test(brokers, a_random_cluster_keeps_the_invariants)
 {
     for (uint64_t seed = 1; seed <= 60; seed++) {
@@ -350,7 +326,7 @@ Test(brokers, a_random_cluster_keeps_the_invariants)
             case 0:
                 d = decide(&w);
                 cr_assert_eq(decide_fence(&d, id), KE_NONE);
-                commit(&w);
+                settle(&w);
                 break;
             case 1:
                 reg(&w, id, ++incarnation, rng_chance(&w.rng, 500000) ? image_broker(w.img, id)->epoch : -1,
@@ -383,7 +359,7 @@ static int16_t propose(struct world *w, int32_t sender, int32_t leader_epoch, in
     kp_init(&kp_alter_partition_response_message, &r);
     struct decide d = decide(w);
     cr_assert_eq(decide_alter_partition(&d, &q, &r), KE_NONE);
-    commit(w);
+    settle(w);
     return r.topics[0].partitions[0].error_code;
 }
 
@@ -405,7 +381,7 @@ Test(brokers, an_isr_is_changed_by_its_leader_under_the_right_epochs_only)
     cr_assert_eq(part(&w)->isr_n, 2);
     struct decide d = decide(&w);
     decide_fence(&d, 1);
-    commit(&w);
+    settle(&w);
     cr_assert_eq(propose(&w, 1, 0, 2, 0, -1), KE_FENCED_LEADER_EPOCH);
     world_fini(&w);
 }
