@@ -46,6 +46,7 @@ struct net_ops {
     ssize_t (*writev)(struct net_conn *c, const struct iovec *v, int n);
     ssize_t (*sendfile)(struct net_conn *c, struct disk_file *f, int64_t position, size_t n);
     void (*peer)(struct net_conn *c, char out[NET_ADDRESS_MAX]);
+    const char *(*why)(struct net_conn *c); /* may be NULL */
     void (*close)(struct net_conn *c);
 };
 
@@ -146,6 +147,12 @@ static inline ssize_t net_sendfile(struct net_conn *c, struct disk_file *f, int6
 static inline void net_peer(struct net_conn *c, char out[NET_ADDRESS_MAX])
 {
     c->net->ops->peer(c, out);
+}
+
+/* More than the code of a failure says (a certificate's fault), until net_close; NULL: nothing. */
+static inline const char *net_why(struct net_conn *c)
+{
+    return c->net->ops->why ? c->net->ops->why(c) : NULL;
 }
 
 static inline void net_close(struct net_conn *c)

@@ -154,15 +154,16 @@ bool client_answer(struct client_conn *conn, struct client_frame *frame, struct 
         return false;
     }
     list_remove(&call->link);
-    bool handshake = call->internal && call->api->key == kp_key_api_versions;
     if (call->abandoned) {
         client_call_free(core, call);
         return true;
     }
     call->conn = NULL;
     rc = decode(conn, call, frame, at, err);
-    if (handshake) {
-        bool good = !rc && take_versions(conn, call->response.body, err);
+    if (call->handshake) {
+        bool versions = call->api->key == kp_key_api_versions;
+        bool good = !rc && (versions ? take_versions(conn, call->response.body, err)
+                                     : client_secure_answer(conn, call));
         client_call_free(core, call);
         return good;
     }

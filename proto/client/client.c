@@ -1,5 +1,7 @@
 /* The driver: carries the core's effects out on a loop and its net, and is the public face. */
+#include "base/world/net_tls.h"
 #include "proto/client/client_internal.h"
+#include "proto/client/security.h"
 
 #include <stdlib.h>
 
@@ -11,7 +13,7 @@
 struct client {
     struct client_core *core;
     struct loop *loop;
-    struct net *net;
+    struct net *net, *tls; /* tls: ours, NULL without; then `net` is it */
     struct loop_timer due, soon;
     struct list watches;
     bool draining, destroyed;
@@ -41,11 +43,18 @@ static void on_connected(void *arg)
     drain(c);
 }
 
+/* TLS knows more than a code. */
+static const char *reason(const struct client_conn *conn, int code)
+{
+    const char *why = conn->handle ? net_why(conn->handle) : NULL;
+    return why ? why : err_str(code);
+}
+
 static void on_failed(void *arg, int code)
 {
     struct client_conn *conn = arg;
     struct client *c = client_of(conn);
-    client_conn_broken(conn, code, err_str(code), loop_now_us(c->loop));
+    client_conn_broken(conn, code, reason(conn, code), loop_now_us(c->loop));
     drain(c);
 }
 
@@ -63,7 +72,7 @@ static void write_all(struct client_conn *conn, int64_t now_us)
         if (done == -E_AGAIN)
             break;
         if (done < 0) {
-            client_conn_broken(conn, (int)done, err_str((int)done), now_us);
+            client_conn_broken(conn, (int)done, reason(conn, (int)done), now_us);
             break;
         }
         client_conn_written(conn, (size_t)done, now_us);
@@ -98,8 +107,8 @@ static void on_readable(void *arg)
         if (n == -E_AGAIN)
             break;
         if (n <= 0) {
-            client_conn_broken(conn, n ? (int)n : -E_CLOSED, n ? err_str((int)n) : "closed by the broker",
-                               now_us);
+            client_conn_broken(conn, n ? (int)n : -E_CLOSED,
+                               n ? reason(conn, (int)n) : "closed by the broker", now_us);
             break;
         }
         total += (size_t)n;
@@ -215,8 +224,15 @@ int client_create(struct loop *loop, struct net *net, const struct client_option
     list_init(&c->watches);
     loop_timer_init(&c->due, loop, on_time, c);
     loop_timer_init(&c->soon, loop, on_time, c);
-    int rc = client_core_create(options, loop_random(loop), loop_now_us(loop), &c->core, err);
+    int rc = 0;
+    if (options->security && options->security->tls) {
+        rc = net_tls_create(net, &options->security->tls_options, &c->tls, err);
+        c->net = c->tls;
+    }
+    if (!rc)
+        rc = client_core_create(options, loop_random(loop), loop_now_us(loop), &c->core, err);
     if (rc) {
+        net_tls_destroy(c->tls);
         free(c);
         return rc;
     }
@@ -243,6 +259,7 @@ void client_destroy(struct client *c)
         }
     }
     client_core_destroy(c->core);
+    net_tls_destroy(c->tls);
     free(c);
 }
 

@@ -27,7 +27,10 @@
 struct client;
 struct client_frame;
 
+struct client_security;
+
 struct client_options {
+    const struct client_security *security; /* security.h; NULL: PLAINTEXT. Must outlive the client */
     const char *bootstrap;     /* "host:port,[::1]:port,…"; up to CLIENT_BOOTSTRAP_MAX of them */
     const char *client_id;     /* "sundog" when NULL */
     const char *software_name; /* for ApiVersions; "sundog" when NULL */

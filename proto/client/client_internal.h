@@ -15,6 +15,7 @@
 #include "base/core/rng.h"
 #include "base/core/sm.h"
 #include "proto/client/client.h"
+#include "proto/client/sasl.h"
 
 #include <assert.h>
 
@@ -69,6 +70,7 @@ struct call {
     struct client_conn *conn;
     uint64_t seq; /* order of submission */
     bool internal, abandoned, started, written;
+    bool handshake; /* part of opening its connection: ends with it, is never sent again */
     int64_t deadline_us, send_by_us, not_before_us;
     unsigned attempts;
     int32_t correlation;
@@ -119,8 +121,12 @@ struct client_conn {
     size_t staged;
     struct client_frame *frame; /* being received */
     size_t frame_have;
-    bool stalled; /* a response waits for memory */
-    bool io;      /* on the core's list of connections to look after */
+    struct sasl *sasl; /* while securing */
+    unsigned sasl_rounds;
+    int64_t retire_us; /* the session must end by then; 0: never */
+    bool retiring;     /* takes no more calls */
+    bool stalled;      /* a response waits for memory */
+    bool io;           /* on the core's list of connections to look after */
     struct list io_link;
 };
 
@@ -241,7 +247,9 @@ void client_conn_written(struct client_conn *conn, size_t n, int64_t now_us);
 int client_conn_queue(struct client_conn *conn, struct call *call, struct err *err);
 /* Closes from our side; calls on it end or wait again, as their retry says. */
 void client_conn_close(struct client_conn *conn, int code, const char *why);
-/* Sends ApiVersions, the connection's first request; its answer calls client_conn_ready. */
+/* Puts a request of the connection's own opening; it must be answered within the connection's time. */
+void client_conn_handshake(struct client_conn *conn, struct call *call, int16_t version);
+/* Sends ApiVersions; its answer calls client_conn_ready. */
 void client_conn_ask_versions(struct client_conn *conn, int16_t version_max);
 void client_conn_ready(struct client_conn *conn);
 /* Memory has come back: goes on where a response had to wait. */
@@ -254,6 +262,13 @@ static inline enum conn_state client_conn_state(const struct client_conn *conn)
 {
     return (enum conn_state)sm_state(&conn->sm);
 }
+
+/* ---- secure.c: SASL ---- */
+
+/* A connected connection: authenticates it where that is asked for, then goes on to versions. */
+void client_secure(struct client_conn *conn);
+/* An answer to one of its requests. */
+bool client_secure_answer(struct client_conn *conn, const struct call *call);
 
 /* ---- metadata.c: brokers, topics ---- */
 

@@ -3,7 +3,7 @@
  *   closed ─► connecting ─► securing ─► versions ─► ready ─► closed
  *                                                            (from each of them to closed)
  *
- * securing is where TLS and SASL belong; without them it is passed through at once. Small responses are read through
+ * securing is SASL's (secure.c); without it, it is passed through at once. TLS lies below, in the net. Small responses are read through
  * a stage of 64 KiB, many per system call; of a larger one the rest goes straight into its frame. */
 #include "proto/client/client_internal.h"
 
@@ -309,14 +309,27 @@ void client_conn_connected(struct client_conn *conn, int64_t now_us)
         client_conn_close(conn, -E_NOMEM, "no memory for a connection");
         return;
     }
-    enter(conn, CONN_SECURING); /* TLS and SASL come here */
-    client_conn_ask_versions(conn, INT16_MAX);
+    enter(conn, CONN_SECURING);
+    client_secure(conn);
+}
+
+void client_conn_handshake(struct client_conn *conn, struct call *call, int16_t version)
+{
+    struct err err = {0};
+    assert(call->internal && list_empty(&conn->calls));
+    call->handshake = true;
+    call->version = version;
+    call->deadline_us = conn->since_us + conn->core->o.connect_timeout_us;
+    client_core_due_by(conn->core, call->deadline_us);
+    if (put_call(conn, call, &err)) {
+        client_call_free(conn->core, call);
+        client_conn_close(conn, err.code, err.text);
+    }
 }
 
 void client_conn_ask_versions(struct client_conn *conn, int16_t version_max)
 {
     struct client_core *core = conn->core;
-    struct err err = {0};
     if (client_conn_state(conn) == CONN_SECURING)
         enter(conn, CONN_VERSIONS);
     struct call *call = client_core_call(core, kp_api_find(kp_key_api_versions), true);
@@ -327,13 +340,7 @@ void client_conn_ask_versions(struct client_conn *conn, int16_t version_max)
     struct kp_api_versions_request *q = call->pub.body;
     q->client_software_name = slice_str(core->software_name);
     q->client_software_version = slice_str(core->software_version);
-    call->version = least(call->api->request.version_max, version_max);
-    call->deadline_us = conn->since_us + core->o.connect_timeout_us;
-    client_core_due_by(core, call->deadline_us);
-    if (put_call(conn, call, &err)) {
-        client_call_free(core, call);
-        client_conn_close(conn, err.code, err.text);
-    }
+    client_conn_handshake(conn, call, least(call->api->request.version_max, version_max));
 }
 
 void client_conn_ready(struct client_conn *conn)
@@ -348,7 +355,7 @@ static void bereave(struct client_core *core, struct call *call, int code, const
 {
     struct client_conn *conn = call->conn;
     call->conn = NULL;
-    if (call->abandoned || (call->internal && call->api->key == kp_key_api_versions)) {
+    if (call->abandoned || call->handshake) {
         client_call_free(core, call);
         return;
     }
@@ -383,7 +390,9 @@ void client_conn_close(struct client_conn *conn, int code, const char *why)
     struct client_frame *frame = conn->frame;
     conn->frame = NULL;
     conn->frame_have = conn->staged = 0;
-    conn->stalled = false;
+    conn->stalled = conn->retiring = false;
+    sasl_destroy(conn->sasl);
+    conn->sasl = NULL;
     free(conn->stage);
     conn->stage = NULL;
     enter(conn, CONN_CLOSED);

@@ -145,6 +145,7 @@ void client_core_destroy(struct client_core *core)
         struct client_broker *b = LIST_ENTRY(at, struct client_broker, link);
         for (int lane = 0; lane < CLIENT_LANES; lane++) {
             free(b->conns[lane].stage);
+            sasl_destroy(b->conns[lane].sasl);
             client_frame_unref(b->conns[lane].frame);
         }
         free(b);
@@ -373,8 +374,7 @@ static void expire(struct client_core *core, struct call *call)
     }
     assert(call->state == CALL_QUEUED && conn);
     bool behind = conn->calls.next != &call->link && call->written && leave_ghost(core, call);
-    bool handshake = call->internal && call->api->key == kp_key_api_versions;
-    if (!call->abandoned && !handshake) {
+    if (!call->abandoned && !call->handshake) {
         if (conn->writing == call) {
             struct list *next = call->link.next;
             conn->writing = next == &conn->calls ? NULL : LIST_ENTRY(next, struct call, link);
@@ -405,6 +405,22 @@ static struct call *find_expired(struct client_core *core)
     return NULL;
 }
 
+/* A session whose end is near: no more calls, and closed when it has answered. Returns whether it is closed. */
+static bool retire(struct client_conn *conn)
+{
+    enum { LOOK_AGAIN_US = 50 * 1000 };
+    struct client_core *core = conn->core;
+    if (client_conn_state(conn) != CONN_READY || !conn->retire_us)
+        return false;
+    conn->retiring = core->now_us >= conn->retire_us;
+    if (conn->retiring && client_conn_idle(conn)) {
+        client_conn_close(conn, -E_CLOSED, "the session ends");
+        return true;
+    }
+    client_core_due_by(core, conn->retiring ? core->now_us + LOOK_AGAIN_US : conn->retire_us);
+    return false;
+}
+
 /* Connections that take too long to open or have not been used. */
 static void check_conns(struct client_core *core)
 {
@@ -414,6 +430,8 @@ static void check_conns(struct client_core *core)
             struct client_conn *conn = &b->conns[lane];
             enum conn_state state = client_conn_state(conn);
             if (state == CONN_CLOSED)
+                continue;
+            if (retire(conn))
                 continue;
             bool opening = state != CONN_READY;
             int64_t at_us =

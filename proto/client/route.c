@@ -32,6 +32,8 @@ static struct client_conn *use(struct client_broker *b, struct call *call)
 {
     struct client_conn *conn = &b->conns[lane_of(call)];
     struct client_core *core = conn->core;
+    if (conn->retiring)
+        return wait_for(call, -E_AGAIN, "the session is renewed");
     if (client_conn_state(conn) == CONN_READY)
         return conn;
     if (client_conn_state(conn) != CONN_CLOSED)
@@ -62,7 +64,7 @@ static struct client_conn *route_any(struct client_core *core, struct call *call
     do {
         struct client_conn *conn = &b->conns[lane];
         enum conn_state state = client_conn_state(conn);
-        if (b->gone) {
+        if (b->gone || conn->retiring) {
             /* passed over */
         } else if (state == CONN_READY && client_conn_idle(conn)) {
             core->last_any = b;
