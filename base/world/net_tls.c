@@ -142,6 +142,8 @@ static void set_wants(struct tls_conn *c)
 
 static void say_why(struct tls_conn *c)
 {
+    bool refused =
+        c->state == TLS_HANDSHAKE || ERR_peek_last_error(); /* an alert may come after the handshake */
     long verify = SSL_get_verify_result(c->ssl);
     unsigned long e = ERR_peek_last_error();
     const char *reason = e ? ERR_reason_error_string(e) : NULL;
@@ -161,6 +163,7 @@ static void say_why(struct tls_conn *c)
     else
         snprintf(c->why, sizeof c->why, "TLS: %s%s", c->failure ? err_str(c->failure) : "the broker closed",
                  c->state == TLS_HANDSHAKE ? " during the handshake" : "");
+    c->failure = c->failure ? c->failure : refused ? -E_ACCESS : -E_CLOSED;
     ERR_clear_error();
 }
 
@@ -168,7 +171,6 @@ static void say_why(struct tls_conn *c)
 static void broken(struct tls_conn *c)
 {
     say_why(c);
-    c->failure = c->failure ? c->failure : c->state == TLS_HANDSHAKE ? -E_ACCESS : -E_CLOSED;
     c->state = TLS_BROKEN;
     if (!c->again.armed)
         loop_timer_in(&c->again, 0);

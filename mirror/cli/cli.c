@@ -61,27 +61,30 @@ const char *cli_own_key(struct cli *cli, const char *alias, const char *key)
     return props_get(&cli->props, key);
 }
 
-int cli_cluster_bootstrap(struct cli *cli, const char *alias, const char **out)
+int cli_cluster_address(struct cli *cli, const char *alias, struct session_address *out)
 {
+    struct err err = {0};
     int code = cli_load(cli);
     if (code)
         return code;
-    char key[512];
-    snprintf(key, sizeof key, "%s.bootstrap.servers", alias);
-    *out = props_get(&cli->props, key);
-    if (!*out)
-        return cli_fail(CLI_USAGE, "%s has no cluster '%s' (key %s)", cli->file, alias, key);
+    if (cli->clusters.clusters_n == 0 && mirror_config_addresses(&cli->props, &cli->clusters, &err))
+        return cli_fail(CLI_USAGE, "%s: %s", cli->file, err.text);
+    int at = mirror_config_cluster(&cli->clusters, alias);
+    if (at < 0)
+        return cli_fail(CLI_USAGE, "%s has no cluster '%s' (key clusters)", cli->file, alias);
+    const struct mirror_cluster *c = &cli->clusters.clusters[at];
+    *out = (struct session_address){c->bootstrap, &c->security};
     return 0;
 }
 
-int cli_bootstrap(struct cli *cli, const char **out)
+int cli_address(struct cli *cli, struct session_address *out)
 {
     if (cli->bootstrap) {
-        *out = cli->bootstrap;
+        *out = (struct session_address){cli->bootstrap, NULL};
         return 0;
     }
     if (cli->cluster)
-        return cli_cluster_bootstrap(cli, cli->cluster, out);
+        return cli_cluster_address(cli, cli->cluster, out);
     return cli_fail(CLI_USAGE, "which cluster? Add --bootstrap HOST:PORT, or -c FILE --cluster ALIAS");
 }
 

@@ -7,6 +7,8 @@
 #include "base/core/err.h"
 #include "base/runtime/props.h"
 #include "mirror/cli/args.h"
+#include "mirror/cli/session.h"
+#include "mirror/route/config.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -31,6 +33,7 @@ struct cli {
     struct disk *disk;
     struct props props; /* of `file` once cli_load has read it */
     bool loaded;
+    struct mirror_config clusters; /* how they are reached, once somebody asked */
 };
 
 /* One command: `args` begins behind its name. Returns an enum cli_exit. */
@@ -44,9 +47,9 @@ int cli_fail_err(const struct err *err, const char *fmt, ...) __attribute__((for
 /* Reads `file` if it has not been read; a usage error where there is no -c. 0 or an exit code (already told). */
 int cli_load(struct cli *cli);
 /* The addresses of the cluster a command works on: --bootstrap, or --cluster with -c. 0 or an exit code. */
-int cli_bootstrap(struct cli *cli, const char **out);
-/* <alias>.bootstrap.servers of the file. 0 or an exit code. */
-int cli_cluster_bootstrap(struct cli *cli, const char *alias, const char **out);
+int cli_address(struct cli *cli, struct session_address *out);
+/* Those of one of the file's clusters. 0 or an exit code. */
+int cli_cluster_address(struct cli *cli, const char *alias, struct session_address *out);
 /* A key of our own for the mirror at `alias`: <alias>.KEY, else KEY; NULL when neither is set. */
 const char *cli_own_key(struct cli *cli, const char *alias, const char *key);
 

@@ -4,12 +4,13 @@
 
 int cli_open(struct cli *cli, struct session **out)
 {
-    const char *bootstrap;
-    int code = cli_bootstrap(cli, &bootstrap);
+    struct session_address address;
+    int code = cli_address(cli, &address);
     if (code)
         return code;
     struct err err = {0};
-    return session_open(bootstrap, cli->timeout_ms, out, &err) ? cli_fail_err(&err, "%s", bootstrap) : 0;
+    return session_open(&address, cli->timeout_ms, out, &err) ? cli_fail_err(&err, "%s", address.bootstrap)
+                                                              : 0;
 }
 
 int cli_on_cluster(struct cli *cli, struct args *args,

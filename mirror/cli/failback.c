@@ -104,12 +104,12 @@ static int on_flow(void *arg, const struct stored_flow *flow)
     if (!cli_flow_aliases(flow->name, &source, &target) || !slice_eq_str(source, f->to))
         return 0;
     char alias[256];
-    const char *bootstrap;
+    struct session_address address;
     slice_cstr(target, alias, sizeof alias);
     struct session *from = NULL;
-    if (cli_cluster_bootstrap(f->move.cli, alias, &bootstrap))
+    if (cli_cluster_address(f->move.cli, alias, &address))
         return err_set(&f->err, -E_CONFIG, "the file has no cluster '%s'", alias);
-    int rc = session_open(bootstrap, f->move.cli->timeout_ms, &from, &f->err);
+    int rc = session_open(&address, f->move.cli->timeout_ms, &from, &f->err);
     rc = rc ? rc : group_commits(from, f->move.what.group, &f->commits, &f->err);
     if (!rc)
         rc = cli_progress_read(f->move.to, target, &f->back, &f->err);

@@ -90,13 +90,13 @@ static int on_flow(void *arg, const struct stored_flow *flow)
     if (!cli_flow_aliases(flow->name, &source, &target) || !slice_eq_str(target, f->to))
         return 0;
     char alias[256];
-    const char *bootstrap;
+    struct session_address address;
     struct err ignored = {0};
     f->source = NULL;
     f->flow = flow->number;
     slice_cstr(source, alias, sizeof alias);
-    if (cli_cluster_bootstrap(f->move.cli, alias, &bootstrap) == 0 &&
-        session_open(bootstrap, SOURCE_PATIENCE_MS, &f->source, &ignored) == 0) {
+    if (cli_cluster_address(f->move.cli, alias, &address) == 0 &&
+        session_open(&address, SOURCE_PATIENCE_MS, &f->source, &ignored) == 0) {
         struct session_topic *topics;
         int32_t n;
         if (session_topics(f->source, &topics, &n, &ignored)) {

@@ -110,6 +110,7 @@ int main(int argc, char **argv)
         code = c->run(&cli, &a);
     if (code == CLI_USAGE && c)
         fprintf(stderr, "usage: sundog %s%s%s\n", c->words, c->usage[0] ? " " : "", c->usage);
+    mirror_config_fini(&cli.clusters);
     props_fini(&cli.props);
     disk_posix_destroy(cli.disk);
     return code;

@@ -20,12 +20,13 @@ int move_args(struct args *args, struct move_what *out)
 int move_init(struct move *m, struct cli *cli, const struct move_what *what)
 {
     *m = (struct move){.cli = cli, .what = *what, .rows = json_array()};
-    const char *bootstrap;
-    int code = cli_cluster_bootstrap(cli, what->to, &bootstrap);
+    struct session_address address;
+    int code = cli_cluster_address(cli, what->to, &address);
     if (code)
         return code;
     struct err err = {0};
-    return session_open(bootstrap, cli->timeout_ms, &m->to, &err) ? cli_fail_err(&err, "%s", bootstrap) : 0;
+    return session_open(&address, cli->timeout_ms, &m->to, &err) ? cli_fail_err(&err, "%s", address.bootstrap)
+                                                                 : 0;
 }
 
 void move_fini(struct move *m)

@@ -35,14 +35,14 @@ static size_t count_addresses(const char *list)
     return n;
 }
 
-int session_open(const char *bootstrap, int64_t timeout_ms, struct session **out, struct err *err)
+int session_open(const struct session_address *at, int64_t timeout_ms, struct session **out, struct err *err)
 {
     struct session *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, -E_NOMEM, "out of memory");
     arena_init(&s->arena, SESSION_ARENA_MAX);
     arena_init(&s->keep, SESSION_ARENA_MAX);
-    s->bootstrap = strdup(bootstrap);
+    s->bootstrap = strdup(at->bootstrap);
     int rc = s->bootstrap ? job_pool_create(1, &s->jobs, err) : err_set(err, -E_NOMEM, "out of memory");
     struct loop_posix_options lo = {.jobs = s->jobs};
     if (!rc)
@@ -51,14 +51,17 @@ int session_open(const char *bootstrap, int64_t timeout_ms, struct session **out
         rc = net_posix_create(s->posix, &(struct net_posix_options){0}, &s->net, err);
     if (!rc && !(s->refusals = refusals_create(s->net)))
         rc = err_set(err, -E_NOMEM, "out of memory");
-    struct client_options co = {.bootstrap = bootstrap, .client_id = "sundog", .backoff_max_us = 500000};
+    struct client_options co = {.bootstrap = at->bootstrap,
+                                .security = at->security,
+                                .client_id = "sundog",
+                                .backoff_max_us = 500000};
     if (!rc)
         rc = client_create(loop_posix_loop(s->posix), refusals_net(s->refusals), &co, &s->client, err);
     if (rc) {
         session_close(s);
         return rc;
     }
-    s->addresses = count_addresses(bootstrap);
+    s->addresses = count_addresses(at->bootstrap);
     assert(s->addresses > 0); /* or the client would not have been made */
     s->deadline_us = loop_now_us(loop_posix_loop(s->posix)) + timeout_ms * 1000;
     *out = s;
@@ -123,8 +126,10 @@ int session_wait(struct session *s, bool (*done)(void *arg), void *arg, struct e
 {
     enum { TURN_US = 50000 };
     while (!done(arg)) {
+        const struct err *last = client_last_error(s->client);
+        if (last->code == -E_ACCESS && client_state(s->client) != CLIENT_UP)
+            return err_set(err, -E_ACCESS, "%s", last->text);
         if (loop_now_us(session_loop(s)) >= s->deadline_us) {
-            const struct err *last = client_last_error(s->client);
             return err_set(err, -E_TIMEOUT, "no answer from %s%s%s", s->bootstrap, last->text[0] ? ": " : "",
                            last->text);
         }

@@ -7,8 +7,14 @@
 
 struct session;
 
+/* Where a cluster is, and how it is reached safely. Borrowed, as long as the session. */
+struct session_address {
+    const char *bootstrap;
+    const struct client_security *security; /* NULL: PLAINTEXT */
+};
+
 /* Connects when first asked. `deadline` for everything: `timeout_ms` from now. */
-int session_open(const char *bootstrap, int64_t timeout_ms, struct session **out, struct err *err);
+int session_open(const struct session_address *at, int64_t timeout_ms, struct session **out, struct err *err);
 void session_close(struct session *s);
 
 struct client *session_client(struct session *s);
@@ -30,7 +36,8 @@ int session_call_once(struct session *s, const struct client_target *target, int
 void session_forget(struct session *s);
 /* The deadline is `timeout_ms` from now. */
 void session_extend(struct session *s, int64_t timeout_ms);
-/* Turns the loop until `done` says so; -E_TIMEOUT at the deadline, -E_REFUSED at once when nobody listens at any address
+/* Turns the loop until `done` says so; -E_TIMEOUT at the deadline, -E_ACCESS at once when TLS or SASL fails,
+ * -E_REFUSED when nobody listens at any address
  * (and nobody has since the session was opened). */
 int session_wait(struct session *s, bool (*done)(void *arg), void *arg, struct err *err);
 /* Milliseconds left before the deadline, 0 when it has passed. */

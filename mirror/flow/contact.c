@@ -9,7 +9,7 @@
 
 #define AGAIN_US   INT64_C(1000000)
 #define PULSE_US   INT64_C(2000000) /* without any answer: then one is asked for */
-#define REQUEST_US INT64_C(10000000)
+#define REQUEST_US INT64_C(5000000)
 
 static void ask(void *arg);
 static bool ask_with(struct contact *c, void (*on_response)(void *arg, const struct client_response *r));

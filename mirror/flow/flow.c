@@ -194,6 +194,7 @@ static int start_source(struct flow *f, struct err *err)
     struct port_options port = {.loop = f->loop,
                                 .client = f->source,
                                 .bootstrap = f->source_contact.bootstrap,
+                                .security = &f->o.config->clusters[f->o.flow->source].security,
                                 .client_id = f->name,
                                 .read_uncommitted =
                                     strcmp(f->o.flow->o.isolation_level, "read_uncommitted") == 0,
@@ -299,6 +300,7 @@ void flow_contact_known(struct flow *f)
 static int make_client(struct flow *f, int cluster, struct client **out, struct err *err)
 {
     struct client_options o = {.bootstrap = f->o.config->clusters[cluster].bootstrap,
+                               .security = &f->o.config->clusters[cluster].security,
                                .client_id = f->name,
                                .request_timeout_us = (int64_t)f->o.flow->o.admin_timeout_ms * 1000,
                                .backoff_max_us = 1000000,

@@ -161,7 +161,8 @@ struct port_options {
     struct loop *loop;
     struct client
         *client; /* of the source cluster: metadata, leader epochs, offsets; fetches of port_client */
-    const char *bootstrap; /* for librdkafka */
+    const char *bootstrap; /* for librdkafka, as is */
+    const struct client_security *security; /* NULL: PLAINTEXT; outlives the port */
     const char *client_id;
     bool read_uncommitted;                  /* MM2's consumer.isolation.level; read_committed otherwise */
     size_t memory_max_bytes;                /* 64 MiB when 0 */
@@ -174,6 +175,8 @@ struct port_options {
     void (*ignored)(void *arg, const char *key, const char *why);
 };
 
+/* The record engine: librdkafka, or our own client where the library cannot log in. */
+int port_record_create(const struct port_options *o, struct port **out, struct err *err);
 int port_rdkafka_create(const struct port_options *o, struct port **out, struct err *err);
 int port_client_create(const struct port_options *o, struct port **out, struct err *err);
 

@@ -2,6 +2,7 @@
  * message to the loop; everything else happens on the loop, without waiting: the consumer queue is read with time-out
  * 0, what may block (changes of assignment, destruction) runs on a helper thread. Backpressure is not reading: the
  * library's own queue is bounded in bytes and stops fetching. */
+#include "base/runtime/log.h"
 #include "mirror/port/rdkafka_parts.h"
 
 #include "base/core/varint.h"
@@ -142,6 +143,8 @@ static void take_error(struct port_rdk *p, struct part *part, const rd_kafka_mes
     const char *text = rd_kafka_message_errstr(m);
     struct waiting_event *e;
     /* Before the library has been told, what it says is about the reading before this one. */
+    if (!part && (m->err == RD_KAFKA_RESP_ERR__AUTHENTICATION || m->err == RD_KAFKA_RESP_ERR__SSL))
+        log_warn("mirror.port", "librdkafka: %s", text);
     if (!part || part->state != PART_READING)
         return;
     switch (m->err) {
@@ -419,6 +422,11 @@ int port_rdkafka_create(const struct port_options *o, struct port **out, struct 
         rd_kafka_conf_destroy(conf);
         free(p);
         return err_set(err, -E_CONFIG, "librdkafka: %s", text);
+    }
+    if ((rc = rdk_start_security(p->rk, o->security, err))) {
+        rd_kafka_destroy(p->rk);
+        free(p);
+        return rc;
     }
     rd_kafka_poll_set_consumer(p->rk);
     p->port.ops = &ops;

@@ -145,6 +145,7 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     rc = rc ? rc : set(c, "topic.metadata.refresh.interval.ms", "10000", err);
     rc = rc ? rc : set(c, "reconnect.backoff.max.ms", "2000", err);
     rc = rc ? rc : set(c, "log_level", "2", err); /* what matters comes as events */
+    rc = rc ? rc : rdk_conf_security(c, o->security, err);
     if (rc) {
         rd_kafka_conf_destroy(c);
         return rc;

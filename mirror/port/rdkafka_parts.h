@@ -122,6 +122,10 @@ static inline struct port_rdk *port_rdk(struct port *p)
 
 /* rdkafka_conf.c: the consumer's configuration; reports what is ignored. */
 int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *err);
+/* rdkafka_security.c: how the source is reached. */
+int rdk_conf_security(rd_kafka_conf_t *c, const struct client_security *s, struct err *err);
+/* After the handle has been made of it. */
+int rdk_start_security(rd_kafka_t *rk, const struct client_security *s, struct err *err);
 
 /* rdkafka_assign.c */
 int rdk_assign(struct port *p, const struct port_assignment *a, struct err *err);

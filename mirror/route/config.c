@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "mirror/route/known_keys.h"
+#include "mirror/route/place.h"
+#include "mirror/route/security.h"
 
 static const struct option_row flow_rows[] = {
 #define OPTION(...) OPTION_ROW(struct flow_options, __VA_ARGS__)
@@ -14,18 +15,6 @@ static const struct option_row flow_rows[] = {
 #undef OPTION
 };
 const struct option_table flow_option_table = OPTION_TABLE("mirror flow", flow_rows, struct flow_options);
-
-#define KEY_MAX 512
-
-/* Where a key of the file belongs. */
-enum scope { SCOPE_TOP, SCOPE_CLUSTER, SCOPE_FLOW };
-struct place {
-    enum scope scope;
-    int source, target; /* the cluster's index is in `source` for SCOPE_CLUSTER */
-    struct known_parts parts;
-    char option[KEY_MAX]; /* as flow_option_table has it, or would have it */
-    bool old_name;        /* topics.blacklist and its kin, for which `option` has the new name */
-};
 
 __attribute__((format(printf, 2, 3))) static void warn_line(const struct config_warnings *w, const char *fmt,
                                                             ...)
@@ -37,121 +26,6 @@ __attribute__((format(printf, 2, 3))) static void warn_line(const struct config_
     va_end(args);
     if (w && w->line)
         w->line(w->arg, text);
-}
-
-/* The cluster whose alias and a dot begin `text`, the longest such alias; *rest is what follows. */
-static int cluster_prefix(const struct mirror_config *c, const char *text, const char **rest)
-{
-    int found = -1;
-    size_t best = 0;
-    for (int i = 0; i < c->clusters_n; i++) {
-        size_t n = strlen(c->clusters[i].alias);
-        if (n > best && strncmp(text, c->clusters[i].alias, n) == 0 && text[n] == '.' && text[n + 1]) {
-            found = i;
-            best = n;
-            *rest = text + n + 1;
-        }
-    }
-    return found;
-}
-
-static int flow_prefix(const struct mirror_config *c, const char *key, struct place *at, const char **rest,
-                       struct err *err)
-{
-    const char *arrow = strstr(key, "->");
-    char source[KEY_MAX];
-    snprintf(source, sizeof source, "%.*s", (int)(arrow - key), key);
-    at->scope = SCOPE_FLOW;
-    at->source = mirror_config_cluster(c, source);
-    at->target = cluster_prefix(c, arrow + 2, rest);
-    if (at->source < 0 || at->target < 0)
-        return err_set(err, -E_CONFIG, "%s: names a flow between clusters that `clusters` does not list",
-                       key);
-    if (at->source == at->target)
-        return err_set(err, -E_CONFIG, "%s: a cluster cannot be mirrored to itself", key);
-    return 0;
-}
-
-/* Takes a key apart. An error is a flow between clusters that there are not. */
-static int place_key(const struct mirror_config *c, const char *key, struct place *at, struct err *err)
-{
-    const char *rest = key;
-    *at = (struct place){.scope = SCOPE_TOP, .source = -1, .target = -1};
-    if (strlen(key) >= KEY_MAX)
-        return err_set(err, -E_CONFIG, "%.60s...: the key is too long", key);
-    if (strstr(key, "->")) {
-        int rc = flow_prefix(c, key, at, &rest, err);
-        if (rc)
-            return rc;
-    } else {
-        const char *behind = NULL;
-        int cluster = cluster_prefix(c, key, &behind);
-        if (cluster >= 0 && !known_key(key)) {
-            at->scope = SCOPE_CLUSTER;
-            at->source = cluster;
-            rest = behind;
-        }
-    }
-    known_key_parts(rest, &at->parts);
-    static const struct {
-        const char *old, *new;
-    } renamed[] = {{"topics.blacklist", "topics.exclude"},
-                   {"groups.blacklist", "groups.exclude"},
-                   {"config.properties.blacklist", "config.properties.exclude"}};
-    const char *client = at->parts.of == OF_CONSUMER   ? "consumer."
-                         : at->parts.of == OF_PRODUCER ? "producer."
-                                                       : "";
-    snprintf(at->option, sizeof at->option, "%s%s", client, at->parts.key);
-    for (size_t i = 0; i < sizeof renamed / sizeof *renamed; i++)
-        if (strcmp(at->option, renamed[i].old) == 0) {
-            at->old_name = true;
-            snprintf(at->option, sizeof at->option, "%s", renamed[i].new);
-        }
-    return 0;
-}
-
-/* How strongly a key speaks for a flow (config.h has the order); 0: not at all. */
-static int place_rank(const struct place *at, int source, int target)
-{
-    bool consumer = at->parts.of == OF_CONSUMER, producer = at->parts.of == OF_PRODUCER;
-    int rank;
-    if (at->parts.of == OF_ADMIN || at->parts.of_cluster)
-        return 0;
-    if ((consumer && at->parts.of_target) || (producer && at->parts.of_source))
-        return 0;
-    if (!consumer && !producer && (at->parts.of_source || at->parts.of_target))
-        return 0;
-    bool client = consumer || producer, ours = strncmp(at->option, "sundog.", 7) == 0;
-    switch (at->scope) {
-    case SCOPE_TOP:
-        if (strcmp(at->option, "enabled") == 0)
-            return 0;
-        rank = client ? 2 : 1;
-        break;
-    case SCOPE_CLUSTER:
-        if (!(client || ours) || at->source != (consumer ? source : target))
-            return 0;
-        rank = 3;
-        break;
-    default:
-        if (at->source != source || at->target != target)
-            return 0;
-        rank = client ? 5 : 4;
-    }
-    return rank * 2 - at->old_name;
-}
-
-/* Could it ever speak for some flow? */
-static bool place_speaks(const struct place *at)
-{
-    struct place any = *at;
-    if (any.scope == SCOPE_CLUSTER)
-        any.source = 0;
-    if (any.scope == SCOPE_FLOW) {
-        any.source = 0;
-        any.target = 1;
-    }
-    return place_rank(&any, 0, any.scope == SCOPE_CLUSTER ? 0 : 1) > 0;
 }
 
 static bool aliases_char(char c)
@@ -191,7 +65,7 @@ static int read_clusters(struct props *p, struct mirror_config *c, struct err *e
         size_t from = strspn(at, " \t"), to = n;
         while (to > from && (at[to - 1] == ' ' || at[to - 1] == '\t'))
             to--;
-        char alias[KEY_MAX];
+        char alias[PLACE_KEY_MAX];
         snprintf(alias, sizeof alias, "%.*s", (int)(to > from ? to - from : 0), at + (from < n ? from : n));
         if (c->clusters_n == MIRROR_CLUSTERS_MAX)
             return err_set(err, -E_LIMIT, "clusters: more than %d", MIRROR_CLUSTERS_MAX);
@@ -217,7 +91,7 @@ static int refuse_provider(const struct prop *prop, struct err *err)
 static int read_bootstrap(struct props *p, struct mirror_config *c, struct err *err)
 {
     for (int i = 0; i < c->clusters_n; i++) {
-        char key[KEY_MAX];
+        char key[PLACE_KEY_MAX];
         snprintf(key, sizeof key, "%s.bootstrap.servers", c->clusters[i].alias);
         const char *value = props_get(p, key);
         if (!value || !*value)
@@ -236,7 +110,7 @@ static int read_bootstrap(struct props *p, struct mirror_config *c, struct err *
 static int resolve_as(struct props *resolved, const struct option_row *row, const struct prop *from,
                       struct err *err)
 {
-    char origin[KEY_MAX * 2];
+    char origin[PLACE_KEY_MAX * 2];
     bool same = strcmp(from->key, row->key) == 0;
     snprintf(origin, sizeof origin, "%s%s%s", same ? "" : from->key, same ? "" : ", ", from->origin);
     int rc = props_set(resolved, row->key, from->value, origin);
@@ -275,7 +149,7 @@ static int add_consumer(const struct mirror_config *c, struct mirror_flow *f, co
 {
     struct place at, other;
     if (place_key(c, file->list[from].key, &at, NULL) || at.parts.of != OF_CONSUMER ||
-        options_find(&flow_option_table, at.option))
+        security_key(at.parts.key) || options_find(&flow_option_table, at.option))
         return 0;
     int rank = place_rank(&at, f->source, f->target);
     if (rank == 0)
@@ -407,16 +281,6 @@ static int check_loops(const struct mirror_config *c, struct err *err)
     return 0;
 }
 
-static int refuse_security(const struct prop *prop, const struct place *at, struct err *err)
-{
-    bool plain = strcmp(prop->value, "PLAINTEXT") == 0 || !*prop->value;
-    if (strcmp(at->parts.key, "security.protocol") == 0 && !plain)
-        return err_set(err, -E_CONFIG,
-                       "%s = %s (%s): TLS and SASL to other clusters are not served yet; only PLAINTEXT is",
-                       prop->key, prop->value, prop->origin);
-    return 0;
-}
-
 static int refuse_unknown(const struct prop *prop, const char *option, struct err *err)
 {
     static const char tail[] = ".bootstrap.servers";
@@ -440,8 +304,6 @@ static int finish_key(const struct mirror_config *c, struct prop *prop, const st
     if (rc)
         return rc;
     if ((rc = refuse_provider(prop, err)))
-        return rc;
-    if ((rc = refuse_security(prop, &at, err)))
         return rc;
     prop->used = true;
     if (own && at.scope != SCOPE_FLOW && options_find(own, at.option))
@@ -481,6 +343,8 @@ int mirror_config_read(struct props *p, const char *const *targets, size_t targe
         rc = check_targets(out, targets, targets_n, err);
     if (!rc)
         rc = read_bootstrap(p, out, err);
+    if (!rc)
+        rc = security_read(p, out, err);
     for (size_t i = 0; i < p->n && !rc; i++)
         if (!p->list[i].used && strcmp(p->list[i].key, "clusters") != 0)
             rc = finish_key(out, &p->list[i], own, warn, err);
@@ -488,6 +352,19 @@ int mirror_config_read(struct props *p, const char *const *targets, size_t targe
         rc = read_flows(p, targets, targets_n, out, err);
     if (!rc)
         rc = check_loops(out, err);
+    if (rc)
+        mirror_config_fini(out);
+    return rc;
+}
+
+int mirror_config_addresses(struct props *p, struct mirror_config *out, struct err *err)
+{
+    *out = (struct mirror_config){0};
+    int rc = read_clusters(p, out, err);
+    if (!rc)
+        rc = read_bootstrap(p, out, err);
+    if (!rc)
+        rc = security_read(p, out, err);
     if (rc)
         mirror_config_fini(out);
     return rc;
@@ -507,6 +384,7 @@ void mirror_config_fini(struct mirror_config *c)
     for (int i = 0; i < c->clusters_n; i++) {
         free(c->clusters[i].alias);
         free(c->clusters[i].bootstrap);
+        client_security_fini(&c->clusters[i].security);
     }
     free(c->flows);
     free(c->clusters);
@@ -520,7 +398,7 @@ int mirror_config_own(const struct props *p, const struct option_table *own, con
     props_init(&resolved);
     int rc = 0;
     for (size_t i = 0; i < own->n && !rc; i++) {
-        char key[KEY_MAX];
+        char key[PLACE_KEY_MAX];
         snprintf(key, sizeof key, "%s.%s", alias ? alias : "", own->rows[i].key);
         const struct prop *prop = alias ? props_find(p, key) : NULL;
         if (!prop)

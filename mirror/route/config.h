@@ -7,9 +7,9 @@
  *   consumer.KEY, source.consumer.KEY, producer.KEY, target.producer.KEY, … (and with `override.` behind the client)
  *   <s>.consumer.KEY, <t>.producer.KEY, <t>.sundog.KEY
  *   <s>-><t>.KEY, and all of the forms of line 2 behind this prefix
- * A cluster is reached by <alias>.bootstrap.servers. Every key of MM2, its worker and its clients is accepted: what is
+ * A cluster is reached by <alias>.bootstrap.servers and what security.h reads. Every key of MM2, its worker and its clients is accepted: what is
  * not served, and what stands where it has no effect, is named in one warning each; any other key is refused, and so is
- * a value that asks a config provider (${…}), and TLS or SASL until they are served.
+ * a value that asks a config provider (${…}).
  *
  * Pure but for the warnings, which go to the caller. The result owns its memory. */
 #ifndef SUNDOG_MIRROR_ROUTE_CONFIG_H
@@ -17,6 +17,7 @@
 
 #include "base/runtime/options.h"
 #include "mirror/route/policy.h"
+#include "proto/client/security.h"
 
 #define MIRROR_CLUSTERS_MAX 64
 #define MIRROR_ALIAS_MAX    100
@@ -31,6 +32,7 @@ extern const struct option_table flow_option_table;
 struct mirror_cluster {
     char *alias;
     char *bootstrap; /* HOST:PORT, comma separated */
+    struct client_security security;
 };
 
 /* A consumer's setting that is no option of ours: the source port takes it or says that it does not. */
@@ -65,6 +67,8 @@ struct config_warnings {
 int mirror_config_read(struct props *p, const char *const *targets, size_t targets_n,
                        const struct option_table *own, const struct config_warnings *warn,
                        struct mirror_config *out, struct err *err);
+/* Only how the clusters are reached: `clusters`, bootstrap addresses, security; no flows. */
+int mirror_config_addresses(struct props *p, struct mirror_config *out, struct err *err);
 void mirror_config_fini(struct mirror_config *c);
 /* The program's own options into `out` (of own->struct_bytes; options_fini frees it): KEY at the top, overridden by
  * <alias>.KEY. So one file may serve the mirrors of both sites. `alias` may be NULL. */

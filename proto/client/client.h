@@ -192,7 +192,7 @@ enum client_state {
     CLIENT_UP,
 };
 enum client_state client_state(const struct client *c);
-/* The last failure, empty text if none since the start. */
+/* The last failure, empty text if none since the start; -E_ACCESS: we were refused, or refuse to trust. */
 const struct err *client_last_error(const struct client *c);
 
 struct client_counts {

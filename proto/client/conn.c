@@ -378,6 +378,7 @@ void client_conn_close(struct client_conn *conn, int code, const char *why)
     bool quiet = client_conn_state(conn) == CONN_READY && list_empty(&conn->calls);
     if (!quiet) {
         client_core_failed(core, "%s:%u: %s", conn->broker->host, conn->broker->port, why);
+        core->last_error.code = code;
         client_broker_failed(conn->broker, core);
     }
     struct list calls;

@@ -128,8 +128,9 @@ bool client_secure_answer(struct client_conn *conn, const struct call *call)
 
 /* ---- its beginning ---- */
 
-static int read_token(const char *path, char **out, struct err *err)
+int client_token_read(const struct client_security *s, char **out, struct err *err)
 {
+    const char *path = s->token_file;
     size_t n;
     int rc = tls_file_read(path, out, &n, err);
     if (rc)
@@ -153,7 +154,7 @@ static int make_sasl(struct client_conn *conn, struct err *err)
         return err_set(err, -E_IO, "SASL: no randomness");
     EVP_EncodeBlock(nonce, random, sizeof random);
     if (s->mechanism == SASL_OAUTHBEARER)
-        rc = read_token(s->token_file, &token, err);
+        rc = client_token_read(s, &token, err);
     if (!rc &&
         !(conn->sasl = sasl_create(s->mechanism, s->user, token ? token : s->password, (const char *)nonce)))
         rc = err_set(err, -E_NOMEM, "no memory for a connection");

@@ -14,6 +14,8 @@ struct client_security {
     char *token_file;              /* OAUTHBEARER: read anew for each connection */
 };
 
+/* The token of OAUTHBEARER: one line of text; wipe and free it. -E_CONFIG says what is wrong with the file. */
+int client_token_read(const struct client_security *s, char **out, struct err *err);
 void client_security_fini(struct client_security *s);
 
 #endif

@@ -11,11 +11,12 @@ KAFKA = os.path.join(TOP, 'tests', 'support', 'kafka')
 
 
 class ApacheKafka:
-    def __init__(self):
+    def __init__(self, keys=None):
+        """`keys` is asked for the node's further properties with the port it will have."""
         self.dir = tempfile.mkdtemp(prefix='sundog-kafka-')
         for _ in range(5):
             self.port = free_port()
-            if subprocess.run([KAFKA, 'start', self.dir, str(self.port)], capture_output=True).returncode == 0:
+            if subprocess.run([KAFKA, 'start', self.dir, str(self.port), *(keys(self.port) if keys else [])], capture_output=True).returncode == 0:
                 break
             shutil.rmtree(self.dir); os.mkdir(self.dir)
         else:

@@ -30,7 +30,7 @@ static int ask(const char *bootstrap, int64_t timeout_ms, int64_t *took_ms, stru
     struct session *s;
     struct session_topic *topics;
     int32_t n;
-    cr_assert_eq(session_open(bootstrap, timeout_ms, &s, err), 0, "%s", err->text);
+    cr_assert_eq(session_open(&(struct session_address){bootstrap, NULL}, timeout_ms, &s, err), 0, "%s", err->text);
     int64_t before_us = loop_now_us(session_loop(s));
     int rc = session_topics(s, &topics, &n, err);
     *took_ms = (loop_now_us(session_loop(s)) - before_us) / 1000;
