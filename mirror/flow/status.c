@@ -151,6 +151,9 @@ static void put_topics(struct jsonw *j, struct flow *f)
 
 static const char *flow_reason(const struct flow *f, char text[ERR_TEXT_MAX])
 {
+    bool halted = f->sm.state == FLOW_HALTED, root = !f->store_trouble[0] && f->target_contact.silent;
+    if (!halted && !root && f->progress_trouble[0]) /* why it still does what `reason` says */
+        return f->progress_trouble;
     return f->reason[0]               ? f->reason
            : f->store_trouble[0]      ? f->store_trouble
            : f->target_contact.silent ? silence(f, text)

@@ -84,7 +84,9 @@ int store_code(int code)
 
 static int failed(struct store *s, int code, const char *what, struct err *err)
 {
-    return err_set(err, store_code(code), "store %s: %s: %s", s->path, what, mdb_strerror(code));
+    const char *remedy =
+        code == MDB_PANIC ? "; end the mirror and start it again: the store is as of its last commit" : "";
+    return err_set(err, store_code(code), "store %s: %s: %s%s", s->path, what, mdb_strerror(code), remedy);
 }
 
 /* ---- transactions ---- */
