@@ -1,11 +1,13 @@
 """Disks that fail or are full, under brokers with two log dirs and under the mirror's store: what was acknowledged stays,
 what lies elsewhere goes on, and who cannot go on says so. Syncs fail by host_shim.c, full disks are real small file systems."""
-import os, sys, time
+import os, sys, threading, time
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from records import Follower, check_log
+from records import Follower, Load, check_log
 from host_shim import Shim
 from site_rig import Rig, run_cases, wait
+from host import Commits
+from power import Disk
 from kills import Background, compare, create, drain, loading, mirrored
 
 EIO, ENOSPC = 5, 28
@@ -28,10 +30,10 @@ def ends(rig, site, topic, partitions):
 
 
 def error_codes(rig, site, topic, partition, seconds=1):
-    """What a producer that does not try again is told."""
+    """What a producer that does not try again is told; its record is larger than what a block may have left."""
     codes = set()
     p = Producer({'bootstrap.servers': rig.bootstrap(site), 'retries': 0, 'acks': 'all', 'message.timeout.ms': int(seconds * 1000), 'log_level': 2})
-    p.produce(topic, b'x', partition=partition, on_delivery=lambda e, m: codes.add(e.code() if e else 0))
+    p.produce(topic, b'x' * 5000, partition=partition, on_delivery=lambda e, m: codes.add(e.code() if e else 0))
     p.flush(seconds + 5)
     return codes
 
@@ -97,5 +99,147 @@ def a_log_dir_fails_its_sync():
         print(rig.history.check())
 
 
+def fill(disk):
+    """Not a byte is left on the file system."""
+    with open(os.path.join(disk.path, 'filler'), 'ab', buffering=0) as f:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    f.write(b'x' * size)
+            except OSError as e:
+                assert e.errno == ENOSPC, e
+
+
+class Full:
+    """Keeps a file system full: what somebody gives back is taken at once."""
+
+    def __init__(self, disk):
+        self.disk, self.end = disk, threading.Event()
+        fill(disk)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.end.wait(0.02):
+            fill(self.disk)
+
+    def stop(self):
+        self.end.set()
+        self.thread.join()
+        make_room(self.disk)
+
+
+def make_room(disk):
+    os.unlink(os.path.join(disk.path, 'filler'))
+
+
+def refused(rig, site, topic, partition):
+    """A producer that does not try again is told KAFKA_STORAGE_ERROR."""
+    wait(f'{topic}-{partition} refuses', 20, lambda: KafkaError.KAFKA_STORAGE_ERROR in error_codes(rig, site, topic, partition), 0.1)
+
+
+def a_log_dir_is_full():
+    """Two log dirs, each an ext4 of its own; first the one, then the other has not a byte left: what lies there is refused with
+    KAFKA_STORAGE_ERROR, the other goes on; with room it goes on by itself. Full again, kill -9, start, room, restart."""
+    rig = Rig(sites=['east'], broker={**TWO_DIRS, 'log.segment.bytes': 1 << 20})
+    del rig.mirrors['east']
+    disks = {name: Disk(os.path.join(rig.dir, name), 32) for name in ('disk1', 'disk2')}
+    try:
+        with rig:
+            broker = rig.brokers['east'].start()
+            create(rig, 'east', 'orders', 4), create(rig, 'east', 'probes', 2)
+            where = dir_of([d.path for d in disks.values()], 'orders', 4)
+            probe = {d: p for p, d in dir_of([d.path for d in disks.values()], 'probes', 2).items()}
+            load = Load(rig.bootstrap('east'), 'orders', 'e', 1000, history=rig.history, name='east/orders')
+            follower = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders')
+            running = Background(load, rate=500)
+            for name, disk in sorted(disks.items(), reverse=True):
+                other = next(d for d in disks.values() if d is not disk)
+                for again in range(2):
+                    time.sleep(1)
+                    rig.fault(f'{name} is full')
+                    fill(disk)
+                    refused(rig, 'east', 'probes', probe[disk.path])
+                    mine = [p for p in where if where[p] == other.path]
+                    before = ends(rig, 'east', 'orders', mine)
+                    wait('the other dir goes on', 20, lambda: all(n > before[p] for p, n in ends(rig, 'east', 'orders', mine).items()))
+                    assert all(d['online'] for d in status_of(broker).values()) and broker.http('/healthz')[0] == 200
+                    if again:
+                        broker.kill()
+                        broker.start(ready=False)
+                        if name == 'disk1':  # no term can be opened where none can be written
+                            wait('the broker gives up', 10, lambda: broker.proc.poll() == 1)
+                            assert 'cannot go on' in broker.tail(9) and 'no space left on the device' in broker.tail(9), broker.tail(9)
+                        else:
+                            broker.wait_healthy(20)
+                    make_room(disk)
+                    if not broker.running:
+                        broker.kill()
+                        broker.start()
+                    wait(f'{name} goes on with room', 30, lambda: 0 in error_codes(rig, 'east', 'probes', probe[disk.path]), 0.2)
+            running.stop()
+            follower.stop()
+            assert not load.failed, load.failed
+            check_log(drain(rig, 'east', 'orders'), load.acked, 'e', 'east/orders')
+            print(f'each of 2 dirs full twice, {len(load.acked)} acknowledged')
+            print(rig.history.check())
+            broker.stop(30)
+    finally:
+        for d in disks.values():
+            d.umount()
+
+
+def trouble(mirror, word):
+    """/healthz is 503 and the reason has the word in it."""
+    def probe():
+        status, why = mirror.http('/healthz')
+        return status == 503 and word in why and why
+    return wait(f'the mirror says {word}', 30, probe, 0.1)
+
+
+def the_store_of_the_mirror_is_full_or_fails():
+    """The mirror's LMDB on an ext4 of its own, without room when it must grow, then with EIO from its syncs; killed and started in
+    either state. It says so, loses and doubles nothing, and goes on when the disk does."""
+    rig = Rig(flows=['east->west'], mirror={'sundog.store.dir': 'disk/store'})
+    del rig.mirrors['east']
+    disk, mirror, shim = Disk(os.path.join(rig.dir, 'disk'), 16), rig.mirrors['west'], Shim(rig, 'mirror')
+    try:
+        with rig:
+            for b in rig.brokers.values():
+                b.start()
+            mirror.start(env=shim.env)
+            create(rig, 'east', 'orders')
+            load, commits = loading(rig, 'east', 'orders', 'e'), Commits(rig, 'east', 'orders')
+            running = Background(load, rate=400)
+            wait('something is mirrored', 30, lambda: sum(ends(rig, 'west', 'east.orders', range(3)).values()) > 100)
+            for name, word in (('full', 'No space left'), ('failing', 'Input/output error')):
+                for killed in (False, True):
+                    rig.fault(f'the store is {name}')
+                    full = Full(disk) if name == 'full' else shim.fail(disk.path, EIO)
+                    create(rig, 'east', f'more-{name}-{killed}', 100)
+                    trouble(mirror, word)
+                    before = sum(ends(rig, 'west', 'east.orders', range(3)).values())
+                    wait('records go on', 20, lambda: sum(ends(rig, 'west', 'east.orders', range(3)).values()) > before + 100)
+                    if killed:
+                        mirror.kill()
+                        mirror.start(ready=False, env=shim.env)
+                        trouble(mirror, word)
+                    if full:
+                        full.stop()
+                    else:
+                        shim.fail('', 0)
+                    mirror.wait_healthy(30)
+            running.stop()
+            commits.stop()
+            mirrored(rig, 'east', 'west', 'orders')
+            n = compare(rig, 'east', 'west', 'orders', load)
+            assert not any(p['state'].startswith('halted') for f in mirror.status()['flows'] for p in f['partitions'])
+            print(f'the store full twice, failing twice, {n} records compared')
+            print(rig.history.check())
+            mirror.stop(30)
+    finally:
+        disk.umount()
+
+
 if __name__ == '__main__':
-    sys.exit(run_cases([a_log_dir_fails_its_sync], sys.argv[1:]))
+    sys.exit(run_cases([a_log_dir_fails_its_sync, a_log_dir_is_full, the_store_of_the_mirror_is_full_or_fails], sys.argv[1:], jobs=2))
