@@ -225,10 +225,11 @@ static void commit(struct visit *v)
                 arena_dup(a, w->entry->v.metadata.n ? w->entry->v.metadata : SLICE_LIT(""))};
         q->topics[q->topics_n - 1].partitions_n++;
     }
-    if (arena_failed(a) || q->topics_n == 0) {
-        client_cancel(v->c->target, v->call);
+    bool nothing = q->topics_n == 0;
+    if (arena_failed(a) || nothing) {
+        client_cancel(v->c->target, v->call); /* and with it q */
         v->call = NULL;
-        end(v, q->topics_n == 0);
+        end(v, nothing);
         return;
     }
     client_send(v->c->target, v->call);

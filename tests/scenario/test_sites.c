@@ -167,27 +167,45 @@ Test(sites, each_record_arrives_once_with_all_troubles_together)
     mirror_all(401, 408, SOURCE | TWO_MIRRORS | STORES);
 }
 
-Test(sites, a_group_goes_on_where_it_stood_and_without_the_sources_epoch)
+/* A hundred records, a group that stands at `at`, and a mirror that has applied it. */
+static struct sites *group_followed(int64_t at, int32_t *epoch)
 {
     struct sites *s = sites_create(1);
     int64_t offset = -1;
-    int32_t epoch = 0;
     bool committed = false;
     sites_topic(s, EAST, TOPIC, PARTITIONS);
     for (int i = 0; i < 10; i++)
         cr_assert(sites_produce(s, EAST, TOPIC, 0, (uint64_t)i * 10, 10));
     for (int i = 0; !committed && i < 30; i++) { /* the first asks for the offsets topic to be made */
-        committed = sites_commit(s, EAST, "readers", TOPIC, 0, 42);
+        committed = sites_commit(s, EAST, "readers", TOPIC, 0, at);
         sim_run_for(s->sim, SIM_SECOND);
     }
     cr_assert(committed);
     cr_assert(sim_start(s->mirror));
     for (int i = 0; offset < 0 && i < 60; i++) {
         sim_run_for(s->sim, SIM_SECOND);
-        offset = sites_committed(s, WEST, "readers", MIRRORED, 0, &epoch);
+        offset = sites_committed(s, WEST, "readers", MIRRORED, 0, epoch);
     }
-    cr_assert_eq(offset, 42);
+    cr_assert_eq(offset, at);
+    return s;
+}
+
+Test(sites, a_group_goes_on_where_it_stood_and_without_the_sources_epoch)
+{
+    int32_t epoch = 0;
+    struct sites *s = group_followed(42, &epoch);
     cr_assert_eq(epoch, -1, "an epoch of the source means nothing at the target");
+    sites_destroy(s);
+}
+
+Test(sites, an_offset_that_somebody_else_committed_at_the_target_stays)
+{
+    int32_t epoch;
+    struct sites *s = group_followed(42, &epoch);
+    cr_assert(sites_commit(s, WEST, "readers", MIRRORED, 0, 17));
+    cr_assert(sites_commit(s, EAST, "readers", TOPIC, 0, 50));
+    sim_run_for(s->sim, 30 * SIM_SECOND);
+    cr_assert_eq(sites_committed(s, WEST, "readers", MIRRORED, 0, &epoch), 17);
     sites_destroy(s);
 }
 
