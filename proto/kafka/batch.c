@@ -6,7 +6,6 @@
 
 #include <assert.h>
 
-#define RECORD_HEADER_BYTES_MIN 2 /* two lengths */
 
 int batch_header_read(struct slice in, struct batch_header *out, struct err *err)
 {

@@ -126,6 +126,8 @@ struct record_walk {
     int32_t left;
 };
 
+#define RECORD_HEADER_BYTES_MIN 2 /* two lengths */
+
 struct record_header {
     struct slice key, value; /* value may be null */
 };

@@ -1,6 +1,7 @@
 #include "proto/kafka/batch_validate.h"
 
 #include "proto/kafka/errors.h"
+#include "proto/kafka/record_stream.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -15,7 +16,8 @@ struct check {
     int32_t seen, delta_last;
     int64_t max_timestamp;
     int32_t max_timestamp_delta;
-    struct buf carry; /* an unfinished record and what follows it */
+    struct buf carry;           /* an unfinished record and what follows it */
+    struct record_stream large; /* it is too large to be kept */
     const char *why;
 };
 
@@ -148,15 +150,36 @@ static int check_run(struct check *c, struct slice in, size_t *used)
     return rc == -E_TRUNCATED ? 0 : rc;
 }
 
+/* What has come of a large record: 1 it has ended, 0 it goes on. */
+static int check_large(struct check *c)
+{
+    int rc = record_stream_read(&c->large, &c->carry);
+    if (rc < 0)
+        return malformed(c, "malformed record");
+    if (rc == 0)
+        return 0;
+    rc = check_record(c, &c->large.record);
+    return rc ? rc : 1;
+}
+
 static int check_piece(void *ctx, struct slice piece)
 {
     struct check *c = ctx;
     size_t used;
+    int rc = 1;
     buf_put(&c->carry, piece.p, piece.n);
     if (c->carry.failed)
         return -E_NOMEM;
-    int rc = check_run(c, buf_slice(&c->carry), &used);
-    buf_drop(&c->carry, used);
+    while (rc > 0) {
+        if (record_stream_open(&c->large) && (rc = check_large(c)) <= 0)
+            return rc;
+        rc = check_run(c, buf_slice(&c->carry), &used);
+        buf_drop(&c->carry, used);
+        if (rc == 0 && c->carry.n > RECORD_STREAM_FROM_BYTES) {
+            record_stream_begin(&c->large);
+            rc = 1;
+        }
+    }
     return rc;
 }
 
@@ -175,7 +198,7 @@ static int check_records(struct check *c, struct slice batch, const struct codec
     } else if (payload.n > 0 || c->h->records_n > 0) {
         buf_init(&c->carry, limits->bytes_max + 1);
         rc = codec_stream((enum codec)batch_codec(c->h), payload, limits, check_piece, c, err);
-        left = c->carry.n;
+        left = c->carry.n + (record_stream_open(&c->large) ? 1 : 0);
         buf_fini(&c->carry);
     }
     if (!rc && left)

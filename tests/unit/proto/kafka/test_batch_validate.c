@@ -438,8 +438,10 @@ Test(validate, bombs_cost_bounded_time_and_memory)
     struct buf b, zeros;
     buf_init(&b, ROOM);
     buf_init(&zeros, ROOM);
-    /* One record that claims 200 MiB, of zeros, which every codec but snappy shrinks a lot. */
+    /* One record with a value of 200 MiB of zeros, which every codec but snappy shrinks a lot. */
     size_t n = (size_t)200 << 20;
+    buf_put_varint(&zeros, (int64_t)n + 9);
+    buf_put(&zeros, "\0\0\0\1", 4); /* attributes, two deltas, no key */
     buf_put_varint(&zeros, (int64_t)n);
     memset(buf_room(&zeros, n), 0, n);
     buf_added(&zeros, n);
