@@ -219,7 +219,7 @@ void connection_close(struct connection *c, const char *why)
     if (!c->socket)
         return;
     if (why) {
-        if (!c->said)
+        if (!c->said && server_may_say(s, c->host))
             log_info("broker.net", "connection closed peer=%s why=\"%s\"", c->host, why);
         server_count_close(s, why);
     }

@@ -54,6 +54,9 @@ struct connection {
     int64_t blocked_since_us; /* 0: not */
 };
 
+/* Peers whose last line in the log is remembered: one line a peer and second. Two that fall together share a place. */
+#define NET_PEERS_SAID 256
+
 struct net_server {
     struct shard *shard;
     struct net_options o;
@@ -75,6 +78,10 @@ struct net_server {
     } read, started;  /* of large frames in this turn of the loop: server_turn_has */
     size_t holding_n; /* requests that hold a receive buffer: they will give memory back */
     uint64_t next_id;
+    struct {
+        unsigned peer; /* hash of its address */
+        int64_t at_us;
+    } said[NET_PEERS_SAID];
     struct loop_timer tick;
     bool draining;
     int64_t drain_limit_us;
@@ -117,6 +124,8 @@ size_t receive_frame_bytes(const struct connection *c);
 /* server.c: metrics */
 void server_count(struct net_server *s, const struct api_request *req);
 void server_count_close(struct net_server *s, const char *why);
+/* May a line about this peer stand in the log now? What may not is in the metrics all the same. */
+bool server_may_say(struct net_server *s, const char *host);
 
 /* send.c */
 void send_answers(struct connection *c);

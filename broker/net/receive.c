@@ -220,7 +220,8 @@ static void enqueue(struct connection *c, struct api_request *req)
     if (!c->next)
         c->next = req;
     if (api_read_header(req, &err)) {
-        log_warn("broker.net", "request refused peer=%s error=%s", c->host, err.text);
+        if (server_may_say(c->server, c->host))
+            log_warn("broker.net", "request refused peer=%s error=%s", c->host, err.text);
         req->failure = "a request that is not served";
         c->said = c->read_ended = c->frames_ended = true;
     }

@@ -1,10 +1,12 @@
 #include "broker/net/internal.h"
 
+#include "base/core/hash.h"
 #include "base/runtime/log.h"
 
 #include <stdlib.h>
 
-#define TICK_US 1000000
+#define TICK_US      1000000
+#define SAY_EVERY_US INT64_C(1000000) /* about one peer */
 /* A slow sender earns a second more for each so many bytes. */
 #define BYTES_PER_SECOND ((size_t)64 << 10)
 
@@ -166,7 +168,7 @@ static const char *overdue(const struct connection *c, int64_t now)
 static void on_tick(void *arg)
 {
     struct net_server *s = arg;
-    int64_t now = server_now(s);
+    int64_t now = loop_now_us(s->shard->loop);
     bool late = s->draining && now >= s->drain_limit_us;
     list_each_safe(at, &s->connections)
     {
@@ -236,6 +238,17 @@ void server_count(struct net_server *s, const struct api_request *req)
     assert(row < n);
     metric_add(s->per_api[row].requests, 1);
     metric_observe(s->per_api[row].seconds, server_now(s) - req->received_us);
+}
+
+bool server_may_say(struct net_server *s, const char *host)
+{
+    unsigned peer = hash_bytes(host, strlen(host)), at = peer % NET_PEERS_SAID;
+    int64_t now = loop_now_us(s->shard->loop);
+    if (s->said[at].peer == peer && s->said[at].at_us && now - s->said[at].at_us < SAY_EVERY_US)
+        return false;
+    s->said[at].peer = peer;
+    s->said[at].at_us = now;
+    return true;
 }
 
 void server_count_close(struct net_server *s, const char *why)
