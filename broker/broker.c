@@ -18,7 +18,9 @@
 
 static void shard_ready(struct loop_msg *msg)
 {
-    LIST_ENTRY(msg, struct shard_parts, ready)->parts->ready_n++;
+    struct broker_parts *p = LIST_ENTRY(msg, struct shard_parts, ready)->parts;
+    if (++p->ready_n == p->broker.shards_n)
+        partition_host_opened(&p->host);
 }
 
 /* Tells shard 0, once, that every log the first image asks for is open. */

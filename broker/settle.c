@@ -142,6 +142,7 @@ static struct log_config settle_log(const struct broker_options *o)
     c.preallocate = o->log_preallocate;
     c.flush_messages = o->log_flush_interval_messages;
     c.flush_ms = o->log_flush_interval_ms ? o->log_flush_interval_ms : INT64_MAX;
+    c.page_cache = !o->flush_before_ack;
     c.producer_id_expiration_ms = o->producer_id_expiration_ms;
     return c;
 }

@@ -27,6 +27,8 @@ enum disk_open {
 
 enum disk_kind { DISK_NONE, DISK_IS_FILE, DISK_IS_DIR, DISK_IS_OTHER };
 
+#define DISK_MOUNT_TEXT 80
+
 struct disk_ops {
     int (*open)(struct disk *d, const char *path, unsigned how, struct disk_file **out, struct err *err);
     void (*close)(struct disk_file *f);
@@ -47,6 +49,7 @@ struct disk_ops {
     int (*lock)(struct disk *d, const char *path, struct disk_file **out);
     int64_t (*free_bytes)(struct disk *d, const char *path);
     int64_t (*mtime_ms)(struct disk *d, const char *path);
+    int (*mounted)(struct disk *d, const char *path, char out[DISK_MOUNT_TEXT]);
 };
 
 struct disk {
@@ -168,6 +171,14 @@ static inline int64_t disk_free_bytes(struct disk *d, const char *path)
 static inline int64_t disk_mtime_ms(struct disk *d, const char *path)
 {
     return d->ops->mtime_ms(d, path);
+}
+
+/* A text that tells this mount of the folder's file system from every other one, earlier or later, of this machine or of
+ * another: while it stays, what a process has written is in the page cache or on disk, whatever became of the process.
+ * -E_NOTFOUND where nobody can tell. */
+static inline int disk_mounted(struct disk *d, const char *path, char out[DISK_MOUNT_TEXT])
+{
+    return d->ops->mounted(d, path, out);
 }
 
 /* Made of the above (disk.c). */

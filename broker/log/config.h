@@ -28,6 +28,7 @@ struct log_config {
     bool preallocate;
     int64_t flush_messages; /* flush.messages: a flush is due after so many records */
     int64_t flush_ms;
+    bool page_cache;                   /* acks do not wait for the disk (sundog.flush.before.ack=false) */
     int64_t producer_id_expiration_ms; /* the broker's producer.id.expiration.ms */
 };
 

@@ -9,12 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+struct flush_file {
+    struct log_file *file;
+    int64_t again_from, again_to; /* written again before the sync */
+};
+
 struct log_flush {
     struct log *l;
     struct disk *disk;
     enum log_flush_how how;
     int64_t offset;
-    struct log_file **files;
+    struct flush_file *files;
     unsigned files_n;
     size_t files_room;
     bool sync_names, sync_parent;
@@ -32,7 +37,7 @@ static void flush_free(struct log_flush *f)
 {
     assert(f->files_n <= f->files_room);
     for (unsigned i = 0; i < f->files_n; i++)
-        log_file_drop(f->files[i]);
+        log_file_drop(f->files[i].file);
     while (!list_empty(&f->snapshots)) {
         struct snapshot_wanted *w = LIST_ENTRY(list_pop(&f->snapshots), struct snapshot_wanted, link);
         buf_fini(&w->bytes);
@@ -44,12 +49,12 @@ static void flush_free(struct log_flush *f)
     free(f);
 }
 
-static int file_add(struct log_flush *f, struct log_file *file)
+static int file_add(struct log_flush *f, struct log_file *file, int64_t again_from, int64_t again_to)
 {
-    assert(file);
+    assert(file && again_from <= again_to);
     if (!GROW(f->files, f->files_n, f->files_room, 4))
         return -E_NOMEM;
-    f->files[f->files_n++] = log_file_take(file);
+    f->files[f->files_n++] = (struct flush_file){log_file_take(file), again_from, again_to};
     return 0;
 }
 
@@ -61,7 +66,7 @@ static int index_add(struct log_flush *f, struct log *l, struct segment *s, stru
     struct log_file *file;
     int rc = log_handle_get(&ix->handle, l->disk, log_path(l, s->base_offset, suffix, "", path),
                             DISK_WRITE | DISK_CREATE, &file, &f->err);
-    return rc ? rc : file_add(f, file);
+    return rc ? rc : file_add(f, file, 0, 0);
 }
 
 static int segment_add(struct log_flush *f, struct log *l, struct segment *s)
@@ -70,7 +75,7 @@ static int segment_add(struct log_flush *f, struct log *l, struct segment *s)
     struct log_file *file;
     int rc = 0;
     if (s->dirty && !(rc = segment_file(l, s, &file, &f->err)))
-        rc = file_add(f, file);
+        rc = file_add(f, file, s->again_from, s->again_to);
     if (rc || f->how != LOG_FLUSH_CHECKPOINT || !s->index_dirty)
         return rc;
     if ((rc = segment_spill(l, s, false, &f->err)))
@@ -165,6 +170,7 @@ static void flush_take(struct log_flush *f, struct log *l)
     assert(!l->flush && l->end >= l->durable);
     for (unsigned i = first_dirty(l, f->how); i < l->segments_n; i++) {
         l->segments[i]->dirty = false;
+        l->segments[i]->again_from = l->segments[i]->again_to = 0;
         if (f->how == LOG_FLUSH_CHECKPOINT)
             l->segments[i]->index_dirty = false;
     }
@@ -236,8 +242,12 @@ static int run_files(struct log_flush *f)
 {
     assert(f->rc == 0);
     for (unsigned i = 0; i < f->files_n; i++) {
-        struct disk_file *file = log_file_disk(f->files[i]);
-        int rc = MUTANT("no_fsync") ? 0 : disk_fdatasync(file);
+        const struct flush_file *it = &f->files[i];
+        struct disk_file *file = log_file_disk(it->file);
+        int rc = segment_write_again(file, it->again_from, it->again_to);
+        if (rc)
+            return err_set(&f->err, rc, "what a start has found in %s cannot be written again", f->dir);
+        rc = MUTANT("no_fsync") ? 0 : disk_fdatasync(file);
         if (rc && MUTANT("retry_fsync"))
             rc = disk_fdatasync(file);
         if (rc)

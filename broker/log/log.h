@@ -49,9 +49,10 @@ struct disk_file *log_file_disk(const struct log_file *f);
 struct log_open_options {
     struct log_files *files; /* outlives the log */
     int64_t wall_ms;
-    bool create;            /* make the folder and the first segment when they are missing */
-    int64_t create_offset;  /* base offset of that segment */
-    bool clean;             /* the log dir had its clean-shutdown marker: what is there is trusted */
+    bool create;           /* make the folder and the first segment when they are missing */
+    int64_t create_offset; /* base offset of that segment */
+    bool clean;            /* the log dir had its clean-shutdown marker: what is there is trusted */
+    bool kept; /* not clean, but what the process before has written is still there as it wrote it */
     int64_t recovery_point; /* from the checkpoint file, 0 when there is none; everything below is on disk */
     int64_t start_offset;   /* from the checkpoint file, 0 when there is none */
 };

@@ -42,8 +42,9 @@ struct segment {
     int64_t max_timestamp, max_timestamp_offset; /* -1: none; of closed ones when times_known */
     int64_t first_timestamp; /* of its first batch, for segment.ms; -1 none, -2 not read */
     int64_t created_ms;
-    int64_t since_index;    /* bytes since the last index entry */
-    int64_t reserved_bytes; /* of the active one: to where room on disk was asked for; 0: not known */
+    int64_t since_index;          /* bytes since the last index entry */
+    int64_t again_from, again_to; /* bytes that the next flush writes again first: recover.c */
+    int64_t reserved_bytes;       /* of the active one: to where room on disk was asked for; 0: not known */
     bool times_known;
     bool dirty;       /* .log bytes that no flush has taken yet */
     bool index_dirty; /* index bytes that no checkpoint flush has taken yet */
@@ -175,6 +176,19 @@ int log_epochs_save(struct log *l, struct err *err);
 int log_epochs_rebuild(struct log *l, struct err *err);
 
 /* ---- recover.c ---- */
+
+/* What is read there may be pages of the process before: a sync that failed leaves them clean and unwritten, and the next
+ * one, which has nothing to write, says that all is well. Written again, the same bytes in place, they are the next flush's.
+ * Where they are checked too, first this, then the check: a clean page may go at any time, and what is read anew is what the
+ * platter has. Any thread; nobody else writes there. */
+int segment_write_again(struct disk_file *file, int64_t from, int64_t to);
+
+/* The segment ends at `size` now. */
+static inline void segment_again_cut(struct segment *s, int64_t size)
+{
+    s->again_to = s->again_to < size ? s->again_to : size;
+    s->again_from = s->again_from < s->again_to ? s->again_from : s->again_to;
+}
 
 struct folder;
 int log_recover(struct log *l, const struct log_open_options *o, struct err *err);

@@ -1,6 +1,7 @@
 #include "broker/log/manager.h"
 
 #include "base/core/hash.h"
+#include "broker/log/kept.h"
 #include "broker/log/text.h"
 
 #include <assert.h>
@@ -26,7 +27,8 @@ struct dir {
     char *path;
     struct disk_file *lock;
     _Atomic int state; /* enum dir_state */
-    bool was_clean;
+    bool was_clean, kept;
+    _Atomic bool doubted;
     int64_t broker_epoch;
     unsigned logs;
     char why[ERR_TEXT_MAX];
@@ -253,6 +255,7 @@ static int dir_read(struct reading *r)
     struct log_dirs *d = r->d;
     struct dir *dir = &d->dirs[r->dir];
     int rc = marker_take(d->disk, dir, r->err);
+    dir->kept = kept_take(d->disk, dir->path) && !dir->was_clean;
     /* After a kill the names there (folders, checkpoint files) may be known to the page cache only. */
     if (!rc && !dir->was_clean && (rc = disk_sync_dir(d->disk, dir->path)))
         err_set(r->err, rc, "cannot sync %s", dir->path);
@@ -264,8 +267,6 @@ static int dir_read(struct reading *r)
         struct row_target t = {r, (enum log_checkpoint)which};
         rc = log_checkpoint_read(d->disk, dir->path, t.which, each_row, &t, r->err);
     }
-    if (!rc)
-        log_dirs_sweep(d->disk, dir->path);
     return rc;
 }
 
@@ -394,6 +395,8 @@ void log_dirs_close(struct log_dirs *d, const bool *clean, int64_t broker_epoch)
 {
     assert(d->n > 0);
     for (unsigned i = 0; i < d->n; i++)
+        log_dir_doubt(d, i);
+    for (unsigned i = 0; i < d->n; i++)
         if (is_online(&d->dirs[i]) && clean && clean[i])
             marker_write(d->disk, &d->dirs[i], broker_epoch);
     dirs_free(d);
@@ -442,9 +445,28 @@ bool log_dir_fail(struct log_dirs *d, unsigned dir, const char *why)
     int was = DIR_ONLINE;
     if (!atomic_compare_exchange_strong(&it->state, &was, DIR_FAILING))
         return false;
+    log_dir_doubt(d, dir);
     snprintf(it->why, sizeof it->why, "%s", why);
     atomic_store_explicit(&it->state, DIR_OFFLINE, memory_order_release);
     return true;
+}
+
+void log_dir_keep(struct log_dirs *d, unsigned dir)
+{
+    assert(dir < d->n);
+    struct dir *it = &d->dirs[dir];
+    if (!is_online(it) || atomic_load(&it->doubted))
+        return;
+    kept_write(d->disk, it->path);
+    if (atomic_load(&it->doubted)) /* meanwhile */
+        kept_remove(d->disk, it->path);
+}
+
+void log_dir_doubt(struct log_dirs *d, unsigned dir)
+{
+    assert(dir < d->n);
+    atomic_store(&d->dirs[dir].doubted, true);
+    kept_remove(d->disk, d->dirs[dir].path);
 }
 
 /* ---- logs ---- */
@@ -477,6 +499,7 @@ int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struc
         .files = files,
         .wall_ms = wall_ms,
         .clean = d->dirs[found->dir].was_clean,
+        .kept = d->dirs[found->dir].kept,
         .recovery_point = found->recovery_point,
         .start_offset = found->start_offset,
     };

@@ -7,7 +7,7 @@
  * thread. Who does what: meta.properties belongs to lifecycle (log_dir_path tells where); what a topic id is,
  * to metadata.
  *
- * A log dir holds: .lock, meta.properties, .kafka_cleanshutdown ({"version":0,"brokerEpoch":N}),
+ * A log dir holds: .lock, meta.properties, .sundog-kept (kept.h), .kafka_cleanshutdown ({"version":0,"brokerEpoch":N}),
  * recovery-point-offset-checkpoint, log-start-offset-checkpoint, replication-offset-checkpoint,
  * cleaner-offset-checkpoint, folders "<topic>-<partition>" with partition.metadata in each, and folders
  * "<topic>-<partition>.<hex>-delete" that wait to be removed. */
@@ -24,7 +24,7 @@
 struct log_dirs;
 
 /* Locks every folder (made if missing), reads and removes the clean-shutdown markers, reads the checkpoints,
- * lists the logs and removes what "-delete" folders are left. A folder that cannot be used is offline
+ * lists the logs. A folder that cannot be used is offline
  * (log_dir_error); all of them: an error. -E_BUSY: another process has one (always an error, whichever
  * folder). */
 int log_dirs_open(struct disk *disk, const char *const *paths, unsigned n, struct log_dirs **out,
@@ -42,6 +42,11 @@ int64_t log_dir_broker_epoch(const struct log_dirs *d, unsigned dir); /* of the 
 /* From now on offline, for good; `why` is kept. False: it was already. This, log_dir_online and log_dir_error are for any
  * thread. */
 bool log_dir_fail(struct log_dirs *d, unsigned dir, const char *why);
+
+/* Every log there is open: the note of kept.h is written, unless one has failed. */
+void log_dir_keep(struct log_dirs *d, unsigned dir);
+/* One of its logs has failed, or was not opened: no note, now and later. Any thread. */
+void log_dir_doubt(struct log_dirs *d, unsigned dir);
 
 /* ---- logs ---- */
 

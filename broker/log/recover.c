@@ -4,6 +4,8 @@
  *   2. a clean log dir: the active segment is read from its last index entry on, the rest is trusted
  *   3. else: from the recovery point on every byte is written again where it is (it may be in the page cache only, and
  *      clean) and every batch is checked; what is torn is cut, what is corrupt stops us
+ *      where the log promises the page cache and the process before was killed in it (kept.h), its headers are enough,
+ *      and the first flush writes again
  *   4. epochs and producers: from their files, brought up to the end by the batches' headers */
 #include "broker/log/folder.h"
 #include "broker/log/damage.h"
@@ -69,9 +71,13 @@ static int clean_end(struct log *l, struct segment *s, struct err *err)
 
 /* ---- the scan behind the recovery point ---- */
 
+#define KEPT_TAIL_BYTES                                                                                      \
+    ((int64_t)4 << 20) /* at the end of a file whose bytes were kept: checked all the same */
+
 struct scan {
     struct log *l;
     struct segment *s;
+    bool kept;
     int64_t expected; /* next offset */
     int64_t point;    /* recovery point */
     int32_t epoch;    /* of the batch before */
@@ -146,7 +152,8 @@ static int scan_batch(struct scan *c, struct walk *w)
 {
     assert(w->position >= 0);
     const struct batch_header *h = &w->h;
-    int rc = MUTANT("crc_ignored_on_recovery") ? 1 : walk_crc_ok(w);
+    bool known = c->kept && w->at < c->s->size_bytes - KEPT_TAIL_BYTES;
+    int rc = known || MUTANT("crc_ignored_on_recovery") ? 1 : walk_crc_ok(w);
     c->disorder = rc == 1 && !in_order(c, h, w->position);
     if (rc != 1 || c->disorder)
         return rc < 0 ? rc : 0;
@@ -158,11 +165,7 @@ static int scan_batch(struct scan *c, struct walk *w)
     return 1;
 }
 
-/* What is read here may be pages of the process before: a sync that failed leaves them clean and unwritten, and the
- * next one, which has nothing to write, says that all is well. Written again, the same bytes in place, they are the
- * next flush's. First this, then the check: a clean page may go at any time, and what is read anew is what the
- * platter has. */
-static int write_again(struct disk_file *file, int64_t from, int64_t to)
+int segment_write_again(struct disk_file *file, int64_t from, int64_t to)
 {
     assert(from >= 0 && from <= to);
     if (from == to || MUTANT("page_cache_trusted"))
@@ -236,7 +239,10 @@ static int scan_segment(struct scan *c, struct err *err)
     struct walk w;
     char path[LOG_PATH_MAX];
     s->created_ms = disk_mtime_ms(l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path));
-    if ((rc = write_again(log_file_disk(f), from, size))) {
+    if (c->kept) {
+        s->again_from = from;
+        s->again_to = size;
+    } else if ((rc = segment_write_again(log_file_disk(f), from, size))) {
         log_file_drop(f);
         return segment_bad(l, s, from, rc, "cannot be read and written again", err);
     }
@@ -244,7 +250,7 @@ static int scan_segment(struct scan *c, struct err *err)
     c->epoch = epochs_latest(&l->epochs);
     s->since_index = 0;
     s->next_offset = c->expected;
-    walk_init(&w, log_file_disk(f), from, size, WALK_WINDOW_SCAN);
+    walk_init(&w, log_file_disk(f), from, size, c->kept ? WALK_WINDOW_HEADERS : WALK_WINDOW_SCAN);
     while ((rc = walk_next(&w)) > 0 && (rc = scan_batch(c, &w)) > 0)
         ;
     c->ends_early = rc == -E_TRUNCATED;
@@ -296,6 +302,7 @@ static int cut_log(struct log *l, unsigned at, int64_t cut, struct err *err)
     snprintf(l->recovery.cut_file, sizeof l->recovery.cut_file, "%020lld.log", (long long)s->base_offset);
     if (cut >= 0) {
         l->recovery.bytes_cut += s->size_bytes - cut;
+        segment_again_cut(s, cut);
         rc = disk_truncate(log_file_disk(f), cut);
         if (!rc)
             rc = disk_fdatasync(log_file_disk(f)); /* what is written there next must not mix with what was */
@@ -333,10 +340,10 @@ static int scan_end_here(struct scan *c, unsigned at, struct err *err)
     return cut_log(l, at, c->cut_at, err);
 }
 
-static int scan_log(struct log *l, int64_t point, int32_t known_epoch, struct err *err)
+static int scan_log(struct log *l, int64_t point, bool kept, int32_t known_epoch, struct err *err)
 {
     assert(l->segments_n > 0 && point >= 0);
-    struct scan c = {.l = l, .point = point, .epoch = -1, .known_epoch = known_epoch};
+    struct scan c = {.l = l, .kept = kept, .point = point, .epoch = -1, .known_epoch = known_epoch};
     for (unsigned i = log_segment_at(l, point); i < l->segments_n; i++) {
         c.s = l->segments[i];
         int64_t next_base = i + 1 < l->segments_n ? l->segments[i + 1]->base_offset : INT64_MAX;
@@ -447,7 +454,8 @@ static int read_segments(struct log *l, const struct log_open_options *o, bool *
     if (!*clean) {
         log_active(l)->offsets.loaded = log_active(l)->times.loaded = false;
         l->names_dirty = true; /* as with pages: a sync of the folder that failed was the last one */
-        rc = scan_log(l, o->recovery_point, rebuild ? INT32_MAX : epochs_latest(&l->epochs), err);
+        rc = scan_log(l, o->recovery_point, o->kept && l->config.page_cache,
+                      rebuild ? INT32_MAX : epochs_latest(&l->epochs), err);
         if (!rc && rebuild && o->recovery_point > l->segments[0]->base_offset)
             rc = log_epochs_rebuild(l, err); /* else the scan has seen all of it */
     }

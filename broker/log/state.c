@@ -63,7 +63,7 @@ static int replay_segment(struct log *l, struct segment *s, int64_t from, int64_
     if ((rc = segment_file(l, s, &f, err)))
         return rc;
     struct walk w;
-    walk_init(&w, log_file_disk(f), position, s->size_bytes, WALK_WINDOW_SCAN);
+    walk_init(&w, log_file_disk(f), position, s->size_bytes, WALK_WINDOW_HEADERS);
     while ((rc = walk_next(&w)) > 0 && w.h.base_offset < upto) {
         struct slice batch = SLICE_NULL;
         if (w.h.base_offset < from)

@@ -87,6 +87,7 @@ static int cut_segment(struct log *l, struct segment *s, int64_t offset, struct 
     if ((rc = disk_truncate(log_file_disk(f), position)) || (rc = disk_fdatasync(log_file_disk(f))))
         return segment_bad(l, s, position, rc, "cannot truncate", err);
     s->size_bytes = position;
+    segment_again_cut(s, position);
     s->reserved_bytes = 0;
     log_path(l, s->base_offset, SUFFIX_INDEX, "", path);
     if ((rc = index_floor(&s->offsets, l->disk, path, offset - 1, false, &n, &e, err)) ||

@@ -313,13 +313,31 @@ static void open_failed(struct partition *p, struct host_job *j)
         partition_dir_failed(p->set->host, j->dir, j->err.text);
 }
 
+void host_doubt(struct partitions *ps, unsigned dir)
+{
+    ps->clean[dir] = false;
+    log_dir_doubt(ps->host->dirs, dir);
+}
+
+void partition_host_opened(struct partition_host *h)
+{
+    bool whole[LOG_DIRS_MAX];
+    memset(whole, true, sizeof whole);
+    /* The metadata log is checked at every start. */
+    for (struct found *f = h->index->all; f; f = f->hh.next)
+        whole[f->row->dir] &= atomic_load(&f->claimed) || strcmp(f->row->topic, "__cluster_metadata") == 0;
+    for (unsigned i = 0; i < log_dirs_count(h->dirs) && !atomic_load(&h->ending); i++)
+        if (whole[i])
+            log_dir_keep(h->dirs, i);
+}
+
 static void closed(struct partition *p, struct host_job *j)
 {
     if (j->rc) {
         if (j->rc != -E_FENCED) /* that was said when it happened */
             log_error("broker.partition", "closing failed partition=%s-%d error=%s", p->topic, p->key.index,
                       j->err.text);
-        p->set->clean[p->dir] = false;
+        host_doubt(p->set, p->dir);
     }
     if (j->what == HOST_DELETE)
         upkeep_folder_deleted(p->set);
@@ -334,7 +352,7 @@ static void not_loaded(struct partition *p, const struct host_job *j)
     assert(j->what == HOST_LOAD && !j->log);
     p->dir = j->dir;
     if (!j->skipped || !log_dir_was_clean(p->set->host->dirs, j->dir))
-        p->set->clean[j->dir] = false;
+        host_doubt(p->set, j->dir);
 }
 
 static void done(struct loop_job *job)
@@ -374,7 +392,7 @@ void host_quiet(struct partition *p)
     }
     if (start(p, p->remove ? HOST_DELETE : HOST_CLOSE, NULL))
         return;
-    p->set->clean[p->dir] = false;
+    host_doubt(p->set, p->dir);
     log_abandon(p->log);
     p->log = NULL;
     host_free(p);

@@ -139,6 +139,8 @@ void host_report_strays(const struct partition_host *h, const struct image *imag
 void host_opened(struct partition *p);
 /* The flush that a CLOSING partition waited for has ended; or its compaction. */
 void host_quiet(struct partition *p);
+/* A log of this dir is not well: neither note nor marker says that it is. */
+void host_doubt(struct partitions *ps, unsigned dir);
 /* Tells that all is closed, when it is. */
 void host_maybe_closed(struct partitions *ps);
 

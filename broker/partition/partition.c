@@ -186,7 +186,7 @@ void partition_fail_unsaid(struct partition *p, const char *why)
     snprintf(p->why, sizeof p->why, "%s", why);
     sm_move(&p->state, PARTITION_FAILED);
     metric_add(ps->failed_n, 1);
-    ps->clean[p->dir] = false;
+    host_doubt(ps, p->dir);
     append_fail_all(p, KE_KAFKA_STORAGE_ERROR);
     if (list_linked(&p->to_flush))
         list_remove(&p->to_flush);

@@ -43,6 +43,8 @@ struct partition_host {
 /* Indexes what is in `dirs`; before the loops run. */
 int partition_host_init(struct partition_host *h, struct err *err);
 void partition_host_fini(struct partition_host *h);
+/* Every shard has opened its logs: log dirs of which all found ones are open are noted as well (broker/log/kept.h). */
+void partition_host_opened(struct partition_host *h);
 
 int partitions_create(struct shard *shard, struct partition_host *host, struct err *err);
 /* Follows from one image to the next (NULL at first); sets shard->image before. */

@@ -315,6 +315,10 @@ void upkeep_start(struct partitions *ps)
     loop_timer_in(&ps->watermarks, h->watermark_interval_us);
     if (h->cleaner_backoff_us > 0)
         loop_timer_in(&ps->cleaner, h->cleaner_backoff_us);
+    if (ps->shard->index == 0) { /* what was deleted before this start */
+        ps->upkeep->folders_due = true;
+        sweep_within(ps, SWEEP_MIN_US);
+    }
 }
 
 void upkeep_stop(struct partitions *ps)

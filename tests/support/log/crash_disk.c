@@ -62,6 +62,7 @@ struct crash_disk {
         char part[128];
     } faults[CRASH_OPS];
     int64_t capacity, wall_ms;
+    unsigned cuts;
     struct inode *last_inode; /* of the last write */
     int64_t last_at, last_bytes;
 };
@@ -631,6 +632,13 @@ static int64_t op_mtime(struct disk *disk, const char *path)
     return n ? n->inode->mtime : -E_NOTFOUND;
 }
 
+static int op_mounted(struct disk *disk, const char *path, char out[DISK_MOUNT_TEXT])
+{
+    (void)path;
+    snprintf(out, DISK_MOUNT_TEXT, "crash disk, %u cuts", of(disk)->cuts);
+    return 0;
+}
+
 static const struct disk_ops ops = {
     .open = op_open,
     .close = op_close,
@@ -651,6 +659,7 @@ static const struct disk_ops ops = {
     .lock = op_lock,
     .free_bytes = op_free_bytes,
     .mtime_ms = op_mtime,
+    .mounted = op_mounted,
 };
 
 /* ---- making, copying, cutting ---- */
@@ -755,6 +764,7 @@ struct crash_disk *crash_disk_cut(const struct crash_disk *d, struct rng *r, uin
 {
     struct crash_disk *c = crash_disk_create();
     c->wall_ms = d->wall_ms;
+    c->cuts = d->cuts + 1;
     copies_forget(d);
     for (struct name *n = d->durable; n; n = n->hh.next)
         name_put(&c->live, n->path, inode_cut(c, n->inode, r, keep_per_million));
@@ -773,6 +783,7 @@ struct crash_disk *crash_disk_kill(const struct crash_disk *d, int64_t last_writ
 {
     struct crash_disk *c = crash_disk_create();
     c->wall_ms = d->wall_ms;
+    c->cuts = d->cuts;
     copies_forget(d);
     for (struct name *n = d->live; n; n = n->hh.next) {
         struct inode *i = n->inode;

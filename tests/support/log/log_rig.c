@@ -32,6 +32,7 @@ int rig_open(struct log_rig *r, bool clean, int64_t recovery_point)
                                  .wall_ms = r->wall_ms,
                                  .create = true,
                                  .clean = clean,
+                                 .kept = r->kept,
                                  .recovery_point = recovery_point};
     return log_open(r->disk, r->dir, &r->config, &o, &r->l, &r->err);
 }

@@ -14,6 +14,7 @@ struct log_rig {
     struct log *l;
     struct log_config config;
     int64_t wall_ms;
+    bool kept; /* opens as after a kill in the same mount (broker/log/kept.h) */
     char dir[256];
     struct err err;
 };

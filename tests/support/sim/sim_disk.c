@@ -6,6 +6,7 @@
 #include "tests/support/sim/sim_internal.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct sim_disk {
     struct list handles;
     struct sim_disk_costs costs;
     uint32_t keep;
+    unsigned cuts; /* of power */
     struct fault faults[SIM_DISK_OPS];
     uint64_t calls[SIM_DISK_OPS];
     uint64_t crash_after[SIM_DISK_OPS]; /* 0: not */
@@ -379,6 +381,13 @@ static int64_t disk_mtime_ms_(struct disk *base, const char *path)
     return i ? i->mtime_ms : -E_NOTFOUND;
 }
 
+static int disk_mounted_(struct disk *base, const char *path, char out[DISK_MOUNT_TEXT])
+{
+    (void)path;
+    snprintf(out, DISK_MOUNT_TEXT, "sim, %u cuts", of(base)->cuts);
+    return 0;
+}
+
 static const struct disk_ops sim_disk_ops = {
     .open = disk_open_,
     .close = disk_close_,
@@ -399,6 +408,7 @@ static const struct disk_ops sim_disk_ops = {
     .lock = disk_lock_,
     .free_bytes = disk_free_bytes_,
     .mtime_ms = disk_mtime_ms_,
+    .mounted = disk_mounted_,
 };
 
 /* ---- with the node ---- */
@@ -437,6 +447,7 @@ struct disk *sim_disk_vtable(struct sim_disk *d)
 void sim_disk_crash(struct sim_disk *d)
 {
     assert(list_empty(&d->handles));
+    d->cuts++;
     fs_crash(&d->fs, &d->node->sim->rng, d->keep);
 }
 

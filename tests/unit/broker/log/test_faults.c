@@ -124,6 +124,17 @@ Test(faults, what_a_failed_sync_left_in_the_page_cache_is_written_again)
     }
 }
 
+Test(faults, what_a_kept_log_was_opened_with_is_written_again_by_its_first_flush)
+{
+    static const int cases[][3] = {{1, 0, 0}, {2, 1, 1}, {30, 3, 3}, {30, 12, 0}, {30, 29, 29}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        teardown();
+        setup();
+        rig.kept = rig.config.page_cache = true;
+        restart_after_a_failed_sync(cases[i][0], cases[i][1], cases[i][2]);
+    }
+}
+
 Test(faults, a_start_that_cannot_write_again_fails)
 {
     rig_append(&rig, &(struct rig_batch){.tag = 1});

@@ -105,6 +105,7 @@ Test(manager, deleted_logs_leave_and_their_folders_too)
     cr_assert_eq(log_dirs_open(disk, dirs, 1, &d, &err), 0);
     log_dirs_found(d, &n);
     cr_assert_eq(n, 0);
+    log_dirs_sweep(disk, "/a");
     int names = 0;
     disk_list(disk, "/a", count_deleted, &names);
     cr_assert_eq(names, 0);
