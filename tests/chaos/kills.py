@@ -116,9 +116,9 @@ class Background:
             l.flush(90)
 
 
-def kill_any_daemon_at_random_moments():
+def kill_any_daemon_at_random_moments(broker=None, kills=KILLS):
     rng = random.Random(SEED)
-    with Rig(broker=QUICK_SESSIONS) as rig:
+    with Rig(broker={**QUICK_SESSIONS, **(broker or {})}) as rig:
         for b in rig.brokers.values():
             b.start()
         with_a_past(rig, 'east', 'orders'), with_a_past(rig, 'west', 'bills')
@@ -135,7 +135,7 @@ def kill_any_daemon_at_random_moments():
         load = Background(east, west)
         time.sleep(2)
         names = []
-        for _ in range(KILLS):
+        for _ in range(kills):
             time.sleep(rng.uniform(0.2, 1.2))
             victim = rng.choice(rig.daemons())
             names.append(victim.name)
@@ -153,7 +153,7 @@ def kill_any_daemon_at_random_moments():
             x.stop()
         n = compare(rig, 'east', 'west', 'orders', east, gaps=True) + compare(rig, 'west', 'east', 'bills', west, gaps=True)
         strays(rig)
-        print(f'{KILLS} kills ({", ".join(f"{names.count(x)} {x}" for x in sorted(set(names)))}), {n} records compared, '
+        print(f'{kills} kills ({", ".join(f"{names.count(x)} {x}" for x in sorted(set(names)))}), {n} records compared, '
               f'{others[0].again} batches sent again, {group.made} members, {checkpoints} checkpoints, {asked.answers} translations')
         print(rig.history.check(f'{WATCHED} K5 {MIRROR} {MAP} {GROUP} K12.generation'))
 
@@ -203,6 +203,11 @@ def commit(rig, site, group, topic, offsets):
             error = w.commit(group, -1, '', topic, {p: o})[p]
             rig.history.event('commit', group=group, topic=f'{site}/{topic}', partition=p, t0=t0, t1=now(), offset=o, err=error)
             assert error == 0, (p, o, error)
+
+
+def kill_any_daemon_in_page_cache_mode():
+    """A process that dies takes nothing along: the next one believes the page cache (broker/log/kept.h)."""
+    kill_any_daemon_at_random_moments({'sundog.flush.before.ack': 'false'}, max(KILLS // 5, 4))
 
 
 def mirror_away(change, topic_config=None, after=None, broker=None, must=f'{WATCHED} {MIRROR} {MAP}'):
@@ -342,6 +347,6 @@ def source_compacted_while_the_mirror_is_down():
 
 if __name__ == '__main__':
     print(f'seed {SEED} (SUNDOG_SEED={SEED} tests/chaos/run)', flush=True)
-    sys.exit(run_cases([kill_any_daemon_at_random_moments, a_group_moves_when_its_site_dies, store_deleted_while_the_mirror_is_down,
+    sys.exit(run_cases([kill_any_daemon_at_random_moments, kill_any_daemon_in_page_cache_mode, a_group_moves_when_its_site_dies, store_deleted_while_the_mirror_is_down,
                         source_prefix_deleted_while_the_mirror_is_down, source_compacted_while_the_mirror_is_down,
                         target_stopped_while_the_mirror_is_killed, two_daemons_on_one_flow], sys.argv[1:]))
