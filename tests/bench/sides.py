@@ -11,7 +11,7 @@ JVM = {'KAFKA_NODE_JVM': '-Xms1g -Xmx1g -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX
        'KAFKA_MM2_JVM': '-Xms256m -Xmx2g -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35'}
 
 
-def bench(program, *args, timeout=300):
+def bench(program, *args, timeout=400):
     r = subprocess.run([os.path.join(BIN, 'bench_' + program), *map(str, args)], capture_output=True, text=True, timeout=timeout)
     if r.returncode:
         raise SystemExit(f'bench_{program} {args}: {r.stderr}')
