@@ -37,6 +37,7 @@ void directories_add(struct directories *d, const struct uuid *topic_id, int32_t
     assert(!d->busy && index >= 0 && !uuid_is_zero(directory));
     if (d->n == DIRECTORIES_CALL_MAX)
         return; /* in the next call */
+    assert(d->n >= 0 && d->n < DIRECTORIES_CALL_MAX);
     struct row *r = &d->rows[d->n];
     r->partition.partition_index = index;
     r->topic = (struct kp_assign_replicas_to_dirs_request_topics){
@@ -49,6 +50,7 @@ static int16_t first_error(const struct directories *d)
 {
     if (d->call.error)
         return d->call.error;
+    assert(d->response.directories_n <= d->n); /* an answer for each */
     for (int32_t i = 0; i < d->response.directories_n; i++)
         if (d->response.directories[i].topics[0].partitions[0].error_code)
             return d->response.directories[i].topics[0].partitions[0].error_code;

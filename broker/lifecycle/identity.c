@@ -24,6 +24,7 @@ struct uuid identity_uuid(uint64_t (*draw)(void *arg), void *arg)
         u.b[6] = (uint8_t)((u.b[6] & 0x0f) | 0x40);
         u.b[8] = (uint8_t)((u.b[8] & 0x3f) | 0x80);
     } while (uuid_text(&u, text)[0] == '-');
+    assert(!uuid_is_zero(&u));
     return u;
 }
 

@@ -26,7 +26,6 @@ static const struct sm_state states[] = {
     [LIFE_STOPPING] = {"stopping", SM_TO(LIFE_STOPPED)},
     [LIFE_STOPPED] = {"stopped", SM_END},
 };
-static const struct sm_table life_sm = SM_TABLE("broker life", states, NULL);
 
 struct lifecycle {
     struct lifecycle_options o;
@@ -52,6 +51,15 @@ struct lifecycle {
     } r;
 };
 
+static bool sound(const void *owner, unsigned state)
+{
+    const struct lifecycle *l = owner;
+    bool registered = state == LIFE_STARTING || state == LIFE_RUNNING;
+    return (!registered || l->epoch >= 0) && l->offline_n >= 0 && l->offline_n <= LIFECYCLE_DIRS_MAX;
+}
+
+static const struct sm_table life_sm = SM_TABLE("broker life", states, sound);
+
 static void fail(struct lifecycle *l, const char *why)
 {
     if (l->failed)
@@ -63,6 +71,7 @@ static void fail(struct lifecycle *l, const char *why)
 
 static void finish(struct lifecycle *l)
 {
+    assert(!l->calling);
     sm_move(&l->sm, LIFE_STOPPED);
     loop_timer_stop(&l->timer);
     l->o.stopped(l->o.arg, l->epoch);
@@ -144,11 +153,14 @@ static void refuse_level(struct lifecycle *l)
 static void on_registered(struct control_call *call)
 {
     struct lifecycle *l = call->arg;
+    assert(l->calling);
     l->calling = false;
     int16_t error = call->error ? call->error : l->r.registration.error_code;
     char why[128];
-    if (sm_state(&l->sm) != LIFE_REGISTERING)
+    if (sm_state(&l->sm) != LIFE_REGISTERING) {
+        again(l, 0); /* a stop waits for this answer */
         return;
+    }
     switch (error) {
     case KE_NONE:
         l->epoch = l->r.registration.broker_epoch;
@@ -184,6 +196,7 @@ static void register_broker(struct lifecycle *l)
 static void on_recovered(struct control_call *call)
 {
     struct lifecycle *l = call->arg;
+    assert(l->calling);
     l->calling = false; /* what was refused is seen again after the next heartbeat */
     again(l, sm_state(&l->sm) == LIFE_RUNNING ? l->o.heartbeat_ms * 1000 : 0);
 }
@@ -278,6 +291,7 @@ static void on_beat(struct control_call *call)
 {
     struct lifecycle *l = call->arg;
     int16_t error = call->error ? call->error : l->r.heartbeat.error_code;
+    assert(l->calling);
     l->calling = false;
     if (error == KE_NONE)
         on_beat_accepted(l);
@@ -292,6 +306,7 @@ static void on_beat(struct control_call *call)
 static void beat(struct lifecycle *l)
 {
     struct kp_broker_heartbeat_request *q = &l->q.heartbeat;
+    assert(l->epoch >= 0 && l->offline_n <= LIFECYCLE_DIRS_MAX);
     arena_reset(&l->arena);
     kp_init(&kp_broker_heartbeat_request_message, q);
     q->broker_id = l->o.node_id;
@@ -347,6 +362,7 @@ int lifecycle_create(const struct lifecycle_options *o, struct lifecycle **out, 
 
 void lifecycle_start(struct lifecycle *l)
 {
+    assert(sm_state(&l->sm) == LIFE_WAITING && !l->calling);
     l->begun_us = loop_now_us(l->o.loop);
     again(l, 0);
 }

@@ -244,3 +244,20 @@ Test(lifecycle, a_stop_before_it_was_registered_is_a_stop)
     cr_assert_eq(prog(&w)->epoch, -1);
     sim_destroy(w.sim);
 }
+
+Test(lifecycle, a_stop_at_any_moment_of_the_start_ends)
+{
+    int registering = 0;
+    for (int i = 0; i < 60; i++) {
+        struct world w;
+        world_init(&w, 40 + (uint64_t)i);
+        cr_assert(sim_start(w.node));
+        sim_run_for(w.sim, i * 500);
+        registering += strcmp(lifecycle_state(prog(&w)->life), "registering") == 0;
+        lifecycle_stop(prog(&w)->life);
+        cr_assert_eq(sim_run_until(w.sim, sim_now_us(w.sim) + 2 * SIM_SECOND, is_stopped, &w), SIM_TRUE,
+                     "after %d us", i * 500);
+        sim_destroy(w.sim);
+    }
+    cr_assert_gt(registering, 0, "one of them came while its registration was under way");
+}
