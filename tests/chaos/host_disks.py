@@ -1,6 +1,6 @@
 """Disks that fail or are full, under brokers with two log dirs and under the mirror's store: what was acknowledged stays,
 what lies elsewhere goes on, and who cannot go on says so. Syncs fail by host_shim.c, full disks are real small file systems."""
-import os, sys, threading, time
+import os, subprocess, sys, threading, time
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from records import Follower, Load, check_log
@@ -241,5 +241,75 @@ def the_store_of_the_mirror_is_full_or_fails():
         disk.umount()
 
 
+class Overcommitted(Disk):
+    """An ext4 that promises more than what it stands on has: from some write on blocks are taken, acknowledged by nobody, and lost;
+    the next sync of their file says so, once, and what is read from the page cache is not on any disk."""
+
+    def __init__(self, path):
+        self.below = path + '.below'
+        os.makedirs(path), os.makedirs(self.below)
+        subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=24m', 'none', self.below], check=True)
+        self.path, self.image = path, os.path.join(self.below, 'image')
+        with open(self.image, 'wb') as f:
+            f.truncate(96 << 20)
+        subprocess.run(['mkfs.ext4', '-Fq', '-m0', '-J', 'size=4', self.image], check=True)
+        self.mount()
+
+    def leave(self, bytes):
+        """Fills what is below but for so much."""
+        at = os.statvfs(self.below)
+        with open(os.path.join(self.path, 'filler'), 'wb') as f:
+            f.write(b'x' * max(0, at.f_bavail * at.f_bsize - bytes))
+            os.fsync(f.fileno())
+
+    def heal(self):
+        """Room below; what was lost stays lost: the page cache is gone."""
+        self.umount()
+        subprocess.run(['mount', '-o', 'remount,size=200m', self.below], check=True)
+        fixed = subprocess.run(['e2fsck', '-fy', self.image], capture_output=True)
+        assert fixed.returncode < 4, fixed
+        self.mount()
+
+    def close(self):
+        self.umount()
+        subprocess.run(['umount', self.below], check=True)
+
+
+def a_disk_loses_what_it_took():
+    """The same as a_log_dir_fails_its_sync with real write errors: pages that were written and not synced are gone for good."""
+    rig = Rig(sites=['east'], broker=TWO_DIRS)
+    del rig.mirrors['east']
+    disk = Overcommitted(os.path.join(rig.dir, 'disk2'))
+    try:
+        with rig:
+            broker = rig.brokers['east'].start()
+            create(rig, 'east', 'orders', 4)
+            where = dir_of([os.path.join(rig.dir, d) for d in ('disk1', 'disk2')], 'orders', 4)
+            load = Load(rig.bootstrap('east'), 'orders', 'e', 1000, history=rig.history, name='east/orders')
+            follower = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders')
+            running = Background(load, rate=1000)
+            time.sleep(1)
+            disk.leave(2 << 20)
+            rig.fault('what is below disk2 is nearly full')
+            wait('disk2 offline', 30, lambda: not status_of(broker)['disk2']['online'])
+            mine = [p for p in where if where[p] != disk.path]
+            before = ends(rig, 'east', 'orders', mine)
+            wait('the other dir goes on', 20, lambda: all(n > before[p] for p, n in ends(rig, 'east', 'orders', mine).items()))
+            why, acked = status_of(broker)['disk2']['error'], len(load.acked)
+            broker.kill()
+            disk.heal()
+            broker.start()
+            running.stop()
+            follower.stop()
+            assert not load.failed, load.failed
+            check_log(drain(rig, 'east', 'orders'), load.acked, 'e', 'east/orders')
+            print(f'{why}; {acked} acknowledged by then, {len(load.acked)} in the end')
+            print(rig.history.check())
+            broker.stop(30)
+    finally:
+        disk.close()
+
+
 if __name__ == '__main__':
-    sys.exit(run_cases([a_log_dir_fails_its_sync, a_log_dir_is_full, the_store_of_the_mirror_is_full_or_fails], sys.argv[1:], jobs=2))
+    sys.exit(run_cases([a_log_dir_fails_its_sync, a_disk_loses_what_it_took, a_log_dir_is_full,
+                        the_store_of_the_mirror_is_full_or_fails], sys.argv[1:], jobs=2))
