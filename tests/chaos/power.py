@@ -14,7 +14,7 @@ from site_rig import Rig, run_cases, wait
 from kills import GROUP, MAP, MIRROR, QUICK_SESSIONS, WATCHED, Background, create, drain, drain_both, loading, mirrored
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
-CUTS = int(os.environ.get('SUNDOG_CUTS', '6'))
+CUTS = int(os.environ.get('SUNDOG_CUTS', '10'))
 EXT4_IOC_SHUTDOWN = 0x8004587d  # _IOR('X', 125, u32)
 NO_LOG_FLUSH = 2
 
@@ -121,6 +121,54 @@ def a_target_site_with_its_mirror_loses_its_power():
         disk.umount()
 
 
+def every_site_loses_its_power():
+    """Both brokers, both mirrors and their stores at one moment: no site has anything that the site it came from has lost."""
+    rng = random.Random(SEED + 2)
+    rig = Rig()
+    disks = {site: Disk(os.path.join(rig.dir, site)) for site in rig.sites}
+    for site in rig.sites:
+        rig.mirrors[site] = rig.mirror_at(site, f'{site}-mirror', {'sundog.store.dir': os.path.join(disks[site].path, 'store')})
+    try:
+        with rig:
+            rig.start()
+            create(rig, 'east', 'orders'), create(rig, 'west', 'bills')
+            east, west = loading(rig, 'east', 'orders', 'e'), loading(rig, 'west', 'bills', 'w')
+            followers = [Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders'), Follower(rig.bootstrap('west'), 'bills', rig.history, 'west/bills')]
+            running = Background(east, west, rate=1500)
+            for _ in range(max(1, CUTS // 2)):
+                time.sleep(rng.uniform(0.5, 2))
+                for d in rig.daemons():
+                    d.freeze()
+                for disk in disks.values():
+                    disk.cut()
+                for d in rig.daemons():
+                    d.kill()
+                for disk in disks.values():
+                    disk.remount()
+                for d in rig.daemons():
+                    d.start(ready=False)
+                for d in rig.daemons():
+                    d.wait_healthy(30)
+            running.stop()
+            n = 0
+            for source, target, topic, load in ('east', 'west', 'orders', east), ('west', 'east', 'bills', west):
+                mirrored(rig, source, target, topic)
+                a, b = drain_both(rig, source, target, topic)
+                check_log(a, load.acked, load.writer, f'{source}/{topic}')
+                same(a, b, f'{source}.{topic}')
+                n += sum(map(len, a.values()))
+            for f in followers:
+                f.stop()
+            print(f'{max(1, CUTS // 2)} cuts of everything, {n} records compared')
+            print(rig.history.check(MIRROR))
+            for d in reversed(rig.daemons()):
+                d.stop(30)
+    finally:
+        for disk in disks.values():
+            disk.umount()
+
+
 if __name__ == '__main__':
     print(f'seed {SEED} (SUNDOG_SEED={SEED})', flush=True)
-    sys.exit(run_cases([a_site_loses_its_power_under_load, a_target_site_with_its_mirror_loses_its_power], sys.argv[1:]))
+    sys.exit(run_cases([a_site_loses_its_power_under_load, a_target_site_with_its_mirror_loses_its_power,
+                        every_site_loses_its_power], sys.argv[1:]))
