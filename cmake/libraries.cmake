@@ -9,7 +9,9 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.13)
 pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET libssl>=3 libcrypto>=3)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.40)
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal>=2.30)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl>=7.85) # its headers: the library is opened when it is needed
 find_library(LMDB_LIBRARY lmdb REQUIRED)
 add_library(sundog_libraries INTERFACE)
 target_link_libraries(sundog_libraries INTERFACE PkgConfig::EVENT PkgConfig::RDKAFKA PkgConfig::PROTOBUF_C
-  PkgConfig::CODECS PkgConfig::JANSSON PkgConfig::OPENSSL PkgConfig::ISAL PkgConfig::PCRE2 ${LMDB_LIBRARY} Threads::Threads m)
+  PkgConfig::CODECS PkgConfig::JANSSON PkgConfig::OPENSSL PkgConfig::ISAL PkgConfig::PCRE2 ${LMDB_LIBRARY} Threads::Threads m ${CMAKE_DL_LIBS})
+target_include_directories(sundog_libraries INTERFACE ${CURL_INCLUDE_DIRS})

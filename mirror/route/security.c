@@ -14,6 +14,9 @@ enum security_row {
     MECHANISM,
     JAAS,
     TOKEN_URL,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    SCOPE,
     TRUST_FILE,
     TRUST_PASSWORD,
     TRUST_PEM,
@@ -35,6 +38,9 @@ static const char *const keys[ROWS] = {
     [MECHANISM] = "sasl.mechanism",
     [JAAS] = "sasl.jaas.config",
     [TOKEN_URL] = "sasl.oauthbearer.token.endpoint.url",
+    [CLIENT_ID] = "sasl.oauthbearer.client.credentials.client.id",
+    [CLIENT_SECRET] = "sasl.oauthbearer.client.credentials.client.secret",
+    [SCOPE] = "sasl.oauthbearer.scope",
     [TRUST_FILE] = "ssl.truststore.location",
     [TRUST_PASSWORD] = "ssl.truststore.password",
     [TRUST_PEM] = "ssl.truststore.certificates",
@@ -257,21 +263,64 @@ static int read_credentials(const struct found *f, const char *alias, struct cli
     return 0;
 }
 
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* A secret goes to no other machine in the clear. */
+static bool loopback(const char *url)
+{
+    const char *host = url + strlen("http://");
+    size_t n = strcspn(host, "/");
+    return !memchr(host, '@', n) &&
+           (begins(host, "127.0.0.1:") || begins(host, "localhost:") || begins(host, "[::1]:"));
+}
+
+/* Since Kafka 4.1 by keys of their own, before in the JAAS line. */
+static int read_client(const struct found *f, const char *alias, struct client_security *s, struct err *err)
+{
+    const struct {
+        enum security_row row;
+        const char *option;
+        char **to;
+    } list[] = {{CLIENT_ID, "clientId", &s->client_id},
+                {CLIENT_SECRET, "clientSecret", &s->client_secret},
+                {SCOPE, "scope", &s->scope}};
+    for (size_t i = 0; i < 3; i++) {
+        int rc = copy(list[i].to, value(f, list[i].row));
+        if (!rc && !*list[i].to && value(f, JAAS))
+            rc = security_jaas_option(value(f, JAAS), list[i].option, list[i].to);
+        if (rc && rc != -E_NOTFOUND)
+            return err_set(err, rc, "%s (%s): it cannot be read as far as %s",
+                           f->prop[JAAS] ? f->prop[JAAS]->key : alias,
+                           f->prop[JAAS] ? f->prop[JAAS]->origin : "", list[i].option);
+        if (!*list[i].to && list[i].row != SCOPE)
+            return err_set(err, -E_CONFIG,
+                           "%s.%s is missing, or %s in %s.sasl.jaas.config: the endpoint must know who asks",
+                           alias, keys[list[i].row], list[i].option, alias);
+    }
+    return 0;
+}
+
 static int read_token(const struct found *f, const char *alias, struct client_security *s, struct err *err)
 {
-    static const char scheme[] = "file://";
     const char *url = value(f, TOKEN_URL);
     if (!url)
-        return err_set(
-            err, -E_CONFIG,
-            "%s.sasl.oauthbearer.token.endpoint.url is missing: file:///PATH of a file with the token",
-            alias);
-    if (strncmp(url, scheme, sizeof scheme - 1) != 0 || url[sizeof scheme - 1] != '/')
-        return err_set(
-            err, -E_CONFIG,
-            "%s = %s (%s): tokens are read from files (file:///PATH); fetching them is not served yet",
-            f->prop[TOKEN_URL]->key, url, f->prop[TOKEN_URL]->origin);
-    return copy(&s->token_file, url + sizeof scheme - 1);
+        return err_set(err, -E_CONFIG,
+                       "%s.sasl.oauthbearer.token.endpoint.url is missing: file:///PATH of a file with the "
+                       "token, or the "
+                       "https:// address of an endpoint",
+                       alias);
+    bool file = begins(url, "file:///"),
+         endpoint = begins(url, "https://") || (begins(url, "http://") && loopback(url));
+    if (!file && !endpoint)
+        return err_set(err, -E_CONFIG,
+                       "%s = %s (%s): file:///PATH or https://... (http:// on this machine only)",
+                       f->prop[TOKEN_URL]->key, url, f->prop[TOKEN_URL]->origin);
+    if (copy(&s->token_url, url))
+        return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
+    return file ? 0 : read_client(f, alias, s, err);
 }
 
 static int read_sasl(const struct found *f, const char *alias, struct client_security *s, struct err *err)

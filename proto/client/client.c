@@ -1,7 +1,7 @@
 /* The driver: carries the core's effects out on a loop and its net, and is the public face. */
 #include "base/world/net_tls.h"
 #include "proto/client/client_internal.h"
-#include "proto/client/security.h"
+#include "proto/client/token.h"
 
 #include <stdlib.h>
 
@@ -17,6 +17,19 @@ struct client {
     struct loop_timer due, soon;
     struct list watches;
     bool draining, destroyed;
+    struct token_job *asking;
+    struct client_token token; /* of an endpoint, the last */
+    int64_t token_renew_ms;    /* wall clock: asked anew from then on */
+};
+
+/* Asking for a token may block: it is done on a job's thread, which outlives the client if it must. */
+struct token_job {
+    struct loop_job job; /* first */
+    struct client *client;
+    struct client_security security;
+    struct client_token token;
+    int rc;
+    struct err err;
 };
 
 static void drain(struct client *c);
@@ -149,6 +162,58 @@ static void deliver(struct client *c, struct call *call)
     client_core_delivered(c->core, call);
 }
 
+#define TOKEN_LANE 3 /* with the lookups of names: what waits for others */
+
+static void token_run(struct loop_job *job)
+{
+    struct token_job *j = (struct token_job *)(void *)job;
+    j->rc = client_token_get(&j->security, &j->token, &j->err);
+}
+
+static void token_done(struct loop_job *job)
+{
+    struct token_job *j = (struct token_job *)(void *)job;
+    struct client *c = j->client;
+    if (c) {
+        c->asking = NULL;
+        client_token_fini(&c->token);
+        c->token = j->token;
+        j->token = (struct client_token){0};
+        int64_t now_ms = loop_wall_ms(c->loop), left_ms = c->token.until_ms - now_ms;
+        bool file = strncmp(j->security.token_url, "file:", 5) == 0;
+        c->token_renew_ms = file || j->rc ? 0 : now_ms + left_ms / 5 * 4;
+        client_core_token(c->core, j->rc ? NULL : c->token.text, &j->err, loop_now_us(c->loop));
+    }
+    client_token_fini(&j->token);
+    client_security_fini(&j->security);
+    free(j);
+    if (c)
+        drain(c);
+}
+
+/* An endpoint's token serves until four fifths of its life are over; a file is read for each connection. */
+static void give_token(struct client *c)
+{
+    struct err err = {0};
+    if (c->asking)
+        return;
+    if (c->token.text && loop_wall_ms(c->loop) < c->token_renew_ms) {
+        client_core_token(c->core, c->token.text, NULL, loop_now_us(c->loop));
+        return;
+    }
+    struct token_job *j = calloc(1, sizeof *j);
+    if (!j || client_security_copy(c->core->o.security, &j->security)) {
+        free(j);
+        err_set(&err, -E_NOMEM, "no memory for a token");
+        client_core_token(c->core, NULL, &err, loop_now_us(c->loop));
+        return;
+    }
+    j->job = (struct loop_job){.lane = TOKEN_LANE, .run = token_run, .done = token_done};
+    j->client = c;
+    c->asking = j;
+    loop_job(c->loop, &j->job);
+}
+
 /* A watch may add or remove any, itself included. */
 static void tell_watches(struct client *c)
 {
@@ -174,6 +239,7 @@ static void carry_out(struct client *c, const struct client_effect *e)
         set_wants(e->conn);
         break;
     case EFFECT_DELIVER: deliver(c, e->call); break;
+    case EFFECT_TOKEN: give_token(c); break;
     case EFFECT_WATCHES: tell_watches(c); break;
     case EFFECT_NONE: break;
     }
@@ -258,6 +324,9 @@ void client_destroy(struct client *c)
             net_close(b->conns[lane].closing);
         }
     }
+    if (c->asking)
+        c->asking->client = NULL;
+    client_token_fini(&c->token);
     client_core_destroy(c->core);
     net_tls_destroy(c->tls);
     free(c);

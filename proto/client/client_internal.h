@@ -125,6 +125,7 @@ struct client_conn {
     unsigned sasl_rounds;
     int64_t retire_us; /* the session must end by then; 0: never */
     bool retiring;     /* takes no more calls */
+    bool wants_token;  /* OAUTHBEARER waits for client_core_token */
     bool stalled;      /* a response waits for memory */
     bool io;           /* on the core's list of connections to look after */
     struct list io_link;
@@ -160,7 +161,15 @@ struct coordinator {
 };
 #define COORDINATORS_MAX 10000
 
-enum effect_kind { EFFECT_NONE, EFFECT_CONNECT, EFFECT_CLOSE, EFFECT_IO, EFFECT_DELIVER, EFFECT_WATCHES };
+enum effect_kind {
+    EFFECT_NONE,
+    EFFECT_TOKEN,
+    EFFECT_CONNECT,
+    EFFECT_CLOSE,
+    EFFECT_IO,
+    EFFECT_DELIVER,
+    EFFECT_WATCHES
+};
 
 struct client_effect {
     enum effect_kind kind;
@@ -185,6 +194,7 @@ struct client_core {
     unsigned kept_n;
     uint64_t seq;
 
+    bool token_wanted;
     struct list io; /* connections with news for the driver */
     struct list brokers;
     struct client_broker *last_any;
@@ -267,6 +277,8 @@ static inline enum conn_state client_conn_state(const struct client_conn *conn)
 
 /* A connected connection: authenticates it where that is asked for, then goes on to versions. */
 void client_secure(struct client_conn *conn);
+/* The token that EFFECT_TOKEN asked for, to all connections that wait for one; NULL: why there is none. */
+void client_core_token(struct client_core *core, const char *token, const struct err *err, int64_t now_us);
 /* An answer to one of its requests. */
 bool client_secure_answer(struct client_conn *conn, const struct call *call);
 

@@ -391,7 +391,7 @@ void client_conn_close(struct client_conn *conn, int code, const char *why)
     struct client_frame *frame = conn->frame;
     conn->frame = NULL;
     conn->frame_have = conn->staged = 0;
-    conn->stalled = conn->retiring = false;
+    conn->stalled = conn->retiring = conn->wants_token = false;
     sasl_destroy(conn->sasl);
     conn->sasl = NULL;
     free(conn->stage);

@@ -520,6 +520,10 @@ struct client_effect client_core_effect(struct client_core *core)
         if (state > CONN_CONNECTING)
             return (struct client_effect){.kind = EFFECT_IO, .conn = conn};
     }
+    if (core->token_wanted) {
+        core->token_wanted = false;
+        return (struct client_effect){.kind = EFFECT_TOKEN};
+    }
     if (core->metadata_news) {
         core->metadata_news = false;
         return (struct client_effect){.kind = EFFECT_WATCHES};

@@ -17,7 +17,6 @@
 #define SASL_VERSION     1
 #define NONCE_BYTES      24
 #define SASL_ROUNDS_MAX  8
-#define TOKEN_BYTES_MAX  SASL_TEXT_MAX
 #define LIFETIME_PERCENT 85 /* as Kafka's clients: re-authenticated at 85 to 95 % of it */
 
 static void wipe(char **text)
@@ -28,14 +27,39 @@ static void wipe(char **text)
     *text = NULL;
 }
 
-void client_security_fini(struct client_security *s)
+#define TEXTS 16
+static void texts_of(struct client_security *s, char **all[TEXTS])
 {
     struct tls_options *t = &s->tls_options;
-    char **all[] = {&t->trust_file, &t->trust_password, &t->trust_pem, &t->key_file, &t->key_file_password,
-                    &t->key_pem,    &t->chain_pem,      &t->versions,  &t->ciphers,  &t->key_password,
-                    &s->user,       &s->password,       &s->token_file};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    char **list[TEXTS] = {&t->trust_file, &t->trust_password, &t->trust_pem,     &t->key_file,
+                          &t->key_pem,    &t->chain_pem,      &t->versions,      &t->key_file_password,
+                          &t->ciphers,    &t->key_password,   &s->user,          &s->password,
+                          &s->token_url,  &s->client_id,      &s->client_secret, &s->scope};
+    memcpy(all, list, sizeof list);
+}
+
+void client_security_fini(struct client_security *s)
+{
+    char **all[TEXTS];
+    texts_of(s, all);
+    for (size_t i = 0; i < TEXTS; i++)
         wipe(all[i]);
+}
+
+int client_security_copy(const struct client_security *from, struct client_security *to)
+{
+    char **all[TEXTS];
+    bool good = true;
+    *to = *from;
+    texts_of(to, all);
+    for (size_t i = 0; i < TEXTS; i++) {
+        char *text = *all[i];
+        *all[i] = text ? strdup(text) : NULL;
+        good = good && (!text || *all[i]);
+    }
+    if (!good)
+        client_security_fini(to);
+    return good ? 0 : -E_NOMEM;
 }
 
 /* ---- the exchange ---- */
@@ -128,52 +152,21 @@ bool client_secure_answer(struct client_conn *conn, const struct call *call)
 
 /* ---- its beginning ---- */
 
-int client_token_read(const struct client_security *s, char **out, struct err *err)
-{
-    const char *path = s->token_file;
-    size_t n;
-    int rc = tls_file_read(path, out, &n, err);
-    if (rc)
-        return err_wrap(err, "OAUTHBEARER token");
-    while (n && ((*out)[n - 1] == '\n' || (*out)[n - 1] == '\r' || (*out)[n - 1] == ' '))
-        (*out)[--n] = 0;
-    if (n == 0 || n > TOKEN_BYTES_MAX || strcspn(*out, "\r\n\x01 ") != n) {
-        wipe(out);
-        return err_set(err, -E_CONFIG, "OAUTHBEARER token: %s holds no token in one line", path);
-    }
-    return 0;
-}
-
-static int make_sasl(struct client_conn *conn, struct err *err)
+static int make_sasl(struct client_conn *conn, const char *token, struct err *err)
 {
     const struct client_security *s = conn->core->o.security;
     uint8_t random[NONCE_BYTES], nonce[SASL_NONCE_MAX];
-    char *token = NULL;
-    int rc = 0;
     if (RAND_bytes(random, sizeof random) != 1) /* no other source: the jitter's generator can be guessed */
         return err_set(err, -E_IO, "SASL: no randomness");
     EVP_EncodeBlock(nonce, random, sizeof random);
-    if (s->mechanism == SASL_OAUTHBEARER)
-        rc = client_token_read(s, &token, err);
-    if (!rc &&
-        !(conn->sasl = sasl_create(s->mechanism, s->user, token ? token : s->password, (const char *)nonce)))
-        rc = err_set(err, -E_NOMEM, "no memory for a connection");
-    wipe(&token);
-    return rc;
+    conn->sasl = sasl_create(s->mechanism, s->user, token ? token : s->password, (const char *)nonce);
+    return conn->sasl ? 0 : err_set(err, -E_NOMEM, "no memory for a connection");
 }
 
-void client_secure(struct client_conn *conn)
+static void begin(struct client_conn *conn, const char *token)
 {
-    const struct client_security *s = conn->core->o.security;
     struct err err = {0};
-    assert(client_conn_state(conn) == CONN_SECURING && !conn->sasl);
-    conn->retire_us = 0;
-    conn->sasl_rounds = 0;
-    if (!s || s->mechanism == SASL_NONE) {
-        client_conn_ask_versions(conn, INT16_MAX);
-        return;
-    }
-    if (make_sasl(conn, &err)) {
+    if (make_sasl(conn, token, &err)) {
         fail(conn, &err);
         return;
     }
@@ -184,6 +177,40 @@ void client_secure(struct client_conn *conn)
         return;
     }
     struct kp_sasl_handshake_request *q = call->pub.body;
-    q->mechanism = slice_str(sasl_mechanism_name(s->mechanism));
+    q->mechanism = slice_str(sasl_mechanism_name(conn->core->o.security->mechanism));
     client_conn_handshake(conn, call, SASL_VERSION);
+}
+
+void client_core_token(struct client_core *core, const char *token, const struct err *err, int64_t now_us)
+{
+    core->now_us = now_us;
+    list_each_safe(at, &core->brokers)
+    {
+        struct client_broker *b = LIST_ENTRY(at, struct client_broker, link);
+        for (int lane = 0; lane < CLIENT_LANES; lane++) {
+            struct client_conn *conn = &b->conns[lane];
+            if (!conn->wants_token)
+                continue;
+            conn->wants_token = false;
+            assert(client_conn_state(conn) == CONN_SECURING);
+            if (token)
+                begin(conn, token);
+            else
+                fail(conn, err);
+        }
+    }
+}
+
+void client_secure(struct client_conn *conn)
+{
+    const struct client_security *s = conn->core->o.security;
+    assert(client_conn_state(conn) == CONN_SECURING && !conn->sasl && !conn->wants_token);
+    conn->retire_us = 0;
+    conn->sasl_rounds = 0;
+    if (!s || s->mechanism == SASL_NONE)
+        client_conn_ask_versions(conn, INT16_MAX);
+    else if (s->mechanism == SASL_OAUTHBEARER)
+        conn->wants_token = conn->core->token_wanted = true;
+    else
+        begin(conn, NULL);
 }

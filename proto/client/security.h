@@ -11,11 +11,12 @@ struct client_security {
     struct tls_options tls_options;
     enum sasl_mechanism mechanism; /* SASL_NONE: no SASL */
     char *user, *password;         /* PLAIN, SCRAM */
-    char *token_file;              /* OAUTHBEARER: read anew for each connection */
+    char *token_url; /* OAUTHBEARER: file:///PATH, read anew for each connection, or an endpoint */
+    char *client_id, *client_secret, *scope; /* for the endpoint */
 };
 
-/* The token of OAUTHBEARER: one line of text; wipe and free it. -E_CONFIG says what is wrong with the file. */
-int client_token_read(const struct client_security *s, char **out, struct err *err);
+/* A deep copy; -E_NOMEM leaves nothing. */
+int client_security_copy(const struct client_security *from, struct client_security *to);
 void client_security_fini(struct client_security *s);
 
 #endif

@@ -1,8 +1,9 @@
 """TLS and SASL between our mirror and an Apache Kafka with each of them: both engines' clients and the appender, both ways.
 
 One node has a listener for each way in; its certificates are made on the spot."""
-import base64, json, os, shutil, subprocess, sys, tempfile, time
+import base64, json, os, shutil, ssl, subprocess, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from peers import KAFKA, ApacheKafka, complete, fill
 from site_rig import Rig, free_port, run_cases, wait
@@ -41,6 +42,34 @@ def token(lifetime=3600):
     """An unsecured one: Kafka takes them where no validator is configured."""
     def part(x): return base64.urlsafe_b64encode(json.dumps(x).encode()).rstrip(b'=').decode()
     return f'{part({"alg": "none"})}.{part({"sub": "ann", "iat": int(time.time()) - 5, "exp": int(time.time()) + lifetime})}.'
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Gives tokens to ann, over TLS."""
+    asked = 0
+
+    def do_POST(self):
+        who = base64.b64decode(self.headers['Authorization'].split()[1]).decode()
+        form = self.rfile.read(int(self.headers['Content-Length'])).decode()
+        Endpoint.asked += 1
+        good = who == 'ann:open:sesame' and form == 'grant_type=client_credentials&scope=logs%20all'
+        body = json.dumps({'access_token': token(), 'expires_in': 60, 'token_type': 'bearer'} if good else {'error': 'invalid_client'}).encode()
+        self.send_response(200 if good else 401)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def endpoint(folder):
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Endpoint)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.path.join(folder, 'broker.crt'), os.path.join(folder, 'broker.key'))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f'https://127.0.0.1:{server.server_address[1]}/token'
 
 
 class Secured(ApacheKafka):
@@ -111,16 +140,23 @@ def each_way_in():
                   'east.sasl.oauthbearer.token.endpoint.url': 'file://' + east.file('token'), **trust}
         with open(east.file('token'), 'w') as f:
             f.write(token() + '\n')
+        url = endpoint(east.folder)
+        asked = {**bearer, 'east.sasl.oauthbearer.token.endpoint.url': url, 'east.sasl.oauthbearer.scope': 'logs all',
+                 'east.sasl.oauthbearer.client.credentials.client.id': 'ann'}
+        secret = 'east.sasl.oauthbearer.client.credentials.client.secret'
         work = [(both_ways, east, east.ssl, 'mutual', mutual),
                 (both_ways, east, east.sasl, 'plain', east.login('SASL_PLAINTEXT', 'PLAIN')),
                 (both_ways, east, east.both, 'scram256', {**east.login('SASL_SSL', 'SCRAM-SHA-256'), **trust}),
                 (both_ways, east, east.both, 'scram512', {**east.login('SASL_SSL', 'SCRAM-SHA-512'), **java}),
                 (both_ways, east, east.both, 'bearer', bearer),
+                (both_ways, east, east.both, 'asked', {**asked, secret: 'open:sesame'}),
+                (it_is_one_clear_line, east.both, {**asked, secret: 'wrong'}, 'answers 401'),
                 (sessions_end_and_nothing_is_lost, east, {**east.login('SASL_SSL', 'SCRAM-SHA-256'), **trust}),
                 *wrong(east, trust)]
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(*w) for w in work]:
                 done.result()
+        assert Endpoint.asked < 20, f'{Endpoint.asked} tokens were asked for: they are not kept'
 
 
 def sessions_end_and_nothing_is_lost(east, keys):

@@ -2,6 +2,7 @@
 #include "mirror/route/security.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define BASE                                                                                                 \
@@ -104,8 +105,29 @@ Test(security, a_token_is_a_file)
 {
     good(BASE "east.security.protocol = SASL_SSL\neast.sasl.mechanism = OAUTHBEARER\n"
               "east.sasl.oauthbearer.token.endpoint.url = file:///run/token\n");
-    cr_assert_str_eq(of(0)->token_file, "/run/token");
+    cr_assert_str_eq(of(0)->token_url, "file:///run/token");
     end();
+}
+
+Test(security, or_comes_from_an_endpoint_that_knows_us)
+{
+    static const char *const ways[] = {
+        "east.sasl.oauthbearer.client.credentials.client.id = ann\n"
+        "east.sasl.oauthbearer.client.credentials.client.secret = pst\neast.sasl.oauthbearer.scope = logs\n",
+        "east.sasl.jaas.config = x.OAuthBearerLoginModule required clientId=\"ann\" clientSecret=\"pst\" "
+        "scope=\"logs\";\n"};
+    for (int i = 0; i < 2; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 BASE "east.security.protocol = SASL_SSL\neast.sasl.mechanism = OAUTHBEARER\n"
+                      "east.sasl.oauthbearer.token.endpoint.url = https://id.example/token\n%s",
+                 ways[i]);
+        good(text);
+        cr_assert_str_eq(of(0)->client_id, "ann");
+        cr_assert_str_eq(of(0)->client_secret, "pst");
+        cr_assert_str_eq(of(0)->scope, "logs");
+        end();
+    }
 }
 
 Test(security, what_cannot_be_is_one_clear_line)
@@ -122,7 +144,12 @@ Test(security, what_cannot_be_is_one_clear_line)
             "cannot be read as far as");
     refused(SASL "east.sasl.mechanism = OAUTHBEARER\n", "token.endpoint.url is missing");
     refused(SASL "east.sasl.mechanism = OAUTHBEARER\neast.sasl.oauthbearer.token.endpoint.url = https://x/\n",
-            "not served yet");
+            "client.id is missing, or clientId in east.sasl.jaas.config");
+    refused(SASL "east.sasl.mechanism = OAUTHBEARER\neast.sasl.oauthbearer.token.endpoint.url = http://x/\n",
+            "on this machine only");
+    refused(SASL "east.sasl.mechanism = OAUTHBEARER\n"
+                 "east.sasl.oauthbearer.token.endpoint.url = http://localhost:1@elsewhere/\n",
+            "on this machine only");
     refused(SASL "east.sasl.jaas.config = ${file:/x:y}\n", "config providers");
     refused(BASE "east.security.protocol = SSL\neast.ssl.truststore.type = BCFKS\n", "BCFKS");
     refused(BASE "east.security.protocol = SSL\neast.ssl.endpoint.identification.algorithm = none\n",

@@ -3,6 +3,7 @@
 #define SUNDOG_TESTS_UNIT_CLIENT_RIG_H
 
 #include "proto/client/client_internal.h"
+#include "proto/client/token.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -292,6 +293,14 @@ static inline void rig_effect(struct rig *r, const struct client_effect *e)
         e->call->pub.on_response(e->call->pub.arg, &e->call->response);
         client_core_delivered(r->core, e->call);
         break;
+    case EFFECT_TOKEN: {
+        struct client_token t;
+        struct err err = {0};
+        client_token_get(r->core->o.security, &t, &err);
+        client_core_token(r->core, t.text, &err, r->now);
+        client_token_fini(&t);
+        break;
+    }
     case EFFECT_WATCHES: r->watches++; break;
     case EFFECT_NONE: break;
     }

@@ -152,7 +152,7 @@ Test(secure, a_token_is_read_anew_for_each_connection)
     int fd = mkstemp(path);
     cr_assert_geq(fd, 0);
     begin(SASL_OAUTHBEARER);
-    security.token_file = strdup(path);
+    cr_assert_gt(asprintf(&security.token_url, "file://%s", path), 0);
     ask(&g);
     cr_assert_not_null(strstr(r.core->last_error.text, "holds no token"), "%s", r.core->last_error.text);
     cr_assert_eq(write(fd, "abc.def.ghi\n", 12), 12);
