@@ -35,6 +35,7 @@ void checkpoint_trouble(struct checkpoint *c, const char *fmt, ...)
 struct entry *entry_of(struct group *g, uint32_t topic, int32_t q)
 {
     struct entry *e, probe = {.key = {topic, q}};
+    assert(topic > 0 && q >= 0);
     HASH_FIND(hh, g->entries, &probe.key, sizeof probe.key, e);
     if (e || !(e = calloc(1, sizeof *e)))
         return e;
@@ -70,6 +71,7 @@ int entry_set(struct entry *e, const struct group_entry *v)
         *to[i] = slice_is_null(*from[i]) ? SLICE_NULL : slice_of(at, from[i]->n);
         at += from[i]->n;
     }
+    assert(n.q == e->key.q && at == (uint8_t *)e->memory + commits + n.group.n + n.reason.n + n.metadata.n);
     e->v = n;
     free(old);
     return 0;
@@ -93,6 +95,7 @@ static struct group *group_of(struct checkpoint *c, struct slice name)
         HASH_ADD_KEYPTR(hh, c->groups, g->name, strlen(g->name), g);
         if (HASH_ADDED(g)) {
             c->groups_n++;
+            assert(c->groups_n <= CHECKPOINT_GROUPS_MAX && c->groups_n == HASH_COUNT(c->groups));
             return g;
         }
     }
@@ -106,6 +109,7 @@ static void group_free(struct checkpoint *c, struct group *g)
     struct entry *e, *next;
     HASH_ITER (hh, g->entries, e, next)
         entry_free(g, e);
+    assert(c->groups_n > 0 && !g->entries);
     HASH_DELETE(hh, c->groups, g);
     c->groups_n--;
     free(g->name);
@@ -170,6 +174,7 @@ static int on_stored_group(void *arg, const struct group_entry *v)
 static int look_at_store(struct checkpoint *c, struct err *err)
 {
     struct looking l = {.c = c};
+    assert(c->visits == 0 && list_empty(&c->visiting)); /* visits point to the topics */
     int rc = store_view_open(c->store, &l.view, err);
     if (rc)
         return rc;
@@ -251,6 +256,7 @@ static void emit(struct checkpoint *c)
 
 static void round_ends(struct checkpoint *c, bool well)
 {
+    assert(c->visits == 0 && list_empty(&c->visiting));
     c->call = NULL;
     if (well) {
         c->round_ended_us = loop_now_us(c->loop);
@@ -287,6 +293,7 @@ static void visit_some(struct checkpoint *c)
         }
         c->visits++;
     }
+    assert(c->visits >= 0 && c->visits <= CHECKPOINT_CALLS);
     if (c->visits > 0)
         return;
     if (c->apply_now)
@@ -347,6 +354,7 @@ static bool start_call(struct checkpoint *c, int16_t key, struct client_target t
 
 static void list_next(struct checkpoint *c)
 {
+    assert(!c->call && c->broker_at <= c->brokers_n);
     if (c->broker_at == c->brokers_n) {
         if (c->listed_all)
             forget_gone(c);

@@ -53,4 +53,7 @@ void decide(const struct decide_in *in, struct decide_out *out)
     if (!in->apply || !in->target.known)
         return;
     at_target(in, out);
+    /* What is not ours is not overwritten, and nobody who reads there is moved. */
+    assert(!out->commit || (!out->foreign && !out->ours && !in->target.active));
+    assert(!out->commit || in->target.offset < 0 || (in->applied && in->applied_offset == in->target.offset));
 }

@@ -36,6 +36,7 @@ struct visit {
 static void end(struct visit *v, bool well)
 {
     struct checkpoint *c = v->c;
+    assert(!v->call && list_linked(&v->link)); /* once, and with nothing under way */
     list_remove(&v->link);
     arena_fini(&v->arena);
     free(v->wishes);
@@ -68,6 +69,7 @@ static void fail(struct visit *v, const char *what, const struct client_response
 static void *call_of(struct visit *v, struct client *client, int16_t key, int16_t version_min,
                      int16_t version_max, void (*on_response)(void *arg, const struct client_response *r))
 {
+    assert(!v->call); /* one question at a time */
     v->asked = client;
     v->call = client_call(client, key);
     if (!v->call)
@@ -155,7 +157,7 @@ static void offsets_each(const struct client_response *r, void (*each)(void *arg
                                        a->groups[0].topics[t].partitions[p].metadata,
                                        a->groups[0].topics[t].partitions[p].partition_index,
                                        a->groups[0].topics[t].partitions[p].committed_offset};
-            if (o.offset >= 0)
+            if (o.offset >= 0 && o.partition >= 0)
                 each(arg, &o);
         }
     }
@@ -198,6 +200,7 @@ static void on_committed(void *arg, const struct client_response *r)
 
 static void commit(struct visit *v)
 {
+    assert(v->bound_at == v->wishes_n);
     struct kp_offset_commit_request *q = begin(v, v->c->target, kp_key_offset_commit, 2, 8, on_committed);
     if (!q)
         return;
@@ -211,6 +214,7 @@ static void commit(struct visit *v)
         struct wish *w = &v->wishes[i];
         if (!w->out.commit)
             continue;
+        assert(w->in.now.offset >= 0 && w->in.target.known && !w->in.target.active);
         /* Wishes of one topic stand together: they were made topic by topic. */
         struct slice name = slice_str(w->topic->target);
         if (q->topics_n == 0 || !slice_eq(q->topics[q->topics_n - 1].name, name))
@@ -240,6 +244,7 @@ static void next_bound(struct visit *v);
 static void on_bound(void *arg, const struct client_response *r)
 {
     struct visit *v = arg;
+    assert(v->bound_at < v->wishes_n);
     struct wish *w = &v->wishes[v->bound_at];
     v->call = NULL;
     const struct kp_list_offsets_response *a = r->body;
@@ -301,6 +306,7 @@ static void take_target_offset(void *arg, const struct committed *o)
 static void settle(struct visit *v, struct wish *w)
 {
     struct checkpoint *c = v->c;
+    assert(w->in.target.known && w->entry->v.q >= 0);
     decide(&w->in, &w->out);
     struct group_entry n = w->entry->v;
     n.state = w->out.state;
@@ -393,6 +399,7 @@ static void gather(void *arg, const struct committed *o)
         g->list = more;
         g->cap = cap;
     }
+    assert(g->n < g->cap);
     g->list[g->n++] = (struct group_commit){o->partition, o->offset};
     g->metadata = o->metadata;
 }
@@ -401,6 +408,7 @@ static int wish(struct visit *v, struct entry *e, const struct watched *w, const
 {
     if (!GROW(v->wishes, v->wishes_n, v->wishes_cap, 16))
         return -E_NOMEM;
+    assert(e->v.q >= 0 && e->key.topic == w->number && in->now.state != TRANSLATE_NO_MAP);
     v->wishes[v->wishes_n++] = (struct wish){.entry = e, .topic = w, .in = *in, .log_start = -1};
     return 0;
 }
@@ -422,6 +430,7 @@ static int translate_partition(struct visit *v, struct topic_map *m, const struc
     struct checkpoint *c = v->c;
     struct translate_commits commits = {g->list, g->n, m->partitions};
     struct entry *e = entry_of(v->g, w->number, q);
+    assert(q >= 0 && g->n > 0);
     struct decide_in in = {.apply = c->options->sync_group_offsets, .target = {.offset = -1}};
     struct decide_out out;
     int rc = e ? translate_forward(&m->map.map, m->rule, &commits, q, NULL, &in.now) : -E_NOMEM;
@@ -536,6 +545,7 @@ int visit_start(struct checkpoint *c, struct group *g)
         free(v);
         return -E_NOMEM;
     }
+    assert(v->call && g->round == c->round);
     list_push(&c->visiting, &v->link);
     return 0;
 }

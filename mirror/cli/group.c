@@ -77,7 +77,7 @@ int group_commits(struct session *s, const char *group, struct group_commits *ou
     for (int32_t t = 0; t < a->topics_n; t++)
         for (int32_t i = 0; i < a->topics[t].partitions_n; i++) {
             const struct kp_offset_fetch_response_topics_partitions *p = &a->topics[t].partitions[i];
-            if (p->committed_offset >= 0)
+            if (p->committed_offset >= 0 && p->partition_index >= 0)
                 out->list[out->n++] = (struct group_offset){a->topics[t].name, p->partition_index,
                                                             p->committed_offset, p->metadata};
         }

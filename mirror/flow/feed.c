@@ -39,6 +39,7 @@ static int take_records(struct part *p, const struct port_delivery *d)
         }
         p->timestamp_ms = r->timestamp_ms;
     }
+    assert(d->next_offset >= p->taken_next);
     p->taken_next = d->next_offset;
     p->resume_epoch = d->leader_epoch;
     p->at_end = false;
@@ -70,6 +71,7 @@ static bool hold(struct part *p, const struct port_delivery *d)
     list_push(&p->held, &h->link);
     p->held_bytes += d->size_bytes;
     p->flow->held_bytes += d->size_bytes;
+    assert(p->held_bytes <= p->flow->held_bytes);
     return true;
 }
 
@@ -150,6 +152,7 @@ static void assign(struct part *p, int64_t offset, int32_t epoch)
                                 .leader_epoch = epoch,
                                 .owner = p};
     struct err err;
+    assert(!p->assigned && list_empty(&p->held) && p->appender && offset >= 0); /* one reader at a time */
     p->parked = false;
     p->taken_next = offset;
     p->at_end = false;
@@ -177,6 +180,7 @@ void part_stop_reading(struct part *p)
     if (p->assigned)
         port_unassign(p->flow->port, p);
     p->assigned = false;
+    assert(list_empty(&p->held));
 }
 
 void part_read_from(struct part *p, int64_t offset, int32_t epoch)
@@ -195,6 +199,7 @@ void part_park(struct part *p)
     part_stop_reading(p);
     p->parked = true;
     p->resume_offset = p->taken_next;
+    assert(!p->assigned && p->held_bytes == 0);
 }
 
 void part_room(struct part *p)

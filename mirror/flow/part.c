@@ -131,6 +131,7 @@ static void on_runs(void *arg, const struct appender_run *runs, size_t n)
 {
     struct part *p = arg;
     struct flow *f = p->flow;
+    assert(p->appender && n > 0);
     for (size_t i = 0; i < n; i++) {
         struct map_run r = {runs[i].partition, runs[i].src_start, runs[i].dst_start, runs[i].count};
         int rc = run_tail_add(&p->tail, &r);
@@ -296,6 +297,7 @@ static void create_appender(struct part *p, struct store_view *v, const struct m
     struct flow *f = p->flow;
     struct err err = {0};
     struct arena a;
+    assert(!p->appender && p->topic->has_rule && lanes_of(p) > 0 && p->id.producer_id >= 0);
     enum codec codec = CODEC_NONE;
     codec_parse(slice_str(f->o.flow->o.compression_type), &codec);
     arena_init(&a, lanes_of(p) * sizeof(struct appender_point) * 2 + 4096);
@@ -357,6 +359,7 @@ static void on_log_start(void *arg, const struct client_response *r)
 
 static void ask_log_start(struct part *p)
 {
+    assert(!p->start_call && !p->appender);
     struct client_call *c = client_call(p->flow->source, kp_key_list_offsets);
     struct kp_list_offsets_request *q = c ? c->body : NULL;
     struct kp_list_offsets_request_topics *t =
@@ -392,6 +395,7 @@ void part_start(struct part *p)
     struct err err;
     if (p->appender || p->start_call || p->sm.state == PART_HALTED || f->sm.state != FLOW_RUNNING)
         return;
+    assert(f->progress && p->topic->has_rule && p->topic->number > 0);
     struct flow_pid *id = flow_pid_get(f, p->p);
     if (!id) {
         flow_set_reason(p->reason, "waits for a producer id of the target");
@@ -415,6 +419,7 @@ void part_start(struct part *p)
 int part_create(struct flow_topic *t, int32_t number, struct part **out)
 {
     struct part *p = calloc(1, sizeof *p);
+    assert(number == t->parts_n);
     if (!p)
         return -E_NOMEM;
     p->flow = t->flow;
@@ -445,6 +450,7 @@ void part_destroy(struct part *p)
     if (!p)
         return;
     part_stop_reading(p);
+    assert(!p->assigned && p->held_bytes == 0);
     if (p->start_call)
         client_cancel(p->flow->source, p->start_call);
     loop_timer_stop(&p->retry);

@@ -23,6 +23,10 @@ struct doomed {
 
 static void forget(struct doomed *d)
 {
+    /* Below the start of both sides, and not the lane's last: nothing translates by it any more. */
+    assert(d->holding && d->held.count > 0 && d->n < PRUNE_RUNS);
+    assert(d->held.src_start + d->held.count <= d->source_start);
+    assert(d->held.dst_start + d->held.count <= d->target_start);
     struct topic_key key = {slice_str(d->t->source), d->t->source_id};
     progress_forget_run(d->f->progress, d->t->number, &key, d->p, &d->held);
     d->n++;

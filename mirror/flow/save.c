@@ -21,6 +21,7 @@ static void ask_id(void *arg);
 static void got_id(void *arg, int status, int64_t producer_id, int16_t epoch, const struct err *err)
 {
     struct flow_pid *id = arg;
+    assert(id->state == PID_ASKING);
     if (status) {
         log_warn(FLOW_AREA, "no producer id flow=%s partition=%d: %s", id->flow->name, id->p,
                  err ? err->text : err_str(status));
@@ -69,6 +70,7 @@ static void id_decided(struct flow_pid *id)
 {
     struct map_producer_id held;
     struct flow *f = id->flow;
+    assert(id->state == PID_OFFERING && id->offered);
     id->offered = false;
     if (!progress_producer_id(f->progress, id->p, &held))
         return; /* offered again with the next commit */
@@ -121,6 +123,7 @@ static void put_part(struct part *p)
     struct flow *f = p->flow;
     struct appender_progress ap;
     struct arena a;
+    assert(p->appender && p->topic->has_rule && !p->saving && list_linked(&p->dirty));
     appender_progress(p->appender, &ap);
     arena_init(&a, ap.points_n * sizeof(struct map_lane) * 2 + 4096);
     struct map_lane *lanes = ARENA_NEWS(&a, struct map_lane, ap.points_n ? ap.points_n : 1);
@@ -164,6 +167,7 @@ static void saved(void *arg)
         if (!p->saving)
             continue;
         p->saving = false;
+        assert(p->appender); /* nothing is destroyed while it is saved */
         appender_saved(p->appender);
         if (p->anchor_saving)
             appender_anchored(p->appender);
@@ -237,6 +241,7 @@ bool save_idle(const struct flow *f)
 static void settled(void *arg)
 {
     struct part *p = arg;
+    assert(p->settling);
     p->settling = false;
     p->settled = true;
     part_mark(p);
@@ -257,6 +262,7 @@ void flow_settle(struct flow *f)
         struct part *p = LIST_ENTRY(at, struct part, link);
         if (!wants_settling(p))
             continue;
+        assert(p->appender);
         p->settling = true;
         p->others_seen = p->topic->acked;
         appender_settle(p->appender, settled, p);

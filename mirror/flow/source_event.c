@@ -64,6 +64,7 @@ static void covered(struct part *p, const struct port_delivery *d)
 {
     if (d->next_offset < p->taken_next)
         return;
+    assert(list_empty(&p->held) || p->assigned);
     p->taken_next = d->next_offset;
     p->resume_epoch = d->leader_epoch;
     appender_covered(p->appender, d->next_offset, d->leader_epoch);

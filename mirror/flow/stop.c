@@ -40,6 +40,7 @@ static void close_all(struct flow *f)
     f->port = NULL;
     f->progress = NULL;
     f->writer = NULL;
+    assert(f->sm.state == FLOW_STOPPING && f->closing == 0 && list_empty(&f->parts));
     f->closing = 3;
     progress_close(progress, closed_one, f);
     store_writer_close(writer, closed_one, f);

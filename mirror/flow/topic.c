@@ -92,6 +92,7 @@ static int32_t parts_possible(const struct flow_topic *t)
 static void grow_parts(struct flow_topic *t)
 {
     int32_t n = parts_possible(t);
+    assert(t->has_rule && !t->halted[0] && !t->gone && !t->reborn);
     if (n <= t->parts_n)
         return;
     struct part **grown = realloc(t->parts, (size_t)n * sizeof(struct part *));
@@ -174,6 +175,7 @@ static void inherited(void *arg)
 static void continue_behind(struct flow_topic *t, uint32_t old)
 {
     struct flow *f = t->flow;
+    assert(!t->has_rule && t->parts_n == 0 && !progress_busy(f->progress));
     struct inherit i = {t};
     struct store_view *v;
     struct topic_key key = {slice_str(t->source), t->source_id};
@@ -232,6 +234,7 @@ static void topic_begin(struct flow *f, struct flow_topic *t)
     struct stored_topic old;
     struct uuid was;
     char line[ERR_TEXT_MAX];
+    assert(!t->has_rule && t->parts_n == 0);
     bool known = progress_topic_find(f->progress, &key, &t->number);
     if (!known && older_incarnation(f, t, &old, &was)) {
         id_line(line, t, &was, &t->source_id);
@@ -281,6 +284,7 @@ static void reborn_tick(struct flow_topic *t)
             return;
     if (progress_busy(t->flow->progress))
         return;
+    assert(t->reborn && !t->halted[0]);
     for (int32_t p = 0; p < t->parts_n; p++)
         part_destroy(t->parts[p]);
     t->parts_n = 0;

@@ -4,6 +4,7 @@
 
 #include "base/core/err.h"
 #include "base/core/mutant.h"
+#include "mirror/route/partitioner.h"
 #include "proto/sundog/progress.pb-c.h"
 #include "proto/sundog/store.pb-c.h"
 
@@ -82,7 +83,7 @@ static char *named(struct slice s, struct name *n)
     return slice_cstr(s, n->text, sizeof n->text);
 }
 
-#define PARTITIONS_MAX 1000000 /* of a topic: what reads a map counts up to it */
+#define PARTITIONS_MAX ROUTE_PARTITIONS_MAX /* of a topic: what reads a map counts up to it */
 
 static bool partition_sane(int32_t p)
 {

@@ -30,6 +30,7 @@ void compact_healed(struct compact_log *l)
 int64_t compact_pause_us(struct compact_log *l)
 {
     int64_t now = l->backoff_us;
+    assert(now >= BACKOFF_MIN_US && now <= BACKOFF_MAX_US);
     l->backoff_us = now * 2 < BACKOFF_MAX_US ? now * 2 : BACKOFF_MAX_US;
     return now + (int64_t)(loop_random(l->loop) % (uint64_t)(now / 4 + 1));
 }
@@ -106,12 +107,14 @@ static int16_t offset_answer(const struct client_response *r, int64_t *out)
     if (a->topics_n != 1 || a->topics[0].partitions_n != 1)
         return KE_UNKNOWN_SERVER_ERROR;
     *out = a->topics[0].partitions[0].offset;
-    return a->topics[0].partitions[0].error_code;
+    int16_t code = a->topics[0].partitions[0].error_code;
+    return code || *out >= 0 ? code : KE_UNKNOWN_SERVER_ERROR; /* "none" is no answer here */
 }
 
 static void on_end(void *arg, const struct client_response *r)
 {
     struct compact_log *l = arg;
+    assert(l->state == LOG_END);
     if (!opened(l, r, "its end cannot be read"))
         return;
     int16_t code = offset_answer(r, &l->end);
@@ -120,6 +123,7 @@ static void on_end(void *arg, const struct client_response *r)
         open_later(l);
         return;
     }
+    assert(l->end >= 0 && l->log_start >= 0 && !l->opening);
     l->state = LOG_READY;
     compact_healed(l);
     l->ready(l->arg, &l->id, l->log_start, l->end);
@@ -140,6 +144,7 @@ static void ask_end(struct compact_log *l)
 static void on_start(void *arg, const struct client_response *r)
 {
     struct compact_log *l = arg;
+    assert(l->state == LOG_START);
     if (!opened(l, r, "its start cannot be read"))
         return;
     int16_t code = offset_answer(r, &l->log_start);
@@ -164,6 +169,7 @@ static void ask_start(struct compact_log *l)
 static void on_created(void *arg, const struct client_response *r)
 {
     struct compact_log *l = arg;
+    assert(l->state == LOG_CREATING);
     if (!opened(l, r, "cannot be created"))
         return;
     const struct kp_create_topics_response *a = r->body;
@@ -219,6 +225,7 @@ static void create(struct compact_log *l)
 static void on_looked(void *arg, const struct client_response *r)
 {
     struct compact_log *l = arg;
+    assert(l->state == LOG_LOOKING);
     if (!opened(l, r, "cannot be looked up"))
         return;
     const struct kp_metadata_response *a = r->body;

@@ -6,6 +6,7 @@
 
 static void read_done(struct compact_log *l, int status)
 {
+    assert(l->read.active && !l->read.call && l->read.next <= l->read.upto);
     l->read.active = false;
     compact_healed(l);
     l->read.done(l->read.arg, status, l->read.next);
@@ -187,7 +188,12 @@ static void on_produced(void *arg, const struct client_response *r)
         append_later(l, kafka_error_name(p->error_code));
         return;
     }
+    if (p->base_offset < 0 || p->base_offset > INT64_MAX / 2) {
+        append_later(l, "an answer without its offset");
+        return;
+    }
     compact_healed(l);
+    assert(l->append.active);
     l->append.active = false;
     l->append.done(l->append.arg, p->base_offset);
 }

@@ -78,6 +78,8 @@ static int find(struct map *map, int32_t p, int32_t q, int64_t at, bool by_dst, 
     if (after ? n == r->n : n == 0)
         return 0;
     *out = r->runs[after ? n : n - 1];
+    int64_t start = by_dst ? out->dst_start : out->src_start;
+    assert(out->q == q && out->count > 0 && (after ? start > at : start <= at));
     return 1;
 }
 
@@ -141,6 +143,7 @@ struct map *map_memory_map(struct map_memory *m)
 
 static void take_out(struct row *r, size_t at)
 {
+    assert(at < r->n);
     memmove(r->runs + at, r->runs + at + 1, (r->n - at - 1) * sizeof *r->runs);
     r->n--;
 }
@@ -153,12 +156,15 @@ static int put_in(struct row *r, const struct map_run *run)
     memmove(r->runs + at + 1, r->runs + at, (r->n - at) * sizeof *r->runs);
     r->runs[at] = *run;
     r->n++;
+    assert(at == 0 || run_src_end(&r->runs[at - 1]) <= run->src_start); /* none overlaps its neighbours */
+    assert(at + 1 == r->n || run_src_end(run) <= r->runs[at + 1].src_start);
     return 0;
 }
 
 int map_memory_run(struct map_memory *m, int32_t p, const struct map_run *run)
 {
     assert(run->count > 0 && run->src_start >= 0 && run->dst_start >= 0);
+    assert(run->count <= INT64_MAX - run->src_start && run->count <= INT64_MAX - run->dst_start);
     struct row *r = row_make(m, p, run->q);
     if (!r)
         return -E_NOMEM;
@@ -202,6 +208,7 @@ int map_memory_position(struct map_memory *m, const struct map_position *pos)
         r = row_make(m, pos->p, pos->lanes[i].q);
         if (!r)
             return -E_NOMEM;
+        assert(r->key.p == pos->p && r->key.q == pos->lanes[i].q);
         r->has_lane = true;
         r->lane = pos->lanes[i];
         r->next_offset = pos->next_offset;

@@ -40,6 +40,7 @@ static struct topic_entry *topic_enter(struct progress *p, const struct topic_ke
                                        bool named)
 {
     struct topic_entry *t = calloc(1, sizeof *t);
+    assert(number > 0 && !topic_entry(p, key));
     if (!t)
         return NULL;
     t->number = number;
@@ -230,6 +231,7 @@ static void each_read(void *arg, const struct compact_record *r)
 
 static void all_read(struct progress *p)
 {
+    assert(p->state == PROGRESS_READING && p->read_next >= p->read_upto);
     bool lost_store = !p->stored && p->records_read > 0;
     p->flow.progress_next = p->read_upto;
     if (lost_store) {
@@ -277,6 +279,7 @@ static void on_read(void *arg, int status, int64_t next)
 
 static void read_on(struct progress *p)
 {
+    assert(p->state == PROGRESS_READING && !p->job_running && p->read_next >= 0);
     if (p->read_next >= p->read_upto) {
         all_read(p);
         return;
@@ -319,6 +322,7 @@ static void log_trouble(void *arg, const char *text)
 static void store_committed(struct loop_job *job)
 {
     struct progress *p = LIST_ENTRY(job, struct progress, job);
+    assert(p->job_running);
     p->job_running = false;
     if (p->closed) {
         progress_dispose(p);
@@ -345,6 +349,7 @@ static void run_commit(struct loop_job *job)
 static void start_commit(void *arg)
 {
     struct progress *p = arg;
+    assert(!p->job_running && !p->closed);
     p->store_failing |= p->job_status != 0;
     p->job_running = true;
     loop_job(p->loop, &p->job);
@@ -352,7 +357,7 @@ static void start_commit(void *arg)
 
 static void commit_store(struct progress *p)
 {
-    assert(!p->job_running);
+    assert(!p->job_running && p->flow.number > 0 && p->batch != p->job_batch);
     struct stored_flow f = p->flow;
     f.name = slice_str(p->flow_name);
     store_put_flow(p->batch, &f);
@@ -379,6 +384,7 @@ void progress_stored(struct progress *p)
     } else if (p->state == PROGRESS_REWRITING) {
         progress_rewrite(p);
     } else if (!p->said_ready) {
+        assert(p->state == PROGRESS_OPENED && p->stored);
         p->said_ready = true;
         p->ready(p->arg);
         rewrite_if_due(p);

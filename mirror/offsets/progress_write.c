@@ -34,6 +34,8 @@ static void close_piece(struct progress *p)
         fail(p, "a progress record cannot be built: out of memory");
         return;
     }
+    assert(at < p->records.n && h.records_n > 0);
+    assert(p->pieces_n == 0 || p->pieces[p->pieces_n - 1].at + p->pieces[p->pieces_n - 1].n == at);
     p->pieces[p->pieces_n++] = (struct piece){.at = at, .n = p->records.n - at, .records = h.records_n};
 }
 
@@ -70,6 +72,7 @@ static void run_key(struct progress *p, const struct topic_key *key, int32_t par
 void progress_put_run(struct progress *p, uint32_t topic, const struct topic_key *key, int32_t partition,
                       const struct map_run *r)
 {
+    assert(topic > 0 && partition >= 0 && r->count > 0);
     run_key(p, key, partition, r);
     if (run_encode(r, &p->value))
         fail(p, "a run cannot be written");
@@ -181,6 +184,7 @@ void progress_event(struct progress *p, struct ledger_event *e)
 
 static void finish(struct progress *p)
 {
+    assert(p->appended == p->pieces_n && !p->building);
     p->records.n = 0;
     p->pieces_n = p->appended = p->own_offers_n = 0;
     if (p->state == PROGRESS_REWRITING) {
@@ -224,6 +228,7 @@ static void all_appended(struct progress *p)
 {
     for (size_t i = 0; i < p->own_offers_n; i++) {
         struct own_offer *o = &p->own_offers[i];
+        assert(o->piece < p->pieces_n && o->index < p->pieces[o->piece].records);
         o->id.offered_at = p->pieces[o->piece].base + o->index;
         progress_offer_enter(p, o->partition, &o->id);
     }
@@ -236,6 +241,7 @@ static void all_appended(struct progress *p)
 static void on_appended(void *arg, int64_t base_offset)
 {
     struct progress *p = arg;
+    assert(p->appended < p->pieces_n && base_offset >= 0);
     struct piece *piece = &p->pieces[p->appended++];
     piece->base = base_offset;
     if (base_offset < p->flow.progress_next && p->state == PROGRESS_OPENED)
@@ -260,7 +266,7 @@ static void append_next(struct progress *p)
 
 void progress_commit(struct progress *p, void (*done)(void *arg), void *arg)
 {
-    assert(!progress_busy(p) && p->said_ready);
+    assert(!progress_busy(p) && p->said_ready && p->appended == 0);
     p->committing = true;
     p->done = done;
     p->done_arg = arg;
@@ -311,6 +317,7 @@ void progress_rewrite(struct progress *p)
 {
     struct rewriting w = {.p = p};
     struct err err;
+    assert(!p->committing && !p->job_running && p->pieces_n == 0 && !p->building);
     p->state = PROGRESS_REWRITING;
     p->rewrite = false;
     p->foreign_from = -1;

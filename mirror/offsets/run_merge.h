@@ -3,6 +3,8 @@
 #ifndef SUNDOG_MIRROR_OFFSETS_RUN_MERGE_H
 #define SUNDOG_MIRROR_OFFSETS_RUN_MERGE_H
 
+#include <assert.h>
+
 #include "mirror/offsets/types.h"
 
 static inline int64_t run_src_end(const struct map_run *r)
@@ -19,6 +21,7 @@ static inline bool run_joins(const struct map_run *a, const struct map_run *b)
 
 static inline struct map_run run_union(const struct map_run *a, const struct map_run *b)
 {
+    assert(a->q == b->q && run_joins(a, b));
     const struct map_run *first = a->src_start <= b->src_start ? a : b;
     int64_t end = run_src_end(a) > run_src_end(b) ? run_src_end(a) : run_src_end(b);
     return (struct map_run){first->q, first->src_start, first->dst_start, end - first->src_start};
@@ -35,11 +38,13 @@ static inline void run_cut_front(struct map_run *fresh, const struct map_run *be
     fresh->src_start += n;
     fresh->dst_start += n;
     fresh->count -= n;
+    assert(fresh->count >= 0);
 }
 
 /* The same at the other end, `behind` starting after it. */
 static inline void run_cut_back(struct map_run *fresh, const struct map_run *behind)
 {
+    assert(fresh->src_start <= behind->src_start);
     if (run_src_end(fresh) > behind->src_start)
         fresh->count = behind->src_start - fresh->src_start;
 }

@@ -59,8 +59,9 @@ int run_tail_lane(struct run_tail *t, int32_t q, const struct map_run *last)
         t->lanes_n++;
         lane = &grown[at];
         *lane = (struct run_lane){.q = q};
+        assert((at == 0 || grown[at - 1].q < q) && (at + 1 == t->lanes_n || q < grown[at + 1].q));
     }
-    assert(!lane->changed);
+    assert(!lane->changed && (!last || (last->q == q && last->count > 0)));
     if (last)
         lane->last = *last;
     return 0;
@@ -113,6 +114,9 @@ int run_tail_add(struct run_tail *t, const struct map_run *given)
         return rc;
     if (last->count && r.dst_start < last->dst_start + last->count)
         return -E_INVALID;
+    /* In both logs the lane goes on behind what it has: this is what makes every later translation monotone. */
+    assert(!last->count || r.src_start >= last->src_start + last->count);
+    assert(!last->count || r.dst_start >= last->dst_start + last->count);
     bool extends = last->count && r.src_start == last->src_start + last->count &&
                    r.dst_start == last->dst_start + last->count;
     if (!extends && lane->changed)
@@ -123,6 +127,8 @@ int run_tail_add(struct run_tail *t, const struct map_run *given)
         last->count += r.count;
     else
         *last = r;
+    assert(last->q == r.q && last->count > 0 && last->src_start + last->count == r.src_start + r.count &&
+           last->dst_start + last->count == r.dst_start + r.count);
     lane->changed = true;
     if (MUTANT("run_extended_before_ack"))
         last->count++;
@@ -152,4 +158,5 @@ void run_tail_take(struct run_tail *t, void (*each)(void *arg, const struct map_
             each(arg, &t->lanes[i].last);
         t->lanes[i].changed = false;
     }
+    assert(!run_tail_changed(t) && !run_tail_full(t));
 }

@@ -47,6 +47,7 @@ bool key_group(struct store_key *k, uint32_t topic, struct slice group, int32_t 
     key_u32(k, topic);
     if (group.n > sizeof k->p - 16 || !key_bytes(k, group))
         return false;
+    assert(q >= 0 && k->n < sizeof k->p);
     k->p[k->n++] = 0;
     key_u32(k, (uint32_t)q);
     return true;
@@ -330,6 +331,7 @@ static int apply(struct store *s, MDB_txn *txn, struct slice changes)
         MDB_val key = {be16_get(changes.p + 1), (void *)(uintptr_t)(changes.p + CHANGE_HEAD)};
         MDB_val value = {be32_get(changes.p + 3), (void *)(uintptr_t)(changes.p + CHANGE_HEAD + key.mv_size)};
         size_t n = CHANGE_HEAD + key.mv_size + value.mv_size;
+        assert(how != (CHANGE_DELETE | CHANGE_MERGE) && key.mv_size > 0);
         assert(table < TABLES_N && n <= changes.n);
         int rc = how == CHANGE_DELETE  ? mdb_del(txn, s->dbi[table], &key, NULL)
                  : how == CHANGE_MERGE ? store_run_merge(s, txn, &key, &value)

@@ -38,6 +38,7 @@ void store_batch_clear(struct store_batch *b)
     buf_clear(&b->changes);
     b->changes.failed = false;
     b->error = 0;
+    assert(store_batch_empty(b));
 }
 
 bool store_batch_empty(const struct store_batch *b)
@@ -64,6 +65,7 @@ int store_batch_error(const struct store_batch *b, struct err *err)
 static void change(struct store_batch *b, unsigned table, const struct store_key *k, size_t value_n)
 {
     assert(k->n > 0 && k->n <= STORE_KEY_MAX);
+    assert((table & ~(unsigned)(CHANGE_DELETE | CHANGE_MERGE)) < TABLES_N);
     buf_put_u8(&b->changes, (uint8_t)table);
     buf_put_be16(&b->changes, (uint16_t)k->n);
     buf_put_be32(&b->changes, (uint32_t)value_n);
@@ -111,6 +113,7 @@ void store_put_flow(struct store_batch *b, const struct stored_flow *f)
 void store_put_topic(struct store_batch *b, const struct stored_topic *t)
 {
     struct store_key k;
+    assert(t->number > 0 && t->flow > 0);
     key_init(&k);
     key_u32(&k, t->number);
     put(b, TABLE_topics, &k, stored_topic_encode(t, &b->message));
@@ -126,6 +129,7 @@ void store_delete_topic(struct store_batch *b, uint32_t topic)
 
 static void key_position(struct store_key *k, uint32_t topic, int32_t p)
 {
+    assert(topic > 0 && p >= 0);
     key_init(k);
     key_u32(k, topic);
     key_u32(k, (uint32_t)p);
@@ -148,6 +152,7 @@ void store_delete_position(struct store_batch *b, uint32_t topic, int32_t p)
 void store_put_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r)
 {
     struct store_key k;
+    assert(topic > 0 && r->count > 0);
     key_run(&k, topic, p, r->q, r->src_start);
     put(b, TABLE_runs, &k, stored_run_encode(r->dst_start, r->count, &b->message));
     key_run(&k, topic, r->q, p, r->dst_start);
@@ -157,6 +162,7 @@ void store_put_run(struct store_batch *b, uint32_t topic, int32_t p, const struc
 void store_merge_run(struct store_batch *b, uint32_t topic, int32_t p, const struct map_run *r)
 {
     struct store_key k;
+    assert(topic > 0 && r->count > 0);
     key_run(&k, topic, p, r->q, r->src_start);
     put(b, TABLE_runs | CHANGE_MERGE, &k, stored_run_encode(r->dst_start, r->count, &b->message));
 }
@@ -173,6 +179,7 @@ void store_delete_run(struct store_batch *b, uint32_t topic, int32_t p, const st
 void store_put_producer_id(struct store_batch *b, uint32_t flow, int32_t p, const struct map_producer_id *id)
 {
     struct store_key k;
+    assert(flow > 0 && p >= 0 && id->producer_id >= 0 && id->epoch >= 0);
     key_init(&k);
     key_u32(&k, flow);
     key_u32(&k, (uint32_t)p);

@@ -14,6 +14,7 @@
 #ifndef SUNDOG_MIRROR_OFFSETS_STORE_INTERNAL_H
 #define SUNDOG_MIRROR_OFFSETS_STORE_INTERNAL_H
 
+#include <assert.h>
 #include <lmdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -57,12 +58,14 @@ static inline void key_init(struct store_key *k)
 
 static inline void key_u32(struct store_key *k, uint32_t v)
 {
+    assert(k->n + 4 <= sizeof k->p);
     be32_put(k->p + k->n, v);
     k->n += 4;
 }
 
 static inline void key_u64(struct store_key *k, uint64_t v)
 {
+    assert(k->n + 8 <= sizeof k->p);
     be64_put(k->p + k->n, v);
     k->n += 8;
 }

@@ -16,6 +16,7 @@ struct merge {
 static int put_row(struct merge *m, enum store_table t, const struct store_key *k, int64_t other)
 {
     struct buf b;
+    assert(m->fresh.count > 0 && (t == TABLE_runs || t == TABLE_reverse));
     buf_init(&b, 256);
     buf_put_be32(&b, 0);
     int rc = stored_run_encode(other, m->fresh.count, &b) ? ENOMEM : 0;
@@ -31,6 +32,7 @@ static int put_row(struct merge *m, enum store_table t, const struct store_key *
 static int remove_run(struct merge *m, const struct map_run *r)
 {
     struct store_key k;
+    assert(r->q == m->fresh.q);
     key_run(&k, m->topic, m->p, r->q, r->src_start);
     MDB_val key = {k.n, k.p};
     int rc = mdb_del(m->txn, m->s->dbi[TABLE_runs], &key, NULL);
@@ -91,7 +93,9 @@ static int merge_back(struct merge *m)
             run_cut_back(&m->fresh, &next);
             return 0;
         }
+        int64_t start = m->fresh.src_start;
         m->fresh = run_union(&m->fresh, &next);
+        assert(m->fresh.src_start == start && run_src_end(&m->fresh) >= run_src_end(&next));
         if ((rc = remove_run(m, &next)))
             return rc;
     }

@@ -35,6 +35,7 @@ void store_view_close(struct store_view *v)
 {
     if (!v)
         return;
+    assert(v->txn && v->store);
     mdb_txn_abort(v->txn);
     store_txn_unlock(v->store);
     arena_fini(&v->arena);
@@ -44,6 +45,7 @@ void store_view_close(struct store_view *v)
 /* 1 and the message, 0, or -E_…. */
 static int get(struct store_view *v, enum store_table t, const struct store_key *k, struct slice *message)
 {
+    assert(k->n > 0 && t < TABLES_N);
     MDB_val key = {k->n, (void *)(uintptr_t)k->p}, value;
     int rc = mdb_get(v->txn, v->store->dbi[t], &key, &value);
     if (rc == MDB_NOTFOUND)
@@ -98,6 +100,7 @@ static bool begins(struct slice key, const struct store_key *prefix)
 static int walk(struct walk *w)
 {
     MDB_cursor *c;
+    assert(w->each && w->table < TABLES_N && w->from.n >= w->prefix.n);
     int rc = mdb_cursor_open(w->view->txn, w->view->store->dbi[w->table], &c);
     if (rc)
         return store_code(rc);

@@ -22,6 +22,7 @@ struct store_writer {
 
 static void writer_free(struct store_writer *w)
 {
+    assert(!w->timer.armed || !w->closed);
     void (*closed)(void *) = w->closed;
     void *arg = w->closed_arg;
     store_batch_destroy(w->filling);
@@ -41,6 +42,8 @@ static void start(void *arg)
 {
     struct store_writer *w = arg;
     assert(!w->running);
+    assert(w->failed ||
+           store_batch_empty(w->committing)); /* one or the other holds what is not in the store */
     if (!w->failed) {
         struct store_batch *empty = w->committing;
         w->committing = w->filling;
@@ -53,6 +56,7 @@ static void start(void *arg)
 static void done(struct loop_job *job)
 {
     struct store_writer *w = LIST_ENTRY(job, struct store_writer, job);
+    assert(w->running && w->filling != w->committing);
     w->running = false;
     bool was_failed = w->failed;
     w->failed = w->status != 0;

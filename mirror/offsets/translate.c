@@ -25,6 +25,7 @@ static int forward_share(struct map *m, int32_t p, int32_t q, int64_t o, const s
     if (rc < 0)
         return rc;
     if (rc && o < run.src_start + run.count) {
+        assert(o >= run.src_start);
         *out = run.dst_start + (o - run.src_start) + (MUTANT("translation_off_by_one") ? 1 : 0);
         return 0;
     }
@@ -49,6 +50,7 @@ static int back_share(struct map *m, int32_t p, int32_t q, int64_t t, const stru
     if (rc < 0)
         return rc;
     if (rc && t < run.dst_start + run.count) {
+        assert(t >= run.dst_start);
         *out = run.src_start + (t - run.dst_start);
         return 0;
     }
@@ -78,7 +80,9 @@ static int count_forward(struct map *m, int32_t p, int32_t q, int64_t dst, int64
     while (rc > 0 && run.src_start < src) {
         int64_t from = most(0, dst - run.dst_start), to = least(run.count, src - run.src_start);
         *count += most(0, to - from);
-        rc = map_src_after(m, p, q, run.src_start, &run);
+        int64_t at = run.src_start;
+        rc = map_src_after(m, p, q, at, &run);
+        assert(rc <= 0 || run.src_start > at); /* the walk ends */
     }
     return rc < 0 ? rc : 0;
 }
@@ -93,7 +97,9 @@ static int count_back(struct map *m, int32_t p, int32_t q, int64_t src, int64_t 
     while (rc > 0 && run.dst_start < dst) {
         int64_t from = most(0, src - run.src_start), to = least(run.count, dst - run.dst_start);
         *count += most(0, to - from);
-        rc = map_src_after(m, p, q, run.src_start, &run);
+        int64_t at = run.src_start;
+        rc = map_src_after(m, p, q, at, &run);
+        assert(rc <= 0 || run.src_start > at); /* the walk ends */
     }
     return rc < 0 ? rc : 0;
 }
@@ -102,6 +108,7 @@ static int count_back(struct map *m, int32_t p, int32_t q, int64_t src, int64_t 
 static void range(struct route_rule rule, int32_t partitions, int32_t here, int32_t *from, int32_t *to)
 {
     bool keep = rule.mode == ROUTE_KEEP;
+    assert(here >= 0 && partitions >= 0);
     *from = keep ? here : 0;
     *to = keep ? here + 1 : partitions;
 }
@@ -123,9 +130,8 @@ static void join(struct translation *out, int64_t share, bool ahead, int32_t par
 
 static void clamp(struct translation *t, const struct translate_bounds *b)
 {
-    if (!b)
-        return;
-    assert(b->log_start >= 0 && b->log_start <= b->end);
+    if (!b || b->log_start < 0 || b->end < b->log_start)
+        return; /* a broker's word: what says nothing bounds nothing */
     t->offset = most(b->log_start, least(b->end, t->offset));
 }
 
@@ -193,6 +199,7 @@ static int translate(const struct way *w, struct route_rule rule, const struct t
         return 0;
     }
     clamp(out, bounds);
+    assert(out->offset >= 0 && out->because >= from && out->because < to);
     return count_reread(w, commits, from, to, out);
 }
 

@@ -18,6 +18,7 @@ struct route_rule route_rule_for(int32_t source_partitions, int32_t target_parti
 uint32_t route_rule_fingerprint(struct route_rule rule)
 {
     uint32_t count = rule.mode == ROUTE_HASH ? (uint32_t)rule.target_partitions : 0;
+    assert(rule.mode == ROUTE_KEEP || rule.target_partitions > 0);
     assert(count < 1u << FINGERPRINT_MODE_SHIFT);
     return (uint32_t)rule.mode << FINGERPRINT_MODE_SHIFT | count;
 }
@@ -26,7 +27,8 @@ int route_rule_of_fingerprint(uint32_t fingerprint, struct route_rule *out)
 {
     uint32_t mode = fingerprint >> FINGERPRINT_MODE_SHIFT;
     uint32_t count = fingerprint & ((1u << FINGERPRINT_MODE_SHIFT) - 1);
-    if (!(mode == ROUTE_KEEP && count == 0) && !(mode == ROUTE_HASH && count > 0))
+    if (!(mode == ROUTE_KEEP && count == 0) &&
+        !(mode == ROUTE_HASH && count > 0 && count <= ROUTE_PARTITIONS_MAX))
         return -E_INVALID;
     *out = (struct route_rule){(enum route_mode)mode, (int32_t)count};
     return 0;
@@ -40,7 +42,9 @@ int32_t route_partition(struct route_rule rule, int32_t source_partition, struct
     assert(rule.mode == ROUTE_HASH && rule.target_partitions > 0);
     if (slice_is_null(key))
         return source_partition % rule.target_partitions;
-    return (int32_t)(murmur2(key) & 0x7fffffff) % rule.target_partitions;
+    int32_t q = (int32_t)(murmur2(key) & 0x7fffffff) % rule.target_partitions;
+    assert(q >= 0 && q < rule.target_partitions);
+    return q;
 }
 
 uint32_t murmur2(struct slice bytes)

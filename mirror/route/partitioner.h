@@ -8,6 +8,9 @@
 
 enum route_mode { ROUTE_KEEP = 1, ROUTE_HASH = 2 };
 
+/* Of a topic: what reads a rule from a store or a progress topic counts up to it. */
+#define ROUTE_PARTITIONS_MAX 1000000
+
 struct route_rule {
     enum route_mode mode;
     int32_t target_partitions; /* meaningful for ROUTE_HASH */

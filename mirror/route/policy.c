@@ -63,6 +63,7 @@ void policy_remote_topic(const struct policy *p, struct slice topic, struct buf 
 /* The first token when there are two or more. Java's split drops empty tokens at the end, so "east." has but one. */
 static struct slice first_token(const struct policy *p, struct slice topic)
 {
+    assert(p->separator.n > 0);
     const uint8_t *at = memmem(topic.p, topic.n, p->separator.p, p->separator.n);
     if (!at)
         return SLICE_NULL;
@@ -84,6 +85,7 @@ struct slice policy_upstream_topic(const struct policy *p, struct slice topic)
     if (keeps_name(p, topic))
         return topic;
     struct slice source = first_token(p, topic);
+    assert(slice_is_null(source) || source.n + p->separator.n < topic.n);
     return slice_is_null(source) ? SLICE_NULL : after(topic, source.n + p->separator.n);
 }
 
@@ -152,6 +154,7 @@ bool policy_is_cycle(const struct policy *p, struct slice topic)
 
 void policy_checkpoints_topic(const struct policy *p, struct buf *out)
 {
+    assert(p->source.n > 0);
     buf_printf(out, "%.*s%.*scheckpoints%.*sinternal", SLICE_FMT(p->source), SLICE_FMT(p->internal_separator),
                SLICE_FMT(p->internal_separator));
 }
@@ -164,5 +167,6 @@ void policy_offset_syncs_topic(const struct policy *p, struct slice other, struc
 
 void policy_progress_topic(struct slice source, struct buf *out)
 {
+    assert(source.n > 0);
     buf_printf(out, PROGRESS_PREFIX "%.*s" PROGRESS_SUFFIX, SLICE_FMT(source));
 }

@@ -69,6 +69,7 @@ int internal_topic_create(const struct internal_topic_options *o, struct interna
 
 static void drop(struct internal_topic *t, struct pending *p)
 {
+    assert(t->pending_n > 0 && t->pending_n == HASH_COUNT(t->pending));
     HASH_DELETE(hh, t->pending, p);
     t->pending_n--;
     free(p);
@@ -120,6 +121,7 @@ int internal_topic_put(struct internal_topic *t, struct slice key, struct slice 
         return -E_NOMEM;
     }
     t->pending_n++;
+    assert(t->pending_n <= INTERNAL_TOPIC_PENDING && p->number > t->sent_to);
     if (!t->call && !t->timer.armed)
         loop_timer_in(&t->timer, LINGER_US);
     return 0;
@@ -176,6 +178,7 @@ static void on_created(void *arg, const struct client_response *r)
 
 static void create(struct internal_topic *t)
 {
+    assert(!t->call);
     t->call = client_call(t->client, kp_key_create_topics);
     if (!t->call) {
         again_later(t, "cannot create topic", "too many requests are under way", NULL);
@@ -248,6 +251,7 @@ static int fill(struct internal_topic *t)
         struct record_new r = {.timestamp = loop_wall_ms(t->loop), .key = p->key, .value = p->value};
         if (batch_add(&b, &r))
             break;
+        assert(n == 0 || p->number > t->sent_to); /* in the order of the puts */
         t->sent_to = p->number;
         n++;
     }
@@ -256,6 +260,7 @@ static int fill(struct internal_topic *t)
 
 static void produce(struct internal_topic *t)
 {
+    assert(!t->call && t->exists);
     t->call = client_call(t->client, kp_key_produce);
     struct kp_produce_request_topic_data *topic =
         t->call ? ARENA_NEW(t->call->arena, struct kp_produce_request_topic_data) : NULL;

@@ -33,6 +33,7 @@ void sync_trouble(struct sync *s, struct known *k, const char *fmt, ...)
 
 static void round_ends(struct sync *s, bool well)
 {
+    assert(s->step != SYNC_IDLE && s->known_n == HASH_CNT(by_source, s->by_source));
     s->step = SYNC_IDLE;
     if (well) {
         s->said[0] = '\0';
@@ -59,6 +60,7 @@ static void forget(struct sync *s, struct known *k)
     configs_forget(s->configs, k);
     HASH_DELETE(by_source, s->by_source, k);
     HASH_DELETE(by_target, s->by_target, k);
+    assert(s->known_n > 0);
     s->known_n--;
     free(k->source);
     free(k->target);
@@ -145,6 +147,7 @@ static void tell(struct sync *s)
         if (k->told || k->seen_target != s->round)
             continue;
         k->told = true;
+        assert(k->source_partitions > 0 && k->seen_source == s->round);
         struct sync_topic t = {slice_str(k->source), slice_str(k->target), k->source_id,
                                k->target_id,         k->source_partitions, k->target_partitions};
         s->events->topic(s->arg, &t);
@@ -154,6 +157,7 @@ static void tell(struct sync *s)
 static void on_metadata(void *arg, const struct client_response *r)
 {
     struct sync *s = arg;
+    assert(s->step == SYNC_SOURCE || s->step == SYNC_TARGET || s->step == SYNC_AGAIN);
     s->call = NULL;
     if (r->status) {
         sync_trouble(s, NULL, "cannot list the topics of the %s: %s",
@@ -217,6 +221,7 @@ static void create_refused(struct sync *s, struct known *k, const struct kp_crea
 static void on_created(void *arg, const struct client_response *r)
 {
     struct sync *s = arg;
+    assert(s->step == SYNC_CREATE && s->lot_n > 0 && s->lot_n <= SYNC_BATCH);
     s->call = NULL;
     if (r->status) {
         sync_trouble(s, NULL, "cannot create topics at the target: %s", r->err->text);
@@ -253,6 +258,7 @@ static void on_settings(void *arg, const struct client_response *r)
 {
     struct sync *s = arg;
     const char *names[SYNC_BATCH];
+    assert(s->step == SYNC_CREATE && s->lot_n > 0 && s->lot_n <= SYNC_BATCH);
     for (int i = 0; i < s->lot_n; i++)
         names[i] = s->lot[i]->source;
     s->call = NULL;
@@ -321,6 +327,7 @@ static bool create_some(struct sync *s)
 static void on_grown(void *arg, const struct client_response *r)
 {
     struct sync *s = arg;
+    assert(s->step == SYNC_GROW);
     s->call = NULL;
     if (r->status) {
         sync_trouble(s, NULL, "cannot add partitions at the target: %s", r->err->text);
@@ -366,6 +373,7 @@ static bool grow_some(struct sync *s)
                 break;
             q->topics = list;
         }
+        assert(q->topics_n < SYNC_BATCH && k->source_partitions > k->target_partitions);
         list[q->topics_n++] = (struct kp_create_partitions_request_topics){
             .name = arena_dup(s->call->arena, slice_str(k->target)),
             .count = k->source_partitions,

@@ -382,6 +382,9 @@ Test(translate, answers_are_kept_inside_the_targets_log)
     cr_assert_eq(at(m, 0, &b).offset, 12);
     cr_assert_eq(at(m, 104, &b).offset, 14);
     cr_assert_eq(at(m, 300, &b).offset, 22);
+    static const struct translate_bounds nothing[] = {{-1, 22}, {12, 11}, {-1, -1}};
+    for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++)
+        cr_assert_eq(at(m, 0, &nothing[i]).offset, 10, "what a broker says that cannot be bounds nothing");
     map_memory_destroy(m);
 }
 

@@ -211,5 +211,6 @@ Test(partitions, fingerprints_tell_rules_apart_and_come_back)
     struct route_rule any;
     cr_assert_eq(route_rule_of_fingerprint(0, &any), -E_INVALID);
     cr_assert_eq(route_rule_of_fingerprint(0x20000000, &any), -E_INVALID);
+    cr_assert_eq(route_rule_of_fingerprint(0x20000000 | (ROUTE_PARTITIONS_MAX + 1), &any), -E_INVALID);
     cr_assert_eq(route_rule_of_fingerprint(0x10000003, &any), -E_INVALID);
 }
