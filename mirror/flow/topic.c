@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/core/mutant.h"
 #include "base/runtime/log.h"
 
 /* Topics as sync tells them: which incarnation, which routing rule, which partitions. */
@@ -152,7 +153,7 @@ static int inherit_position(void *arg, const struct map_position *old)
     fresh.topic = (struct topic_key){slice_str(i->t->source), i->t->source_id};
     fresh.next_offset = 0;
     fresh.leader_epoch = -1;
-    fresh.generation = old->generation + 1;
+    fresh.generation = old->generation + (MUTANT("generation_not_raised") ? 0 : 1);
     fresh.lanes = lanes;
     if (lanes)
         progress_put_position(f->progress, i->t->number, &fresh);

@@ -37,6 +37,8 @@ static int forward_share(struct map *m, int32_t p, int32_t q, int64_t o, const s
         *out = run.dst_start; /* in a gap: where the next record went */
     else if (some && MUTANT("exhausted_p_at_last_run"))
         *out = last.dst_start + last.count;
+    else if (some && MUTANT("exhausted_p_ignored"))
+        *out = INT64_MAX;
     else
         *out = lane->end_offset; /* exhausted: whatever comes lies behind the end sampled with the position */
     return 0;

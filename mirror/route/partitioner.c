@@ -3,11 +3,12 @@
 #include <assert.h>
 
 #include "base/core/err.h"
+#include "base/core/mutant.h"
 
 struct route_rule route_rule_for(int32_t source_partitions, int32_t target_partitions)
 {
     assert(source_partitions > 0 && target_partitions > 0);
-    if (source_partitions == target_partitions)
+    if (source_partitions == target_partitions && !MUTANT("partition_by_key_hash"))
         return (struct route_rule){ROUTE_KEEP, 0};
     return (struct route_rule){ROUTE_HASH, target_partitions};
 }

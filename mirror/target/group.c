@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/core/mutant.h"
+
 #define WAITS_SHOWN 3 /* attempts, some 350 ms */
 
 static int compare_points(const void *a, const void *b)
@@ -381,6 +383,8 @@ static struct group_effect decide(struct lane_group *g)
 
     if (c.halted == 0 && c.surveying == 0 && c.anchoring > 0 && !g->anchor_told) {
         g->anchor_told = true;
+        if (MUTANT("anchor_after_append"))
+            group_anchored(g);
         return (struct group_effect){.kind = GROUP_ANCHOR};
     }
     if (c.halted == 0 && c.surveying == 0 && c.anchoring == 0 && !g->awaiting) {

@@ -87,6 +87,7 @@ struct rig {
     bool no_late;         /* what is cut off is lost, never late */
     bool shared_progress; /* two mirrors and one progress topic */
     bool never_saves;
+    bool hold_anchor;     /* its saving does not end */
     bool fresh_needs_empty;
     uint32_t lose_answers; /* per million: applied, the answer never comes, the connection breaks */
     int max_inflight_seen;
@@ -417,7 +418,8 @@ static inline void rig_effects(struct rig *r, int mi)
             m->anchors++;
             group_progress(&m->g, &p);
             rig_keep(r, mi, &p);
-            group_anchored(&m->g);
+            if (!r->hold_anchor)
+                group_anchored(&m->g);
             break;
         case GROUP_READ_FROM:
             m->reads++;

@@ -79,6 +79,21 @@ Test(lane, appends_everything_once_and_in_order)
     cr_assert(rig_status(&r, 0)->guarded);
 }
 
+/* Rule 11: who has no position yet saves where it begins before it appends. */
+Test(lane, nothing_is_appended_before_the_anchor_is_saved)
+{
+    source_grow(&r, 200);
+    r.hold_anchor = true;
+    rig_start(&r, 0);
+    for (int i = 0; i < 1000; i++)
+        rig_step(&r, r.now + SEC);
+    cr_assert_eq(r.m[0].anchors, 1);
+    cr_assert_eq(r.t[0].end, 0);
+    group_anchored(&r.m[0].g);
+    FINISHES();
+    cr_assert_eq(r.t[0].end, 200);
+}
+
 Test(lane, every_codec)
 {
     for (r.codec = CODEC_NONE; r.codec < CODEC_COUNT; r.codec++) {
