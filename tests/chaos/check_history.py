@@ -1,4 +1,4 @@
-"""What a history of a Kafka log says, in columns: what tests/chaos/check decides on. Format: README.md beside this file.
+"""What a history of a Kafka log says, in columns: what tests/chaos/check decides on. Format: CHECKER.md beside this file.
 
 Memory: 8 bytes a column and row in arrays, and per partition one dict of offsets, per topic one of values."""
 import json, time

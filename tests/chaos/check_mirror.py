@@ -61,9 +61,15 @@ def r3(h):
 
 
 def r4(h):
-    """mirror, changed: timestamp and headers are those of the source"""
+    """mirror, changed: timestamp and headers are those of the source, and the partition where the mirror keeps it"""
     for t in h.mirrored():
-        source = {}
+        source, from_ = {}, places(t.origin) if t.mirror.get('keep') else {}
+        for p in t.partitions.values() if from_ else ():
+            for o, v in p.seen().items():
+                at = from_.get(v, (p.index, 0))[0]
+                h.judge(v in from_, 'partition')
+                if at != p.index and v >> SEQUENCE_BITS not in h.duplicates_allowed:
+                    yield f'{p} offset {o}: {h.name(v)} stands in partition {at} at the source'
         for p in t.origin.partitions.values():
             for poll in p.polls:
                 source.update(zip(poll.value, zip(poll.timestamp, poll.headers)))
@@ -73,7 +79,7 @@ def r4(h):
                     want = source.get(v)
                     if v == NOBODY or want is None:
                         continue
-                    h.judged += 1
+                    h.judge(1, 'content')
                     if want[1] != headers or (want[0] != timestamp and not t.options.get('append_time')):
                         yield f'{p} offset {o}: {h.name(v)} has timestamp and headers CRC {timestamp}, {headers}; at the source {want[0]}, {want[1]}'
 

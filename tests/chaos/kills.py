@@ -17,7 +17,7 @@ QUICK_SESSIONS = {'group.min.session.timeout.ms': 500}
 # What a case must have given the checker to judge: of a log, of a mirror, of a group, of translations.
 LOG = 'K1 K2 K3 K4 K6 K7 K8 K10 K13.low K13.high K15'
 WATCHED = LOG + ' K13.stable K13.epoch'
-MIRROR = 'R1 R2 R3 R4 R7'
+MIRROR = 'R1 R2 R3 R4.content R4.partition R7'
 MAP = 'R5.skip R5.again R6 R9'
 GROUP = 'K12.back K12.last K14'
 
@@ -55,7 +55,7 @@ def cleaned(rig, site, topic):
 
 
 def drain_both(rig, source, target, topic, **mirror):
-    rig.history.event('mirror', source=f'{source}/{topic}', target=f'{target}/{source}.{topic}', **mirror)
+    rig.history.event('mirror', source=f'{source}/{topic}', target=f'{target}/{source}.{topic}', keep=True, **mirror)
     return drain(rig, source, topic), drain(rig, target, f'{source}.{topic}')
 
 
@@ -158,7 +158,7 @@ def kill_any_daemon_at_random_moments(broker=None, kills=KILLS):
         print(rig.history.check(f'{WATCHED} K5 {MIRROR} {MAP} {GROUP} K12.generation'))
 
 
-COMPACTED = 'K3 K4 K6 K8 K10 K13.low K13.high K15 K18.last K18.clean R1 R2 R3 R4 R7 R5.skip R6 R9'
+COMPACTED = 'K3 K4 K6 K8 K10 K13.low K13.high K15 K18.last K18.clean R1 R2 R3 R4.content R4.partition R7 R5.skip R6 R9'
 
 
 def a_group_moves_when_its_site_dies():

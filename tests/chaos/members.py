@@ -106,8 +106,9 @@ class Member(Client):
             return
         self.generation = generation
         self.g.learned(self, generation, member, mine)
-        if old >= 0 and old < generation and owned and self.rng.random() < 0.5:
+        if old >= 0 and old < generation and owned and self.rng.random() < self.g.late:
             self.commit(old, owned[0], 1 << 40)  # refused, or every reader of it will know
+            self.g.late_n += 1
         error, found = self.wire.committed(self.g.name, self.g.topic, mine)
         if error or any(e for _, e in found.values()):
             self.end.wait(0.05)
@@ -147,9 +148,10 @@ class Member(Client):
 
 class Group:
     """A group over one topic whose membership changes all the time until `stop`. `ends()` says up to where there are records:
-    {partition: offset}."""
+    {partition: offset}. `late`: how often who has a new generation commits in the one before; `late_n` such commits were answered."""
 
-    def __init__(self, rig, site, name, topic, partitions, ends, seed=0, members=3, pause=0.02, churn=1.0, session_ms=1500):
+    def __init__(self, rig, site, name, topic, partitions, ends, seed=0, members=3, pause=0.02, churn=1.0, session_ms=1500, late=0.5):
+        self.late, self.late_n = late, 0
         self.rig, self.site, self.name, self.topic, self.told = rig, site, name, topic, f'{site}/{topic}'
         self.partitions, self.ends, self.pause, self.session_ms = partitions, ends, pause, session_ms
         self.history, self.seed, self.owned, self.made = rig.history, seed, {}, 0
@@ -229,6 +231,7 @@ class Impatient(Client):
         super().__init__(rig, site, writer)
         self.topic, self.partition, self.told, self.writer = topic, partition, f'{site}/{topic}', writer
         self.rng, self.records, self.pause = random.Random(f'{seed}{writer}'), records, pause
+        self.deaf = threading.Event()  # while set: it sends, hears nothing, and waits
         self.closing, self.pid, self.epoch, self.next, self.open, self.acked, self.again, self.wrong = False, None, 0, 0, [], 0, 0, []
         self.start()
 
@@ -246,8 +249,11 @@ class Impatient(Client):
         for _ in range(self.rng.randint(1, 5 - again) if again < 5 and not self.closing else 0):
             self.open.append(self.make())
             self.wire.send_batch(self.topic, self.partition, self.open[-1][0])
-        if self.rng.random() < 0.4 and not again:
-            return self.lost()  # whether they have arrived shows when they are sent again
+        if (self.deaf.is_set() or self.rng.random() < 0.4) and not again:
+            self.lost()  # whether they have arrived shows when they are sent again
+            while self.deaf.is_set() and not self.end.is_set():
+                time.sleep(0.01)
+            return
         while self.open:
             error, base = self.wire.produced()
             if error in (OUT_OF_ORDER, DUPLICATE) and again:  # it has arrived, and others behind it; the broker no longer knows where

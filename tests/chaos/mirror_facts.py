@@ -61,7 +61,7 @@ class Asked(threading.Thread):
         o = self.rng.randint(0, ends[p]) if offset is None else offset
         t = self.cli('translate', '--store', self.store, '--flow', f'{self.source}->{self.target}', '--topic', self.topic,
                      '--partition', str(p), '--offset', str(o))
-        if t and t['state'] == 'exact':
+        if t and t.get('state') == 'exact':
             self.answers += 1
             self.tell('(asked)', p, o, t['partition'], t['offset'], t['reread'])
 

@@ -1,4 +1,4 @@
-"""Writes what clients did and saw, for tests/chaos/check: JSON lines, described in tests/chaos/README.md.
+"""Writes what clients did and saw, for tests/chaos/check: JSON lines, described in tests/chaos/CHECKER.md.
 
 Any thread may write; rows are gathered and leave in lines of at most ROWS. Standard library only."""
 import json, os, subprocess, sys, threading, time, zlib
