@@ -478,12 +478,6 @@ const char *broker_unready(const struct broker *b)
     return p->ready_n < b->shards_n ? "logs are being opened" : lifecycle_state(p->lifecycle);
 }
 
-uint16_t broker_port(const struct broker *b, size_t listener)
-{
-    assert(listener < b->parts->listeners.n);
-    return b->parts->listeners.at[listener].port;
-}
-
 void broker_stop(struct broker *b, void (*stopped)(void *arg), void *arg)
 {
     struct broker_parts *p = b->parts;

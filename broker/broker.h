@@ -46,8 +46,6 @@ int broker_start(struct broker *b, struct err *err);
 const char *broker_unready(const struct broker *b);
 /* Counts a client that was closed before it became a connection. Any thread. */
 void broker_refused(struct broker *b, const char *why);
-/* The port of the nth listener, where 0 was asked for. */
-uint16_t broker_port(const struct broker *b, size_t listener);
 /* Drains, closes logs, writes the clean-shutdown markers; then calls `stopped`, once, on shard 0. */
 void broker_stop(struct broker *b, void (*stopped)(void *arg), void *arg);
 /* After `stopped`, when the loops no longer run. Negative: not all was closed well, the next start recovers. */

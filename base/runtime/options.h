@@ -115,7 +115,6 @@ bool options_same(const struct option_row *row, const void *a, const void *b);
  * differs is named in *fixed_changed, else NULL. `fresh` still needs its options_fini. */
 int options_reload(const struct option_table *t, void *now, void *fresh, const char **fixed_changed);
 
-const char *option_type_text(enum option_type type);
 /* "an integer from 1 to 10 (ms)": what a row allows, for errors, help and documentation. */
 void options_allowed(const struct option_row *row, struct buf *to);
 /* --help: key, type, default, allowed and the sentence of each row. */

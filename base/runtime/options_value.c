@@ -21,20 +21,6 @@ void option_value_fini(struct option_value *v)
     *v = (struct option_value){0};
 }
 
-const char *option_type_text(enum option_type type)
-{
-    switch (type) {
-    case OPTION_BOOL: return "boolean";
-    case OPTION_INT: return "int";
-    case OPTION_LONG: return "long";
-    case OPTION_DOUBLE: return "double";
-    case OPTION_STRING: return "string";
-    case OPTION_LIST: return "list";
-    case OPTION_PASSWORD: return "password";
-    }
-    return "unknown type";
-}
-
 static bool bounded(const struct option_row *row)
 {
     return row->min != 0 || row->max != 0;

@@ -167,14 +167,6 @@ struct hosted *groups_find(struct groups *gs, struct slice group, struct coordin
     return h;
 }
 
-size_t groups_loading(const struct groups *gs)
-{
-    size_t n = 0;
-    for (const struct coordinator *c = gs->coordinators; c; c = c->hh.next)
-        n += sm_state(&c->state) != COORDINATOR_ACTIVE;
-    return n;
-}
-
 /* ---- images ---- */
 
 static void on_topic_removed(void *arg, const struct image_topic *was)

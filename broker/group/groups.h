@@ -97,7 +97,4 @@ struct groups_list {
 };
 int16_t groups_list(struct groups *gs, const struct groups_filter *filter, struct groups_list *to);
 
-/* Partitions of __consumer_offsets that are being read, or could not be; for /healthz. */
-size_t groups_loading(const struct groups *gs);
-
 #endif

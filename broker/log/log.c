@@ -304,12 +304,6 @@ void log_configure(struct log *l, const struct log_config *config)
     l->config = *config;
 }
 
-const struct log_config *log_config_of(const struct log *l)
-{
-    assert(l->magic == LOG_MAGIC);
-    return &l->config;
-}
-
 const char *log_dir_path(const struct log *l)
 {
     assert(l->magic == LOG_MAGIC);

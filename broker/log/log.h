@@ -88,7 +88,6 @@ int log_delete(struct log *l, uint64_t random[2], struct err *err);
 
 /* From now on; nothing is done to what is there. */
 void log_configure(struct log *l, const struct log_config *config);
-const struct log_config *log_config_of(const struct log *l);
 const char *log_dir_path(const struct log *l);
 
 /* ---- offsets ---- */

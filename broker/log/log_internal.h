@@ -171,7 +171,6 @@ void log_snapshots_drop(struct log *l);
 /* From the newest snapshot at or below `upto`, and the headers from there to `upto`. Snapshots above are removed. */
 int log_producers_load(struct log *l, int64_t upto, int64_t wall_ms, const int64_t *snapshots, unsigned n,
                        struct err *err);
-int log_epochs_save(struct log *l, struct err *err);
 /* From the headers of the whole log. */
 int log_epochs_rebuild(struct log *l, struct err *err);
 

@@ -113,21 +113,6 @@ int log_producers_load(struct log *l, int64_t upto, int64_t wall_ms, const int64
     return 0;
 }
 
-int log_epochs_save(struct log *l, struct err *err)
-{
-    assert(l->magic == LOG_MAGIC);
-    char path[LOG_PATH_MAX];
-    struct buf text;
-    buf_init(&text, SNAPSHOT_LIMIT);
-    epochs_write(&l->epochs, &text);
-    int rc = text.failed ? -E_NOMEM
-                         : disk_replace(l->disk, log_path_named(l, EPOCHS_FILE, path), buf_slice(&text), err);
-    buf_fini(&text);
-    if (!rc)
-        l->epochs.unsaved = INT64_MAX;
-    return rc;
-}
-
 int log_epochs_rebuild(struct log *l, struct err *err)
 {
     assert(l->magic == LOG_MAGIC);

@@ -37,11 +37,6 @@ bool image_edit_in_transaction(const struct image_edit *e)
     return e->txn_base != NULL;
 }
 
-const struct image *image_edit_look(const struct image_edit *e)
-{
-    return e->img;
-}
-
 struct image *image_edit_finish(struct image_edit *e, int64_t offset, int32_t epoch, int64_t timestamp_ms)
 {
     assert(e->img && !e->txn_base);

@@ -30,8 +30,6 @@ int image_edit_begin(struct image_edit *e, const struct image *base);
  * skipped; -E_NOMEM. After an error the edit may only be dropped. */
 int image_edit_apply(struct image_edit *e, const struct metadata_record *r, struct err *err);
 bool image_edit_in_transaction(const struct image_edit *e);
-/* The image as edited so far, for decisions that follow in the same batch; read only, of this edit. */
-const struct image *image_edit_look(const struct image_edit *e);
 /* Ends the edit; outside of a transaction only. The reference is the caller's. */
 struct image *image_edit_finish(struct image_edit *e, int64_t offset, int32_t epoch, int64_t timestamp_ms);
 void image_edit_drop(struct image_edit *e);

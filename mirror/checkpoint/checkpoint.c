@@ -514,8 +514,3 @@ int64_t checkpoint_age_ms(const struct checkpoint *c)
 {
     return c->round_ended_us < 0 ? -1 : (loop_now_us(c->loop) - c->round_ended_us) / 1000;
 }
-
-size_t checkpoint_groups(const struct checkpoint *c)
-{
-    return c->groups_n;
-}

@@ -55,7 +55,6 @@ void checkpoint_each(const struct checkpoint *c, void (*each)(void *arg, const s
                      void *arg);
 /* Milliseconds since the last complete poll of the source's groups, -1 before the first. */
 int64_t checkpoint_age_ms(const struct checkpoint *c);
-size_t checkpoint_groups(const struct checkpoint *c);
 
 /* ---- heartbeats ---- */
 

@@ -86,11 +86,6 @@ void session_close(struct session *s)
     free(s);
 }
 
-struct client *session_client(struct session *s)
-{
-    return s->client;
-}
-
 struct loop *session_loop(struct session *s)
 {
     return loop_posix_loop(s->posix);

@@ -17,7 +17,6 @@ struct session_address {
 int session_open(const struct session_address *at, int64_t timeout_ms, struct session **out, struct err *err);
 void session_close(struct session *s);
 
-struct client *session_client(struct session *s);
 struct loop *session_loop(struct session *s);
 
 struct session_reply {

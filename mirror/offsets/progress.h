@@ -65,7 +65,6 @@ void progress_forget_run(struct progress *p, uint32_t topic, const struct topic_
 bool progress_forget_topic(struct progress *p, const struct stored_topic *t, size_t runs_max);
 /* An offer; progress_producer_id tells, after the commit, which one holds. */
 void progress_offer(struct progress *p, int32_t partition, int64_t producer_id, int16_t epoch);
-void progress_event(struct progress *p, struct ledger_event *e);
 /* Bytes of records put so far. */
 size_t progress_bytes(const struct progress *p);
 /* `done` when topic and store have it all; an empty commit is done soon. */

@@ -175,11 +175,6 @@ void progress_offer(struct progress *p, int32_t partition, int64_t producer_id, 
     p->own_offers[p->own_offers_n++] = (struct own_offer){partition, id, p->pieces_n, index};
 }
 
-void progress_event(struct progress *p, struct ledger_event *e)
-{
-    store_put_event(p->batch, e);
-}
-
 /* ---- after the batches ---- */
 
 static void finish(struct progress *p)

@@ -11,7 +11,6 @@ struct pattern {
     pcre2_code *code; /* NULL: matches nothing */
     pcre2_match_data *match;
     pcre2_match_context *context;
-    unsigned limit_hits;
 };
 
 /* Whole-name matching comes from the anchors; MM2 joins its list with `|` and calls Matcher.matches(). */
@@ -104,13 +103,6 @@ bool pattern_matches(struct pattern *p, struct slice name)
     if (!p->code)
         return false;
     int rc = pcre2_match(p->code, name.p, name.n, 0, 0, p->match, p->context);
-    if (rc == PCRE2_ERROR_MATCHLIMIT || rc == PCRE2_ERROR_DEPTHLIMIT || rc == PCRE2_ERROR_HEAPLIMIT)
-        p->limit_hits++;
     assert(rc != 0); /* 0: match data too small, which was made from the pattern */
     return rc > 0;
-}
-
-unsigned pattern_limit_hits(const struct pattern *p)
-{
-    return p->limit_hits;
 }

@@ -21,7 +21,5 @@ struct pattern;
 int pattern_compile(const char *const *items, size_t n, struct pattern **out, struct err *err);
 void pattern_destroy(struct pattern *p);
 bool pattern_matches(struct pattern *p, struct slice name);
-/* Names that met PATTERN_MATCH_LIMIT since the start. */
-unsigned pattern_limit_hits(const struct pattern *p);
 
 #endif

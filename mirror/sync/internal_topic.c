@@ -90,11 +90,6 @@ void internal_topic_destroy(struct internal_topic *t)
     free(t);
 }
 
-size_t internal_topic_pending(const struct internal_topic *t)
-{
-    return t->pending_n;
-}
-
 int internal_topic_put(struct internal_topic *t, struct slice key, struct slice value)
 {
     assert(key.n > 0);

@@ -29,6 +29,5 @@ int internal_topic_create(const struct internal_topic_options *o, struct interna
 void internal_topic_destroy(struct internal_topic *t);
 /* Copies both; a null value is a tombstone. -E_LIMIT. */
 int internal_topic_put(struct internal_topic *t, struct slice key, struct slice value);
-size_t internal_topic_pending(const struct internal_topic *t);
 
 #endif
