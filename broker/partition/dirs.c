@@ -18,7 +18,8 @@ void partition_dir_failed(struct partition_host *h, unsigned dir, const char *wh
               "log dir is offline path=%s error=%s remedy=\"mend the disk, then restart\"",
               log_dir_of(h->dirs, dir), why);
     atomic_fetch_add(&h->dirs_failed, 1);
-    if (h->dir_failed)
+    if (h->dir_failed &&
+        !atomic_load(&h->ending)) /* at the end every log is closed anyway, and the loops may have stopped */
         h->dir_failed(h->dir_failed_arg, dir, why);
 }
 

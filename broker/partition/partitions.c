@@ -199,10 +199,10 @@ void partitions_close(struct partitions *ps, void (*closed)(void *arg), void *ar
     upkeep_stop(ps);
     loop_timer_stop(&ps->timeouts);
     /* Held up by one of our own until all are asked, so that `closed` runs once and last. */
+    ps->closing = true;
     ps->closing_n++;
     HASH_ITER (hh, ps->all, p, next)
         host_close(p, false);
-    ps->closing = true;
     ps->closed = closed;
     ps->closed_arg = arg;
     ps->closing_n--;

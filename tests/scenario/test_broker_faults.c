@@ -85,6 +85,22 @@ static void stop_well(struct world *w)
     broker_destroy(sim_broker(w->broker));
 }
 
+Test(broker_faults, a_stop_when_no_log_could_be_opened)
+{
+    struct world *w = begin(NULL);
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
+    sim_kill(w->broker);
+    sim_disk_fail(w->broker, SIM_DISK_OPEN, 1, 0, -E_IO, "orders-0/0");
+    restart(w);
+    cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, NULL), KE_KAFKA_STORAGE_ERROR);
+    stop_well(w);
+    sim_disk_heal(w->broker);
+    restart(w);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 5);
+    end(w);
+}
+
 Test(broker_faults, a_clean_stop_leaves_markers_and_a_start_without_recovery)
 {
     struct world *w = begin(NULL);
