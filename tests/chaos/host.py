@@ -2,7 +2,7 @@
 
 The pauses and the clock's steps come from outside (SIGSTOP) and from a library in front of libc (host_shim.c); nothing in
 the daemons knows of them. Each case ends with every record compared and the checker over the history."""
-import math, os, random, signal, sys, threading, time
+import math, os, random, signal, subprocess, sys, threading, time
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
@@ -13,7 +13,8 @@ from site_rig import Rig, run_cases, wait
 from kills import Background, compare, create, drain, loading, mirrored
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
-CALLS = os.environ.get('SUNDOG_CALLS', '16')  # kills at system calls, or `all`
+CALLS = os.environ.get('SUNDOG_CALLS', '12')  # kills at system calls, or `all`
+ERRORS = os.environ.get('SUNDOG_ERRORS', '10')  # calls that fail
 PAUSE = float(os.environ.get('SUNDOG_PAUSE', '12'))  # seconds that a stopped process stands still
 HOUR = 3600
 DEEPEST = 200  # `all`: the k-th call of a name up to this
@@ -165,6 +166,76 @@ def daemons_killed_at_chosen_system_calls():
         print(rig.history.check())
 
 
+# ---- system calls that fail ----
+
+BROKER_ERRORS = {'openat': ('EIO', 'EMFILE'), 'pwritev': ('EIO', 'ENOSPC', 'EDQUOT'), 'pread64': ('EIO',), 'fdatasync': ('EIO', 'ENOSPC'),
+                 'fsync': ('EIO',), 'rename': ('EIO', 'ENOSPC'), 'unlink': ('EIO',), 'ftruncate': ('EIO',), 'fallocate': ('ENOSPC', 'EOPNOTSUPP'),
+                 'mkdir': ('ENOSPC',), 'getdents64': ('EIO',), 'newfstatat': ('EIO',), 'sendfile': ('EIO', 'ECONNRESET'), 'accept4': ('EMFILE', 'ENOMEM'),
+                 'sendmsg': ('ECONNRESET', 'ENOBUFS'), 'recvfrom': ('ECONNRESET',), 'epoll_wait': ('EINTR',)}
+MIRROR_ERRORS = {'openat': ('EIO', 'EMFILE'), 'pwrite64': ('EIO', 'ENOSPC'), 'pwritev': ('EIO', 'ENOSPC'), 'writev': ('EIO', 'ENOSPC'),
+                 'fdatasync': ('EIO', 'ENOSPC'), 'ftruncate': ('EIO', 'ENOSPC'), 'socket': ('EMFILE',), 'connect': ('ENETUNREACH',),
+                 'mmap': ('ENOMEM',), 'sendmsg': ('ECONNRESET',), 'recvmsg': ('ECONNRESET',), 'recvfrom': ('ECONNRESET',)}
+
+
+def told(rng, daemon, name, k, error):
+    """Runs the daemon while its k-th call of that name, or every one from it on, fails; it may end, and say so, never break.
+    How it came out."""
+    from_then_on = rng.random() < 0.3
+    daemon.rig.fault(f'{error} for {daemon.name} at {name} {k}')
+    daemon.start(ready=False, under=strace('-o', '/dev/null', '-e', f'trace={name}', '-e',
+                                           f'inject={name}:error={error}:when={k}{"+" if from_then_on else ""}'))
+    start = time.monotonic()
+    while daemon.proc.poll() is None and time.monotonic() < start + 1.2:
+        time.sleep(0.01)
+    if daemon.proc.poll() is None:
+        try:
+            status, why = daemon.http('/healthz')
+        except OSError as e:
+            status, why = 0, str(e)
+        daemon.proc.terminate()
+        try:
+            code = daemon.proc.wait(14)
+        except subprocess.TimeoutExpired:
+            code = None
+    else:
+        status, why, code = None, '', daemon.proc.returncode
+    what = f'{daemon.name}: {name} {k}{"+" if from_then_on else ""} {error}: {"ended" if status is None else status}, {code}'
+    assert code in (0, 1, 127), f'{what}: {why} {daemon.tail(6)}'  # 127: the loader's
+    daemon.proc = None
+    return what
+
+
+def system_calls_that_fail():
+    """Errors of every kind that a host can give, one or for good, anywhere between start and end."""
+    rng = random.Random(SEED + 2)
+    with Rig(flows=['east->west'], broker={'log.flush.offset.checkpoint.interval.ms': 300, 'log.segment.bytes': 1 << 20,
+                                           'replica.high.watermark.checkpoint.interval.ms': 300}) as rig:
+        del rig.mirrors['east']
+        rig.start()
+        create(rig, 'east', 'orders')
+        load = loading(rig, 'east', 'orders', 'e')
+        running = Background(load, rate=1000)
+        follower, commits = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders'), Commits(rig, 'east', 'orders')
+        tables, errors, outcomes = {}, {}, []
+        for daemon, of in ((rig.brokers['east'], BROKER_ERRORS), (rig.brokers['west'], BROKER_ERRORS), (rig.mirrors['west'], MIRROR_ERRORS)):
+            daemon.stop(30)
+            tables[daemon], errors[daemon] = counts(daemon, list(of), os.path.join(rig.dir, daemon.name + '.errors')), of
+            daemon.start(seconds=30)
+        for daemon, name, k in samples(rng, tables):
+            daemon.kill()
+            outcomes.append(told(rng, daemon, name, k, rng.choice(errors[daemon][name])))
+            daemon.start(seconds=30)
+            if len(outcomes) == int(ERRORS):
+                break
+        running.stop()
+        follower.stop(), commits.stop()
+        assert not load.failed, load.failed
+        mirrored(rig, 'east', 'west', 'orders')
+        print('\n'.join(outcomes))
+        print(f'{len(outcomes)} calls failed, {compare(rig, "east", "west", "orders", load)} records compared')
+        print(rig.history.check())
+
+
 # ---- long pauses ----
 
 def daemons_paused_for_longer_than_every_timeout():
@@ -300,5 +371,5 @@ def the_wall_clock_steps_by_an_hour():
 if __name__ == '__main__':
     print(f'seed {SEED} (SUNDOG_SEED={SEED} tests/chaos/run)', flush=True)
     os.environ['SUNDOG_SEED'] = str(SEED)  # of the processes that run the cases, two at a time: they wait more than they work
-    sys.exit(run_cases([daemons_paused_for_longer_than_every_timeout, daemons_killed_at_chosen_system_calls,
+    sys.exit(run_cases([daemons_paused_for_longer_than_every_timeout, daemons_killed_at_chosen_system_calls, system_calls_that_fail,
                         the_wall_clock_steps_by_an_hour], sys.argv[1:], jobs=2))
