@@ -78,12 +78,13 @@ static struct map_position position(int32_t p, int64_t next, const struct map_la
 }
 
 /* size: one of everything there is, written and read back */
-Test(store, everything_comes_back)
+struct numbers {
+    uint32_t flow, topic, again;
+};
+
+static void put_one_of_each(struct store_batch *b, struct numbers n)
 {
-    struct dir d = dir_make();
-    struct store *s = opened(&d, STORE_DAEMON, 0);
-    struct store_batch *b = store_batch_create(s);
-    uint32_t flow = store_new_flow(s), topic = store_new_topic(s), again = store_new_topic(s);
+    uint32_t flow = n.flow, topic = n.topic, again = n.again;
     struct map_lane lane = {3, 10, 20, 30, 40, 5, 12};
     struct map_position p = position(3, 30, &lane);
     store_put_alias(b, SLICE_LIT("east"), SLICE_LIT("abc"));
@@ -116,12 +117,11 @@ Test(store, everything_comes_back)
                              .count = 8,
                              .text = SLICE_LIT("gone")};
     store_put_event(b, &e);
-    commit(s, b);
-    store_batch_destroy(b);
-    store_close(s);
+}
 
-    s = opened(&d, STORE_READER, 0);
-    struct store_view *v = viewed(s);
+static void check_one_of_each(struct store_view *v, struct numbers n)
+{
+    uint32_t flow = n.flow, topic = n.topic, again = n.again;
     struct slice id;
     cr_assert(store_alias(v, SLICE_LIT("east"), &id) == 1 && slice_eq_str(id, "abc"));
     cr_assert_eq(store_alias(v, SLICE_LIT("west"), &id), 0);
@@ -149,6 +149,24 @@ Test(store, everything_comes_back)
     cr_assert(g.offset == 202 && g.state == GROUP_AHEAD && g.commits_n == 1 && g.commits[0].offset == 102 &&
               g.metadata.n == 3 && g.applied && g.q == 3);
     cr_assert_eq(store_group(v, topic, SLICE_LIT("shop"), 2, &g), 0);
+}
+
+Test(store, everything_comes_back)
+{
+    struct dir d = dir_make();
+    struct store *s = opened(&d, STORE_DAEMON, 0);
+    struct store_batch *b = store_batch_create(s);
+    struct numbers n = {.flow = store_new_flow(s)};
+    n.topic = store_new_topic(s);
+    n.again = store_new_topic(s);
+    put_one_of_each(b, n);
+    commit(s, b);
+    store_batch_destroy(b);
+    store_close(s);
+
+    s = opened(&d, STORE_READER, 0);
+    struct store_view *v = viewed(s);
+    check_one_of_each(v, n);
     cr_assert_eq(store_verify(v, NULL), 0);
     store_view_close(v);
     store_close(s);
