@@ -39,12 +39,12 @@ static void report_ready(struct shard_parts *s)
 static void turn_end(void *arg)
 {
     struct shard_parts *s = arg;
-    bool more = true;
+    bool more = true, later = false;
     for (int i = 0; more && i < ROUNDS_MAX; i++) {
-        more = partitions_turn(s->shard.partitions);
-        more |= net_server_turn(s->shard.server);
+        later = partitions_turn(s->shard.partitions);
+        more = net_server_turn(s->shard.server, &later);
     }
-    if (more)
+    if (more || later)
         loop_timer_in(&s->again, 0);
     report_ready(s);
     if (partitions_misplaced(s->shard.partitions))

@@ -33,6 +33,12 @@ void net_buffers_fini(struct net_buffers *pool)
     assert(pool->free_bytes == 0);
 }
 
+/* Is there room for so many free bytes more? None are kept of the last eighth of the budget. */
+static bool may_keep(const struct net_buffers *pool, size_t n)
+{
+    return shard_memory_has(pool->shard, pool->free_bytes + n + pool->shard->memory.limit_bytes / 8);
+}
+
 /* A free buffer that is large enough and not wastefully larger. */
 static struct net_buffer *reuse(struct net_buffers *pool, size_t cap)
 {
@@ -54,7 +60,7 @@ struct net_buffer *net_buffer_take(struct net_buffers *pool, size_t size)
     size_t cap = (size + GRAIN - 1) & ~(GRAIN - 1);
     struct net_buffer *b = reuse(pool, cap);
     if (!b) {
-        if (!shard_memory_has(pool->shard, pool->free_bytes + cap))
+        if (!may_keep(pool, cap))
             net_buffers_trim(pool); /* what is kept is memory too */
         b = calloc(1, sizeof *b);
         uint8_t *bytes = b ? malloc(cap) : NULL;
@@ -80,7 +86,7 @@ void net_buffer_unref(struct net_buffer *b)
         return;
     struct net_buffers *pool = b->pool;
     shard_memory_give(pool->shard, b->cap);
-    if (pool->free_bytes + b->cap > NET_BUFFERS_KEPT) {
+    if (pool->free_bytes + b->cap > NET_BUFFERS_KEPT || !may_keep(pool, b->cap)) {
         destroy(b);
         return;
     }

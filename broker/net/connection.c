@@ -129,8 +129,20 @@ void connection_want(struct connection *c)
 
 void connection_work(struct connection *c)
 {
+    if (c->later)
+        list_remove(&c->work);
+    c->later = false;
     if (!list_linked(&c->work))
         list_push(&c->server->work, &c->work);
+}
+
+static void connection_later(struct connection *c)
+{
+    assert(!c->later || list_linked(&c->work));
+    if (list_linked(&c->work))
+        return; /* it is looked at once more in this turn, and comes here again */
+    list_push(&c->server->later, &c->work);
+    c->later = true;
 }
 
 /* A request may start when those before it are answered, or are all of the same API and that may overlap. */
@@ -149,7 +161,7 @@ static void start_next(struct connection *c)
             return;
         bool large = req->frame.n > NET_BUFFER_BYTES;
         if (large && !req->failure && !server_turn_has(s, &s->started, START_PER_TURN)) {
-            connection_work(c);
+            connection_later(c);
             return;
         }
         if (large)
@@ -229,6 +241,7 @@ void connection_close(struct connection *c, const char *why)
     receive_close(c);
     if (list_linked(&c->work))
         list_remove(&c->work);
+    c->later = false;
     if (list_linked(&c->starved)) {
         list_remove(&c->starved);
         metric_add(s->starving, -1);

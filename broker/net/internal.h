@@ -23,7 +23,8 @@ struct connection {
     char host[NET_ADDRESS_MAX];
     struct sm state;
     struct list link;    /* server->connections or server->closed */
-    struct list work;    /* server->work: something to start or to send */
+    struct list work;    /* server->work: something to start or to send; or server->later */
+    bool later;          /* in the latter: large requests have had their share of this turn */
     struct list starved; /* server->starved: waits for memory, this much */
     size_t starved_bytes;
     unsigned starved_eighths; /* MEMORY_… */
@@ -69,7 +70,7 @@ struct net_server {
     bool paused; /* connections_max reached */
     struct net_buffers buffers;
     struct net_buffer *spare; /* where connections without an open frame read into */
-    struct list connections, closed, work, starved;
+    struct list connections, closed, work, later, starved;
     struct connection *favoured; /* may go over the budget, by one frame: see receive.c */
     size_t connections_n, requests_n;
     struct net_share {
@@ -146,14 +147,15 @@ static inline bool server_memory_has(const struct net_server *s, size_t n, unsig
     return n <= most && m->used_bytes <= most - n;
 }
 
-/* Of large frames, in one turn of the loop: what is beyond waits for the next, and small requests are served in between. */
-#define READ_PER_TURN  ((size_t)1 << 20)
-#define START_PER_TURN ((size_t)1 << 20)
+/* Of large frames, in one turn of the loop: what is beyond waits for the next, and small requests are served in between. A
+ * frame that is larger than that takes the next turns' shares too. */
+#define READ_PER_TURN  ((size_t)256 << 10)
+#define START_PER_TURN ((size_t)256 << 10)
 
 static inline bool server_turn_has(const struct net_server *s, struct net_share *share, size_t most)
 {
     if (share->turn_us != server_now(s))
-        *share = (struct net_share){.turn_us = server_now(s)};
+        *share = (struct net_share){server_now(s), share->bytes > most ? share->bytes - most : 0};
     return share->bytes < most;
 }
 

@@ -161,15 +161,16 @@ static bool prepare(struct connection *c)
     return room > 0 || move_to(c, earned);
 }
 
-/* What one read may take: to the end of a large frame, so that the next one begins in a buffer of its own; when memory
- * is short no more than can be put away. */
+/* What one read may take: to the end of a large frame, so that the next one begins in a buffer of its own, and of all
+ * large ones no more than belongs into a turn; when memory is short no more than can be put away. */
 static size_t read_size(const struct connection *c, bool frugal)
 {
     size_t room = c->in->cap - c->end, frame = open_frame_bytes(c);
     if (frugal && room > STASH_MAX - have(c))
         room = STASH_MAX - have(c);
     size_t missing = frame > have(c) ? frame - have(c) : 0;
-    return missing >= ROOM_MIN && missing < room ? missing : room;
+    size_t n = missing >= ROOM_MIN && missing < room ? missing : room;
+    return n < READ_PER_TURN ? n : READ_PER_TURN;
 }
 
 /* A plain-text or TLS client on this port is told apart, for the log's sake. */

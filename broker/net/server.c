@@ -28,6 +28,7 @@ int net_server_create(struct shard *shard, const struct net_options *o, struct n
     list_init(&s->connections);
     list_init(&s->closed);
     list_init(&s->work);
+    list_init(&s->later);
     list_init(&s->starved);
     loop_timer_init(&s->tick, shard->loop, on_tick, s);
     struct metrics *m = shard->metrics;
@@ -127,10 +128,12 @@ static void wake_starved(struct net_server *s)
     }
 }
 
-bool net_server_turn(struct net_server *s)
+bool net_server_turn(struct net_server *s, bool *later)
 {
     struct list now;
     list_init(&now);
+    while (!list_empty(&s->later) && server_turn_has(s, &s->started, START_PER_TURN))
+        connection_work(LIST_ENTRY(s->later.next, struct connection, work));
     while (!list_empty(&s->work))
         list_push(&now, list_pop(&s->work));
     while (!list_empty(&now))
@@ -145,6 +148,7 @@ bool net_server_turn(struct net_server *s)
         drained(s->drained_arg);
         return false;
     }
+    *later |= !list_empty(&s->later);
     return !list_empty(&s->work);
 }
 

@@ -160,19 +160,24 @@ static void written(struct partition *p, struct partition_append *a, const struc
         park(p, a);
 }
 
+/* A group of batches is one write while it is not larger than this; a larger batch is one by itself. */
+#define WRITE_BYTES_MAX ((size_t)1 << 20)
+
 /* From the front, while they are of one origin: a client's sequences are checked, a coordinator's are not. */
 static unsigned take_pending(struct partition *p, struct list *taken, struct log_batch *batches)
 {
     assert(p->log && partition_online(p));
     unsigned n = 0;
+    size_t bytes = 0;
     enum partition_origin origin = PARTITION_CLIENT;
     list_init(taken);
     while (!list_empty(&p->pending) && n < PARTITION_PENDING_MAX) {
         struct partition_append *a = LIST_ENTRY(p->pending.next, struct partition_append, link);
         if (n == 0)
             origin = a->origin;
-        else if (a->origin != origin)
+        else if (a->origin != origin || bytes + a->batch_bytes > WRITE_BYTES_MAX)
             break;
+        bytes += a->batch_bytes;
         list_remove(&a->link);
         list_push(taken, &a->link);
         batches[n++] = (struct log_batch){.bytes = a->batch, .size_bytes = a->batch_bytes};
@@ -199,7 +204,7 @@ static void refuse_stale(struct partition *p)
     }
 }
 
-void append_pending(struct partition *p)
+size_t append_pending(struct partition *p)
 {
     struct partitions *ps = p->set;
     struct log_batch *batches = ps->batches;
@@ -209,7 +214,7 @@ void append_pending(struct partition *p)
     refuse_stale(p);
     unsigned n = take_pending(p, &taken, batches);
     if (n == 0)
-        return;
+        return 0;
     const struct log_append_options o = {.leader_epoch = p->leader_epoch,
                                          .wall_ms = loop_wall_ms(ps->shard->loop),
                                          .coordinator = is_coordinator(&taken)};
@@ -233,6 +238,7 @@ void append_pending(struct partition *p)
     if (rc && log_fenced(p->log))
         partition_fenced(p);
     INVARIANT(p);
+    return (size_t)bytes;
 }
 
 static void unpark(struct partition *p, struct partition_append *a)

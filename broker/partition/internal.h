@@ -87,6 +87,8 @@ struct partitions {
     struct list dirty, to_flush, advanced, waiting, watches;
     size_t opening_n, closing_n, flushing_n;
     struct loop_timer timeouts; /* of parked appends */
+    int64_t large_turn_us;      /* the turn of the loop that large_bytes were written in */
+    size_t large_bytes;
     struct log_batch batches[PARTITION_PENDING_MAX];
 
     struct loop_timer retention, recovery, watermarks, cleaner;
@@ -145,7 +147,8 @@ void host_doubt(struct partitions *ps, unsigned dir);
 void host_maybe_closed(struct partitions *ps);
 
 /* append.c */
-void append_pending(struct partition *p);
+/* One write; its bytes. */
+size_t append_pending(struct partition *p);
 /* Completes what the high watermark has passed. */
 void append_release(struct partition *p);
 void append_fail_all(struct partition *p, int16_t error);

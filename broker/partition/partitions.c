@@ -8,6 +8,9 @@
 
 /* Of one partition: a write takes batches of one origin only. */
 #define WRITES_PER_TURN 16
+/* Of batches larger than LARGE_BATCH, of all partitions. */
+#define LARGE_BATCH    ((size_t)64 << 10)
+#define LARGE_PER_TURN ((size_t)256 << 10)
 
 static void take_cells(struct partitions *ps)
 {
@@ -158,24 +161,50 @@ void partitions_each(struct partitions *ps, void (*each)(void *arg, struct parti
 
 /* ---- turns ---- */
 
-/* 1 write what is pending; 2 start a flush where one is due and none is under way; 3 wake parked fetches. */
-bool partitions_turn(struct partitions *ps)
+/* Small batches first, and of large ones what belongs into a turn: who sends them must not keep the others waiting. */
+static bool is_large(const struct partition *p)
+{
+    return !list_empty(&p->pending) &&
+           LIST_ENTRY(p->pending.next, struct partition_append, link)->batch_bytes > LARGE_BATCH;
+}
+
+static bool turn_has(struct partitions *ps)
+{
+    int64_t now = loop_now_us(ps->shard->loop);
+    if (ps->large_turn_us != now) {
+        ps->large_turn_us = now;
+        ps->large_bytes = 0;
+    }
+    return ps->large_bytes < LARGE_PER_TURN;
+}
+
+static void write_pending(struct partitions *ps, bool large)
 {
     struct list later;
-    partitions_check(ps);
-    partitions_look_at_dirs(ps);
     list_init(&later);
     while (!list_empty(&ps->dirty)) {
         struct partition *p = LIST_ENTRY(list_pop(&ps->dirty), struct partition, dirty);
         if (!partition_online(p))
             continue; /* opening: host_opened puts it here again */
-        for (int i = 0; i < WRITES_PER_TURN && !list_empty(&p->pending) && partition_online(p); i++)
-            append_pending(p);
+        for (int i = 0; i < WRITES_PER_TURN && !list_empty(&p->pending) && partition_online(p); i++) {
+            if (is_large(p) && !(large && turn_has(ps)))
+                break;
+            ps->large_bytes += append_pending(p);
+        }
         if (!list_empty(&p->pending) && !list_linked(&p->dirty))
             list_push(&later, &p->dirty);
     }
     while (!list_empty(&later))
         list_push(&ps->dirty, list_pop(&later));
+}
+
+/* 1 write what is pending; 2 start a flush where one is due and none is under way; 3 wake parked fetches. */
+bool partitions_turn(struct partitions *ps)
+{
+    partitions_check(ps);
+    partitions_look_at_dirs(ps);
+    write_pending(ps, false);
+    write_pending(ps, true);
     while (!list_empty(&ps->to_flush)) {
         struct partition *p = LIST_ENTRY(list_pop(&ps->to_flush), struct partition, to_flush);
         if (partition_online(p) && !p->flush)

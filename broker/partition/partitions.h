@@ -51,7 +51,7 @@ int partitions_create(struct shard *shard, struct partition_host *host, struct e
 void partitions_apply(struct partitions *ps, const struct image *was, const struct image *now);
 /* How many are still being opened: not ready to serve while there are any. */
 size_t partitions_opening(const struct partitions *ps);
-/* Once a turn: writes what is pending, starts flushes, wakes who waits. True: call again. */
+/* Writes what is pending, starts flushes, wakes who waits. True: there is work for the next turn. */
 bool partitions_turn(struct partitions *ps);
 
 /* Ends: appends still parked are answered NOT_LEADER_OR_FOLLOWER, logs flushed and closed, checkpoints written;

@@ -21,6 +21,7 @@ struct rig {
     struct shard shard, *shards[1];
     struct partition_host host;
     struct loop_hook hook;
+    struct loop_timer again;
     struct image *image;
     char dir[256];
     const char *paths[1];
@@ -147,10 +148,18 @@ static void on_turn_end(void *arg)
     struct rig *r = arg;
     for (int i = 0; i < 8; i++) {
         bool more = partitions_turn(r->shard.partitions);
-        more |= r->shard.server && net_server_turn(r->shard.server);
+        bool later = false;
+        more |= r->shard.server && net_server_turn(r->shard.server, &later);
+        more |= later;
         if (!more)
             return;
     }
+    loop_timer_in(&r->again, 0);
+}
+
+static void nothing(void *arg)
+{
+    (void)arg; /* the turn that it makes is what it is for */
 }
 
 static void register_node(struct rig *r)
@@ -255,6 +264,7 @@ struct rig *rig_create(const struct rig_options *o)
     if (o->groups && !groups_create(&r->shard, o->groups))
         abort();
     r->image = image_empty(SLICE_LIT("rig"));
+    loop_timer_init(&r->again, r->shard.loop, nothing, r);
     r->hook = (struct loop_hook){.fn = on_turn_end, .arg = r};
     loop_hook_add(r->shard.loop, &r->hook);
     rig_turn(r, 0);
