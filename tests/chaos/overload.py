@@ -3,8 +3,12 @@
     tests/support/quiet_net python3 tests/chaos/overload.py [CASE ...]
 
 In each case a client of its own (a process, so that this one's work does not delay it) produces a record and fetches it
-back, all the time: its p99 before and during the attack is compared. The broker's resident memory may grow by its budget
-at most, every refusal is in /metrics and once in the log, and afterwards the broker serves as before.
+back, all the time: the median of its p99s in windows of a quarter second, before and during the attack, is compared. It
+asks a server of ours too, which nobody attacks and which only sends back what it gets: so much the machine itself is late.
+Broker, client and that server run before everything else on the machine (SCHED_FIFO) where that is allowed; where it is not,
+and the broker waited for a processor for more than a quarter of its time, latencies say nothing and are only printed.
+The broker's resident memory may grow by its budget at most, every refusal is in /metrics and once in the log, and
+afterwards the broker serves as before.
 
 Raw sockets and the standard library only: a client library would not misbehave so."""
 import contextlib, math, multiprocessing, os, resource, selectors, shutil, socket, struct, sys, time
@@ -12,8 +16,10 @@ import contextlib, math, multiprocessing, os, resource, selectors, shutil, socke
 from site_rig import BIN, Rig, run_cases, wait
 
 MEMORY = int(os.environ.get('SUNDOG_MEMORY', 64 << 20))
-# What two busy processors do to a p99 without any fault of the broker's: below this nothing is compared.
-FLOOR_MS = float(os.environ.get('SUNDOG_FLOOR_MS', '50'))
+# Below this nothing is compared: broker, client and echo are three threads for two processors, beside the kernel's own work
+# for 10,000 sockets, and who wakes up may wait for as much as a slice of the scheduler (3 ms) before it runs.
+FLOOR_MS = float(os.environ.get('SUNDOG_FLOOR_MS', '5'))
+WINDOW_S = 0.25
 CONNECTIONS = int(os.environ.get('SUNDOG_CONNECTIONS', '10000'))
 MIB = 1 << 20
 
@@ -131,44 +137,84 @@ def produce_and_fetch(c, records):
     assert error == 0 and n >= len(records), (error, n)
 
 
-def probe_run(port, pipe):
-    with contextlib.suppress(OSError):
-        os.nice(-10)
+def first_of_all(pid, priority):
+    """All threads of a process before everything that is not; False where that is not allowed."""
     try:
-        c, records, times = Client(port), batch(1024), []
+        for task in os.listdir(f'/proc/{pid}/task'):
+            os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(priority))
+        return True
+    except (PermissionError, OSError):
+        return False
+
+
+def echo_run(listener):
+    """What nobody attacks: as many bytes back as a produce and a fetch have."""
+    s, _ = listener.accept()
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while s.recv(4096):
+        s.sendall(b'e' * 1100)
+
+
+def timed(what):
+    start = time.monotonic()
+    what()
+    return start, (time.monotonic() - start) * 1000
+
+
+def probe_run(port, echo, pipe):
+    try:
+        c, e, records, asked, echoed = Client(port), Client(echo), batch(1024), [], []
+
+        def ping():
+            for _ in range(2):
+                e.s.sendall(b'e' * 1100)
+                e.exactly(1100)
         while True:
             if pipe.poll(0):
-                if pipe.recv() == 'end':
-                    return
-                pipe.send(times)
-                times = []
-            start = time.monotonic()
-            produce_and_fetch(c, records)
-            times.append((time.monotonic() - start) * 1000)
+                pipe.recv()
+                pipe.send((asked, echoed))
+                asked, echoed = [], []
+            asked.append(timed(lambda: produce_and_fetch(c, records)))
+            echoed.append(timed(ping))
             time.sleep(0.002)
-    except Exception as e:
-        pipe.send(repr(e))
+    except Exception as x:
+        pipe.send(repr(x))
+
+
+def windows_p99(times):
+    """The median of the p99s of windows; a window with one slow answer is one of several."""
+    windows = {}
+    for at, ms in times:
+        windows.setdefault(int(at / WINDOW_S), []).append(ms)
+    p99 = sorted(sorted(w)[min(len(w) - 1, math.ceil(len(w) * 0.99))] for w in windows.values())
+    return p99[len(p99) // 2] if p99 else 0.0
 
 
 class Probe:
     def __init__(self, port):
-        self.pipe, far = multiprocessing.Pipe()
-        self.child = multiprocessing.get_context('fork').Process(target=probe_run, args=(port, far), daemon=True)
-        self.child.start()
+        fork = multiprocessing.get_context('fork')
+        with socket.create_server(('127.0.0.1', 0)) as listener:
+            self.echo = fork.Process(target=echo_run, args=(listener,), daemon=True)
+            self.echo.start()
+            self.pipe, far = multiprocessing.Pipe()
+            self.child = fork.Process(target=probe_run, args=(port, listener.getsockname()[1], far), daemon=True)
+            self.child.start()
         far.close()
 
     def p99(self):
-        """Of what it has measured since it was asked last."""
+        """Of what it has measured since it was asked last: the broker's, the echo's, over how many seconds."""
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send('times')
         assert self.pipe.poll(30), 'the other client has had no answer for 30 s'
         times = self.pipe.recv()
-        assert isinstance(times, list), f'the other client: {times}'
-        return sorted(times)[min(len(times) - 1, math.ceil(len(times) * 0.99))] if times else 0
+        assert isinstance(times, tuple), f'the other client: {times}'
+        asked, echoed = times
+        return windows_p99(asked), windows_p99(echoed), asked[-1][0] - asked[0][0] if asked else 0.0
 
     def close(self):
-        self.child.kill()
-        self.child.join()
+        for child in (self.child, self.echo):
+            child.kill()
+            child.join()
 
 
 # ---- the broker under fire ----
@@ -181,6 +227,7 @@ class Fire:
         self.create('probe', 1)
         produce_and_fetch(self.control, batch(1024))
         self.sockets, self.probe = [], Probe(self.port)
+        self.first = first_of_all(self.pid, 1) and all(first_of_all(p.pid, 2) for p in (self.probe.child, self.probe.echo))
 
     def create(self, topic, partitions):
         answer = self.control.ask(create_topic(topic, partitions))
@@ -205,6 +252,15 @@ class Fire:
             fields = f.read().rsplit(')', 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
+    def schedule(self):
+        """Nanoseconds on a processor, and waiting for one."""
+        run = waited = 0
+        for task in os.listdir(f'/proc/{self.pid}/task'):
+            with open(f'/proc/{self.pid}/task/{task}/schedstat') as f:
+                a, b, _ = map(int, f.read().split())
+            run, waited = run + a, waited + b
+        return run, waited
+
     def metrics(self):
         lines = self.broker.http('/metrics', 20)[1].splitlines()
         return {k: float(v) for k, v in (x.rsplit(' ', 1) for x in lines if x and x[0] != '#')}
@@ -219,11 +275,12 @@ class Fire:
     def attack(self):
         """Everything stands: what is measured from here on is the attack's."""
         self.probe.p99()
-        time.sleep(1)
-        self.before = self.probe.p99()
+        time.sleep(2)
+        self.before, self.echo_before, _ = self.probe.p99()
         self.idle = self.memory('VmRSS')
         with open(f'/proc/{self.pid}/clear_refs', 'w') as f:
             f.write('5')  # VmHWM starts anew
+        self.scheduled = self.schedule()
 
     def connect(self, rcvbuf=None):
         s = socket.socket()
@@ -239,15 +296,20 @@ class Fire:
 
     def ended(self, refused=None, said=None, note=''):
         """The attack is over: what was promised? `refused`: {reason in the metrics: count}; `said`: texts of the log."""
-        during, peak = self.probe.p99(), self.memory('VmHWM')
+        (during, echo, seconds), peak = self.probe.p99(), self.memory('VmHWM')
         for s in self.sockets:
             s.close()
         figures = (f'RSS idle {self.idle / MIB:.1f}, peak {peak / MIB:.1f}, allowed {(self.idle + MEMORY) / MIB:.1f} MiB; '
-                   f'p99 before {self.before:.2f}, during {during:.2f} ms')
+                   f'p99 before {self.before:.2f}, during {during:.2f} ms ({seconds:.1f} s; echo {self.echo_before:.2f}, {echo:.2f})')
         counts = ''.join(f'; {n} × "{why}"' for why, n in (refused or {}).items())
         print(f'        {figures}{counts}{note and "; " + note}', flush=True)
         assert peak <= self.idle + MEMORY, f'more than the budget: {figures}'
-        assert during <= max(3 * self.before, FLOOR_MS), f'another client waits: {figures}'
+        assert seconds > 6 * WINDOW_S, f'too short to tell: {figures}'
+        run, waited = (b - a for a, b in zip(self.scheduled, self.schedule()))
+        if self.first or waited <= (run + waited) / 4:
+            assert during <= max(3 * max(self.before, echo), FLOOR_MS), f'another client waits: {figures}'
+        else:
+            print(f'        latencies are not judged: the broker waited {waited / 1e9:.2f} s for a processor and had it {run / 1e9:.2f} s')
         for why, n in (refused or {}).items():
             assert self.closed(why) == n, f'{why}: {self.closed(why)} counted, {n} seen'
         for words in said or refused or ():
@@ -390,6 +452,8 @@ def find_coordinator_of_100000_groups():
         start = time.monotonic()
         ask(4000, 100000)
         seconds = time.monotonic() - start
+        while time.monotonic() - start < 2:
+            ask(4000, 20000)
         grown = f.memory('VmRSS') - f.idle
         assert grown <= 4 * MIB, f'resident memory has grown by {grown / MIB:.1f} MiB'
         assert f.metrics()['sundog_broker_groups'] == groups
@@ -430,6 +494,7 @@ def responses_of_500_mb():
 
 def no_descriptors_left():
     """The limit is low and partitions' files need some: clients are refused, the served go on, later ones come in."""
+    # What the broker has open by itself is more than half of it: clients can have all that it does not keep for its files.
     with fire({'log.flush.offset.checkpoint.interval.ms': 500, 'replica.high.watermark.checkpoint.interval.ms': 500}, nofile=128) as f:
         f.create('files', 40)
         f.attack()
@@ -439,7 +504,10 @@ def no_descriptors_left():
         sockets = [f.connect() for _ in range(200)]
         time.sleep(0.5)
         start = f.cpu()
-        time.sleep(3)
+        for _ in range(30):  # who wants to know why must be told now
+            time.sleep(0.1)
+            assert f.broker.http('/healthz', 1)[0] == 200
+        assert f.closed('no file descriptors left') > 0
         spent = (f.cpu() - start) / 3
         out = 0
         for s in sockets:
@@ -475,13 +543,17 @@ def requests_larger_than_the_budget():
         large = produce('many', range(16), batch(250000))
         clients = [Client(f.port) for _ in range(64)]
         f.sockets += [c.s for c in clients]
-        left = push([c.s for c in clients], [large] * len(clients), 15)
-        assert left == 0, f'{left} requests not taken'
-        for c in clients:
-            c.s.settimeout(20)
-            errors, _ = produced(c.answer(), 'many')
-            assert errors == {0}, errors
-        f.ended({'a frame above socket.request.max.bytes': n}, note=f'{len(large) * len(clients) / MIB:.0f} MiB produced at once')
+        start, rounds = time.monotonic(), 0
+        while rounds == 0 or time.monotonic() - start < 2:
+            left = push([c.s for c in clients], [large] * len(clients), 15)
+            assert left == 0, f'{left} requests not taken'
+            for c in clients:
+                c.s.settimeout(20)
+                errors, _ = produced(c.answer(), 'many')
+                assert errors == {0}, errors
+            rounds += 1
+        f.ended({'a frame above socket.request.max.bytes': n},
+                note=f'{rounds} × {len(large) * len(clients) / MIB:.0f} MiB produced at once')
 
 
 if __name__ == '__main__':

@@ -227,6 +227,7 @@ class Samples:
     def take(self):
         t = time.monotonic() - self.start
         for d in self.rig.daemons():
+            assert d.running, f'{d.name} has ended: {d.tail()}'
             for what, value in sample_daemon(d, self.folders[d.name]).items():
                 self.rows[d.name, what].append((t, value))
                 if self.csv:
