@@ -164,10 +164,12 @@ void lane_drop_batches(struct lane *l)
     {
         struct lane_batch *b = LIST_ENTRY(at, struct lane_batch, link);
         list_remove(at);
-        if (b->state == LANE_BATCH_SENT)
+        if (b->state == LANE_BATCH_SENT) {
+            b->state = LANE_BATCH_CANCELLED;
             list_push(&l->cancelled, at);
-        else
+        } else {
             lane_batch_give(l->c.budget, b);
+        }
     }
     l->open = NULL;
     l->match = NULL;

@@ -27,7 +27,14 @@
 
 /* ---- batches (lane_batch.c) ---- */
 
-enum lane_batch_state { LANE_BATCH_OPEN, LANE_BATCH_SEALED, LANE_BATCH_SENT, LANE_BATCH_ANSWERED };
+/* CANCELLED: dropped while its request was under way; the answer may come before the driver takes the request back. */
+enum lane_batch_state {
+    LANE_BATCH_OPEN,
+    LANE_BATCH_SEALED,
+    LANE_BATCH_SENT,
+    LANE_BATCH_ANSWERED,
+    LANE_BATCH_CANCELLED
+};
 
 /* Records [at, next segment's at) of a batch are source offsets src, src + 1, …. */
 struct lane_segment {

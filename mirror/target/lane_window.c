@@ -369,6 +369,8 @@ void lane_acks(struct lane *l)
 
 void lane_produced(struct lane *l, struct lane_batch *b, const struct lane_answer *a)
 {
+    if (b->state == LANE_BATCH_CANCELLED)
+        return; /* it stays on its list until the driver has heard of it */
     assert(b->state == LANE_BATCH_SENT && l->inflight > 0);
     b->state = LANE_BATCH_ANSWERED;
     b->answer = *a;

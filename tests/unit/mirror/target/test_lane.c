@@ -816,6 +816,24 @@ Test(lane, a_refused_record_halts)
 }
 
 /* Rule 16 */
+/* The metadata and an answer arrive in one turn: the lane has dropped what the answer is to. */
+Test(lane, an_answer_to_what_was_dropped_is_nothing)
+{
+    source_grow(&r, 2000);
+    rig_start(&r, 0);
+    struct lane *l = lane0();
+    for (int i = 0; i < 100000 && l->inflight == 0; i++)
+        rig_step(&r, r.now + SEC);
+    struct lane_batch *b = LIST_ENTRY(l->batches.next, struct lane_batch, link);
+    cr_assert_eq(b->state, LANE_BATCH_SENT);
+    lane_gone(l, APPENDER_REASON_TARGET_RECREATED, "the topic is another one");
+    lane_produced(l, b, &(struct lane_answer){.sent = true, .base_offset = 0, .append_time_ms = -1});
+    group_touched(&r.m[0].g);
+    rig_settle_now(&r);
+    cr_assert_eq(rig_status(&r, 0)->state, APPENDER_HALTED);
+    cr_assert(list_empty(&l->cancelled));
+}
+
 Test(lane, settling_moves_the_end_past_others)
 {
     source_grow(&r, 100);
