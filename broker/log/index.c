@@ -132,6 +132,13 @@ int index_load(struct log_index *ix, struct disk *disk, const char *path, int64_
     return 0;
 }
 
+void index_forget(struct log_index *ix)
+{
+    ix->loaded = false;
+    ix->in_file = ix->in_tail = 0;
+    ix->last = (struct index_entry){0};
+}
+
 int index_reset(struct log_index *ix, struct disk *disk, const char *path, struct err *err)
 {
     assert(path);

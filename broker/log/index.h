@@ -53,6 +53,8 @@ static inline size_t index_entry_bytes(enum index_kind kind)
  * offsets below `end_offset`, positions below `log_bytes`. */
 int index_load(struct log_index *ix, struct disk *disk, const char *path, int64_t end_offset,
                int64_t log_bytes, struct err *err);
+/* As before index_load; entries that were not written are gone. */
+void index_forget(struct log_index *ix);
 /* Makes the file anew, empty. */
 int index_reset(struct log_index *ix, struct disk *disk, const char *path, struct err *err);
 /* Adds to the tail, which the caller spills when it has INDEX_TAIL entries. A key that does not rise is left out.

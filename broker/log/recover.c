@@ -452,7 +452,8 @@ static int read_segments(struct log *l, const struct log_open_options *o, bool *
         *clean = rc == 0;
     }
     if (!*clean) {
-        log_active(l)->offsets.loaded = log_active(l)->times.loaded = false;
+        index_forget(&log_active(l)->offsets); /* looking for a clean end may have begun to rebuild them */
+        index_forget(&log_active(l)->times);
         l->names_dirty = true; /* as with pages: a sync of the folder that failed was the last one */
         rc = scan_log(l, o->recovery_point, o->kept && l->config.page_cache,
                       rebuild ? INT32_MAX : epochs_latest(&l->epochs), err);

@@ -13,16 +13,20 @@ struct time_search {
 };
 
 /* The first record of this batch that is at or after the start, below the limit, and late enough: 1 or 0. */
-static int search_batch(const struct time_search *t, const struct batch_header *h, struct slice batch)
+static int search_batch(const struct time_search *t, struct slice batch)
 {
-    assert(batch.n == batch_size(h) && h->records_n > 0);
+    /* Only its length has been looked at; what is on disk may have rotted. */
+    struct batch_header checked, *h = &checked;
+    int found = 0, rc = batch_read(batch, h, t->err);
+    if (rc)
+        return rc;
     struct buf scratch;
     struct slice payload;
     struct record_walk w;
     struct record r;
     struct codec_limits limits = codec_limits_for((size_t)t->l->config.max_message_bytes);
     buf_init(&scratch, (size_t)INT32_MAX);
-    int rc = batch_payload(h, batch, &limits, &scratch, &payload, t->err), found = 0;
+    rc = batch_payload(h, batch, &limits, &scratch, &payload, t->err);
     if (!rc) {
         record_walk_init(&w, h, payload);
         while (!found && (rc = record_next(&w, &r)) > 0)
@@ -48,7 +52,7 @@ static int search_from(const struct time_search *t, int64_t position)
         if (w.h.max_timestamp < t->timestamp || w.h.records_n == 0 || batch_last_offset(&w.h) < t->l->start)
             continue;
         struct slice batch;
-        if ((rc = walk_batch(&w, &batch)) || (rc = search_batch(t, &w.h, batch)))
+        if ((rc = walk_batch(&w, &batch)) || (rc = search_batch(t, batch)))
             break;
     }
     if (rc < 0)

@@ -291,3 +291,36 @@ Test(damage, strays_and_half_done_work_are_cleared)
         cr_assert_eq(disk_kind(rig.disk, path), DISK_NONE, "%s", junk[i]);
     }
 }
+
+/* What a clean stop left is taken as it is, so bits that rot later are met while serving. */
+Test(damage, a_rotten_header_is_not_searched_by_time)
+{
+    struct log_time_offset found;
+    fill(6);
+    cr_assert_eq(log_find_time(rig.l, 1003, INT64_MAX, &found, &rig.err), 0);
+    cr_assert_eq(found.offset, 3);
+    for (int64_t byte = BATCH_CRC_AT; byte < BATCH_HEADER_BYTES; byte++) {
+        if (byte >= 35 && byte < 43) /* the max timestamp: whether to look at all */
+            continue;
+        cr_assert(crash_disk_flip(cd, path_of(0, ".log"), positions[3] + byte, 0x80));
+        int rc = log_find_time(rig.l, 1003, INT64_MAX, &found, &rig.err);
+        cr_assert_lt(rc, 0, "byte %lld: offset %lld", (long long)byte, (long long)found.offset);
+        crash_disk_flip(cd, path_of(0, ".log"), positions[3] + byte, 0x80);
+    }
+}
+
+/* A marker of a clean stop beside an index that is gone and a batch that is no good: while it was looked for the end the
+ * index was half rebuilt. */
+Test(damage, a_clean_stop_that_was_none_is_recovered)
+{
+    fill(40);
+    cr_assert_eq(log_close(rig.l, &rig.err), 0);
+    rig.l = NULL;
+    crash_disk_resize(cd, path_of(0, ".index"), 3);
+    crash_disk_flip(cd, path_of(0, ".log"), positions[30] + BATCH_LENGTH_AT, 0x80);
+    int rc = rig_open(&rig, true, 35);
+    cr_assert(rc == -E_CORRUPT && rig.err.text[0], "%d: %s", rc, rig.err.text);
+    crash_disk_flip(cd, path_of(0, ".log"), positions[30] + BATCH_LENGTH_AT, 0x80);
+    cr_assert_eq(rig_open(&rig, false, 0), 0, "%s", rig.err.text);
+    cr_assert_eq(log_end_offset(rig.l), 40);
+}
