@@ -204,7 +204,8 @@ struct client_core {
     int32_t controller;
     char *cluster_id; /* pinned or learnt */
     bool cluster_seen, metadata_wanted, metadata_asking, metadata_news;
-    int64_t metadata_next_us, metadata_age_us; /* not before; at the latest */
+    int64_t metadata_next_us, metadata_age_us;   /* not before; at the latest */
+    int64_t metadata_last_us, metadata_space_us; /* the last answer; how far the next wish is from it */
     unsigned metadata_failures;
 
     struct client_counts counts;

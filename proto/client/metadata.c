@@ -4,6 +4,10 @@
 #include <stdlib.h>
 
 #define METADATA_TIMEOUT_US (10 * INT64_C(1000000))
+/* Wishes for metadata are spaced: by a fraction of backoff_min_us after a quiet time, each further one twice as far apart, up
+ * to all of it. So who has just made a topic sees it at once, and who has trouble asks no more often than before. */
+#define SPACE_FIRST 16 /* backoff_min_us / */
+#define SPACE_QUIET 10 /* backoff_min_us * */
 
 /* ---- brokers ---- */
 
@@ -244,7 +248,11 @@ static void answered(void *arg, const struct client_response *r)
         return;
     }
     core->metadata_failures = 0;
-    core->metadata_next_us = core->now_us + core->o.backoff_min_us;
+    bool quiet = core->now_us - core->metadata_last_us > SPACE_QUIET * core->o.backoff_min_us;
+    int64_t space = quiet ? core->o.backoff_min_us / SPACE_FIRST : 2 * core->metadata_space_us;
+    core->metadata_space_us = space < core->o.backoff_min_us ? space : core->o.backoff_min_us;
+    core->metadata_last_us = core->now_us;
+    core->metadata_next_us = core->now_us + core->metadata_space_us;
     core->metadata_age_us = core->now_us + core->o.metadata_max_age_us;
     core->metadata_news = true;
 }

@@ -285,7 +285,7 @@ Test(client, a_leader_that_is_not_there_is_waited_for)
     cr_assert_eq(g.n, 0);
     int asked = r.metadata_asked;
     cr_assert_gt(asked, 2);
-    cr_assert_leq(asked, 12, "metadata is asked for with pauses");
+    cr_assert_leq(asked, 16, "metadata is asked for with pauses");
     r.metadata.topics[0].partitions[0].leader_id = 2;
     r.metadata.topics[0].partitions[0].leader_epoch = 6;
     rig_pass(&r, SEC);
