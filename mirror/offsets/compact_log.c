@@ -30,7 +30,7 @@ void compact_healed(struct compact_log *l)
 int64_t compact_pause_us(struct compact_log *l)
 {
     int64_t now = l->backoff_us;
-    assert(now >= BACKOFF_MIN_US && now <= BACKOFF_MAX_US);
+    assert(now >= BACKOFF_MADE_US && now <= BACKOFF_MAX_US);
     l->backoff_us = now * 2 < BACKOFF_MAX_US ? now * 2 : BACKOFF_MAX_US;
     return now + (int64_t)(loop_random(l->loop) % (uint64_t)(now / 4 + 1));
 }
@@ -184,7 +184,7 @@ static void on_created(void *arg, const struct client_response *r)
         compact_say(l, "topic %s cannot be created: %s: %.*s", l->name, kafka_error_name(code),
                     SLICE_FMT(a->topics_n == 1 ? a->topics[0].error_message : SLICE_NULL));
     else
-        l->backoff_us = BACKOFF_MIN_US;
+        l->backoff_us = BACKOFF_MADE_US;
     client_metadata_refresh(l->client);
     open_later(l);
 }

@@ -6,6 +6,7 @@
 #include "mirror/offsets/compact_log.h"
 #include "proto/kafka/batch.h"
 
+#define BACKOFF_MADE_US INT64_C(5000) /* the topic has just been made: its leader is about to be known */
 #define BACKOFF_MIN_US  INT64_C(50000)
 #define BACKOFF_MAX_US  INT64_C(5000000)
 #define REQUEST_MS      10000
