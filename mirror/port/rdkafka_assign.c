@@ -326,6 +326,31 @@ void rdk_look_at_metadata(void *arg)
 
 /* ---- telling the library, on a helper thread ---- */
 
+/* The library asks at once who leads a topic when a handle is made of it; of one that is only assigned it may learn from its
+ * scan, a second later. A handle per topic (neighbours are of one), to be given back after the assignment. */
+static int ask_leaders(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *l, rd_kafka_topic_t **out)
+{
+    int n = 0;
+    for (int i = 0; out && i < l->cnt; i++)
+        if (i == 0 || strcmp(l->elems[i].topic, l->elems[i - 1].topic) != 0) {
+            out[n] = rd_kafka_topic_new(rk, l->elems[i].topic, NULL);
+            n += out[n] != NULL; /* without it: a second later */
+        }
+    assert(n <= l->cnt);
+    return n;
+}
+
+static rd_kafka_error_t *assign(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *l)
+{
+    rd_kafka_topic_t **topics = malloc((size_t)l->cnt * sizeof *topics);
+    int n = ask_leaders(rk, l, topics);
+    rd_kafka_error_t *e = rd_kafka_incremental_assign(rk, l);
+    while (n > 0)
+        rd_kafka_topic_destroy(topics[--n]);
+    free(topics);
+    return e;
+}
+
 static void run_changes(struct loop_job *job)
 {
     struct port_rdk *p = LIST_ENTRY(job, struct port_rdk, job);
@@ -334,7 +359,7 @@ static void run_changes(struct loop_job *job)
     if (p->drop->cnt > 0)
         e = rd_kafka_incremental_unassign(p->rk, p->drop);
     if (!e && p->add->cnt > 0)
-        e = rd_kafka_incremental_assign(p->rk, p->add);
+        e = assign(p->rk, p->add);
     if (e) {
         snprintf(p->job_error, sizeof p->job_error, "%s", rd_kafka_error_string(e));
         rd_kafka_error_destroy(e);
