@@ -91,8 +91,10 @@ class Kafka:
         return int(open(self.dir + '/node.pid').read())
 
     def topic(self, name, partitions):
-        if not self.tool('tool', 'topics', '--bootstrap-server', self.bootstrap, '--create', '--topic', name, '--partitions', str(partitions)):
-            raise SystemExit(f'Apache Kafka does not make {name}')
+        for _ in range(5):  # it may have slept, and must find its feet
+            if self.tool('tool', 'topics', '--bootstrap-server', self.bootstrap, '--create', '--if-not-exists', '--topic', name, '--partitions', str(partitions)):
+                return
+        raise SystemExit(f'Apache Kafka does not make {name}: see {self.dir}/node.log')
 
     def drop(self, name):
         self.tool('tool', 'topics', '--bootstrap-server', self.bootstrap, '--delete', '--topic', name)
