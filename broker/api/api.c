@@ -60,6 +60,7 @@ int api_read_header(struct api_request *req, struct err *err)
 void api_charge(struct api_request *req)
 {
     assert(req->shard == req->home);
+    assert(!req->away);
     size_t held = sizeof *req + (req->arena.used_bytes + ARENA_GRAIN - 1) / ARENA_GRAIN * ARENA_GRAIN;
     if (held > req->charged_bytes) {
         shard_memory_take(req->home, held - req->charged_bytes);
@@ -81,6 +82,7 @@ void api_start(struct api_request *req)
     if (req->version_unknown) {
         kp_init(m, req->body);
     } else {
+        assert(req->header_bytes > 0 && req->header_bytes <= req->frame.n);
         struct slice body = slice_of(req->frame.p + req->header_bytes, req->frame.n - req->header_bytes);
         struct err err = {0};
         size_t used;
@@ -101,9 +103,11 @@ void api_start(struct api_request *req)
 static void hand_over(struct api_request *req)
 {
     assert(req->shard == req->home && !req->answered);
+    assert(req->started && !req->away && req->transport);
     req->answered = true;
     req->abandoned = NULL;
     api_charge(req);
+    assert(req->failure || req->silent || req->out.n > 0);
     if (req->failure)
         req->transport->failed(req, req->failure);
     else
@@ -113,6 +117,7 @@ static void hand_over(struct api_request *req)
 static void come_home(struct loop_msg *msg)
 {
     struct api_request *req = LIST_ENTRY(msg, struct api_request, msg);
+    assert(req->away && req->shard != req->home);
     req->shard = req->home;
     req->away = false;
     hand_over(req);
@@ -143,12 +148,14 @@ void api_respond(struct api_request *req, const void *body)
 
 void api_drop(struct api_request *req)
 {
+    assert(!req->answered && !req->failure);
     req->silent = true;
     answered(req);
 }
 
 void api_close(struct api_request *req, const char *why)
 {
+    assert(why && !req->answered && !req->failure);
     req->failure = why;
     answered(req);
 }
@@ -156,6 +163,7 @@ void api_close(struct api_request *req, const char *why)
 void api_error(struct api_request *req, int16_t code)
 {
     const struct kp_message *m = &req->api->response;
+    assert(code != KE_NONE && !req->answered);
     void *body = arena_alloc(&req->arena, m->body->size_bytes);
     if (!body) {
         api_close(req, "out of memory");
@@ -177,12 +185,13 @@ void api_error(struct api_request *req, int16_t code)
 static void arrive(struct loop_msg *msg)
 {
     struct api_request *req = LIST_ENTRY(msg, struct api_request, msg);
+    assert(req->moved_to && !req->answered);
     req->moved_to(req);
 }
 
 void api_move(struct api_request *req, struct shard *to, api_handler fn)
 {
-    assert(!req->abandoned);
+    assert(!req->abandoned && !req->answered && to && fn);
     if (req->shard == to) {
         fn(req);
         return;
@@ -208,6 +217,7 @@ void api_abandon(struct api_request *req)
 
 void api_on_release(struct api_request *req, struct api_release *r)
 {
+    assert(r->fn && r != req->releases && !req->answered);
     r->next = req->releases;
     req->releases = r;
 }

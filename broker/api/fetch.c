@@ -39,6 +39,7 @@ static bool count(struct fetch_item *it)
     const struct partition *p = it->wait.partition;
     if (!p || it->wait.changed)
         return true;
+    assert(part->parked && it->coming_bytes <= it->max_bytes);
     int64_t come = (int64_t)(partition_committed_bytes(p) - it->read_at_bytes);
     come = come < it->max_bytes ? come : it->max_bytes;
     part->coming_bytes += come - it->coming_bytes;
@@ -94,6 +95,7 @@ static bool time_is_up(const struct fetch *f)
 static void all_read(struct fetch *f)
 {
     bool urgent = f->refused;
+    assert(f->state == FETCH_READING && f->left == 0);
     int64_t total = fetch_limit(f);
     for (unsigned i = 0; i < f->req->home->count; i++)
         urgent |= f->parts[i].urgent;
@@ -105,6 +107,7 @@ static void all_read(struct fetch *f)
     for (unsigned i = 0; i < f->req->home->count; i++)
         parts += f->parts[i].first != NULL;
     /* If what is missing comes, some part gets at least this much of it. */
+    assert(parts > 0 && f->min_bytes > total);
     int64_t need = (f->min_bytes - total + parts - 1) / parts;
     fetch_drop_slices(f);
     watch_parts(f, need);
@@ -135,7 +138,7 @@ static void read_done(struct shard_call *call)
 static void read_parts(struct fetch *f)
 {
     struct shard *home = f->req->home;
-    assert(f->left == 0);
+    assert(f->left == 0 && (f->state == FETCH_READING || f->state == FETCH_CANCELLING));
     f->state = FETCH_READING;
     f->left = 1;
     for (unsigned k = 1; k <= home->count; k++) {
@@ -154,6 +157,7 @@ static void watch_done(struct shard_call *call)
 {
     struct fetch_part *part = LIST_ENTRY(call, struct fetch_part, call);
     struct fetch *f = part->fetch;
+    assert(part->watching && (f->state == FETCH_WATCHING || f->state == FETCH_CANCELLING));
     part->watching = false;
     if (f->state == FETCH_WATCHING)
         cancel(f);
@@ -209,6 +213,7 @@ static void cancel(struct fetch *f)
 static void on_time(void *arg)
 {
     struct fetch *f = arg;
+    assert(f->state == FETCH_WATCHING && !f->req->answered);
     f->last = true;
     cancel(f);
 }
@@ -252,6 +257,7 @@ static void add_leader(struct fetch *f, struct fetch_item *it)
 
 static void respond(struct fetch *f)
 {
+    assert(f->state == FETCH_READING && f->left == 0);
     f->state = FETCH_ANSWERED;
     loop_timer_stop(&f->timer);
     for (size_t i = 0; i < f->items_n; i++) {
@@ -261,6 +267,7 @@ static void respond(struct fetch *f)
         it->out->records = (struct kp_records){.bytes = SLICE_LIT("")};
         if (it->slice.size_bytes == 0)
             continue;
+        assert(it->slice.file && it->out->error_code == KE_NONE);
         it->segment =
             (struct kp_segment){log_file_disk(it->slice.file), it->slice.position, it->slice.size_bytes};
         it->out->records = (struct kp_records){.segments = &it->segment, .segments_n = 1};

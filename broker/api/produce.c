@@ -27,6 +27,7 @@ static void appended(struct partition_append *a)
 {
     struct produce_item *it = LIST_ENTRY(a, struct produce_item, append);
     struct kp_produce_response_partition_responses *out = it->out;
+    assert(out && (a->error || a->acks == 0 || (a->base_offset >= 0 && a->last_offset >= a->base_offset)));
     out->error_code = a->error;
     out->base_offset = a->base_offset;
     out->log_append_time_ms = a->log_append_time_ms;
@@ -92,6 +93,7 @@ static void finished(struct api_request *req)
     for (size_t i = 0; i < p->items_n; i++) {
         struct produce_item *it = &p->items[i];
         int16_t error = it->out->error_code;
+        assert(error || it->out->base_offset >= 0 || p->in->acks == 0); /* success has a place */
         failed |= error != KE_NONE;
         if (!error)
             continue;

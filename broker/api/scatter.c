@@ -34,6 +34,7 @@ void scatter_add(struct scatter *s, struct scatter_item *item)
 
 struct shard *scatter_shard(const struct scatter_item *item)
 {
+    assert(item->part && item->part->call.to);
     return item->part->call.to;
 }
 
@@ -55,7 +56,7 @@ static void part_run(struct shard_call *call)
 void scatter_done(struct scatter_item *item)
 {
     struct scatter_part *part = item->part;
-    assert(part->left > 0);
+    assert(part && part->left > 0);
     if (--part->left == 0)
         shard_reply(&part->call);
 }
@@ -69,7 +70,9 @@ static void one_back(struct scatter *s)
 
 static void part_done(struct shard_call *call)
 {
-    one_back(LIST_ENTRY(call, struct scatter_part, call)->scatter);
+    const struct scatter_part *part = LIST_ENTRY(call, struct scatter_part, call);
+    assert(part->left == 0 && part->first); /* all of it is answered */
+    one_back(part->scatter);
 }
 
 void scatter_start(struct scatter *s)

@@ -7,6 +7,7 @@
 
 void net_buffers_init(struct net_buffers *pool, struct shard *shard)
 {
+    assert(shard && shard->memory.limit_bytes > 0);
     *pool = (struct net_buffers){.shard = shard};
     list_init(&pool->free);
 }
@@ -46,6 +47,7 @@ static struct net_buffer *reuse(struct net_buffers *pool, size_t cap)
         struct net_buffer *b = LIST_ENTRY(at, struct net_buffer, link);
         if (b->cap < cap || b->cap / 2 > cap)
             continue;
+        assert(b->refs == 0 && b->pool == pool && pool->free_bytes >= b->cap);
         list_remove(&b->link);
         pool->free_bytes -= b->cap;
         return b;
@@ -72,6 +74,7 @@ struct net_buffer *net_buffer_take(struct net_buffers *pool, size_t size)
         b->bytes = bytes;
         b->cap = cap;
     }
+    assert(b->cap >= size && b->cap % GRAIN == 0);
     list_init(&b->link);
     b->used = 0;
     b->refs = 1;
@@ -85,6 +88,7 @@ void net_buffer_unref(struct net_buffer *b)
     if (--b->refs > 0)
         return;
     struct net_buffers *pool = b->pool;
+    assert(b->used <= b->cap && !list_linked(&b->link) && pool->shard->memory.used_bytes >= b->cap);
     shard_memory_give(pool->shard, b->cap);
     if (pool->free_bytes + b->cap > NET_BUFFERS_KEPT || !may_keep(pool, b->cap)) {
         destroy(b);
@@ -92,4 +96,5 @@ void net_buffer_unref(struct net_buffer *b)
     }
     list_push_front(&pool->free, &b->link);
     pool->free_bytes += b->cap;
+    assert(pool->free_bytes <= NET_BUFFERS_KEPT);
 }

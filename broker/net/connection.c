@@ -21,6 +21,17 @@ static const struct sm_state states[] = {
 };
 static const struct sm_table connection_sm = SM_TABLE("connection", states, connection_invariant);
 
+/* What holds of an open connection between any two steps. */
+static void check(const struct connection *c)
+{
+    assert(c->magic == CONNECTION_MAGIC && c->socket && c->running_n <= c->queue_n);
+    assert(list_empty(&c->queue) == (c->queue_n == 0) && c->queue_n <= c->server->requests_n);
+    assert(c->queue_n > 0 || (c->queued_bytes == 0 && c->piece == 0 && c->piece_at == 0 && !c->next));
+    assert(c->in ? c->at <= c->end && c->end <= c->in->cap && c->in->refs > 0 : c->at == 0 && c->end == 0);
+    assert(!(c->in && c->stash) && (c->stash != NULL) == (c->stash_n > 0) && (c->stash || !c->stash_whole));
+    assert(!c->later || list_linked(&c->work));
+}
+
 static void start_next(struct connection *c);
 
 static void on_readable(void *arg)
@@ -55,6 +66,7 @@ static void on_answered(struct api_request *req)
 {
     struct connection *c = req->connection;
     assert(c->magic == CONNECTION_MAGIC && c->running_n > 0);
+    assert(req->started && req->answered && !req->away && req != c->next);
     c->running_n--;
     if (!c->socket || req->silent) {
         connection_finish(c, req);
@@ -110,6 +122,7 @@ bool connection_has_room(const struct connection *c)
         return false;
     if (MUTANT("output_cap_removed"))
         return true;
+    assert(o->requests_max > 0 && o->queued_max_bytes > 0);
     unsigned requests_max = server_memory_is_short(c->server) ? 1 : (unsigned)o->requests_max;
     return c->queue_n < requests_max && c->queued_bytes < (size_t)o->queued_max_bytes;
 }
@@ -169,6 +182,7 @@ static void start_next(struct connection *c)
         c->next = req->link.next == &c->queue ? NULL : LIST_ENTRY(req->link.next, struct api_request, link);
         if (req->failure)
             return; /* never started; answers before it leave, then send.c closes */
+        assert(req->row && !req->started && !req->answered && c->running_n < c->queue_n);
         req->transport = &transport;
         c->running_key = req->row->key;
         c->running_n++;
@@ -196,6 +210,7 @@ static void abandon_parked(struct connection *c)
 
 void connection_drain(struct connection *c)
 {
+    assert(c->magic == CONNECTION_MAGIC);
     if (sm_state(&c->state) != CONNECTION_OPEN)
         return;
     sm_move(&c->state, CONNECTION_DRAINING);
@@ -211,6 +226,7 @@ void connection_finish(struct connection *c, struct api_request *req)
     assert(c->queue_n > 0 && s->requests_n > 0 && req != c->next);
     if (req->answered && !req->silent && !req->failure && c->queued_bytes >= req->out.size_bytes)
         c->queued_bytes -= req->out.size_bytes;
+    assert(!req->away && (req->answered || !req->started)); /* it is nobody's but ours */
     list_remove(&req->link);
     c->queue_n--;
     s->requests_n--;
@@ -238,7 +254,9 @@ void connection_close(struct connection *c, const char *why)
     net_close(c->socket);
     c->socket = NULL;
     sm_move(&c->state, CONNECTION_CLOSED);
+    assert(s->connections_n > 0 && atomic_load(s->o.connections) > 0);
     receive_close(c);
+    assert(!c->in && !c->stash && s->favoured != c);
     if (list_linked(&c->work))
         list_remove(&c->work);
     c->later = false;
@@ -267,6 +285,7 @@ bool connection_reap(struct connection *c)
     if (!list_empty(&c->queue))
         return false;
     assert(c->queue_n == 0 && c->running_n == 0 && !c->in && !c->stash);
+    assert(!list_linked(&c->work) && !list_linked(&c->starved) && c->server->favoured != c);
     list_remove(&c->link);
     c->magic = 0;
     free(c);
@@ -277,6 +296,7 @@ void connection_turn(struct connection *c)
 {
     if (!c->socket)
         return;
+    check(c);
     bool full = !connection_has_room(c);
     receive_buffered(c);
     if (!c->socket)
@@ -292,5 +312,6 @@ void connection_turn(struct connection *c)
         connection_close(c, NULL);
         return;
     }
+    check(c);
     connection_want(c);
 }

@@ -39,6 +39,7 @@ static size_t open_frame_bytes(const struct connection *c)
 static void give_back(struct connection *c)
 {
     struct net_server *s = c->server;
+    assert(c->at <= c->end && c->in->used <= c->end && c->end <= c->in->cap);
     c->in->used = c->end;
     if (!s->spare && c->in->cap == NET_BUFFER_BYTES)
         s->spare = c->in;
@@ -53,6 +54,7 @@ static struct net_buffer *take_spare(struct net_server *s)
 {
     struct net_buffer *b = s->spare;
     s->spare = NULL;
+    assert(!b || (b->refs > 0 && b->cap == NET_BUFFER_BYTES));
     if (b && b->refs == 1)
         b->used = 0; /* nobody looks at its bytes any more */
     if (b && b->cap - b->used >= ROOM_MIN + STASH_MAX)
@@ -67,6 +69,7 @@ static struct net_buffer *take_spare(struct net_server *s)
 static bool favour(struct connection *c)
 {
     struct net_server *s = c->server;
+    assert(!s->favoured || s->favoured->socket);
     if (s->favoured)
         return s->favoured == c;
     if (s->holding_n > 0)
@@ -77,6 +80,7 @@ static bool favour(struct connection *c)
 
 static void drop_stash(struct connection *c)
 {
+    assert(c->stash_n <= STASH_MAX && (c->stash || c->stash_n == 0));
     shard_memory_give(c->server->shard, c->stash_n);
     free(c->stash);
     c->stash = NULL;
@@ -97,6 +101,7 @@ bool receive_may(const struct connection *c)
 
 static bool may_take(struct connection *c, size_t size, unsigned eighths)
 {
+    assert(size > 0 && eighths >= MEMORY_BEGIN && eighths <= MEMORY_SMALL);
     c->starved_bytes = size;
     c->starved_eighths = eighths;
     return receive_may(c) || favour(c);
@@ -106,6 +111,7 @@ static bool may_take(struct connection *c, size_t size, unsigned eighths)
 static bool begin(struct connection *c)
 {
     struct net_server *s = c->server;
+    assert(!c->in && c->at == 0 && c->end == 0);
     bool large = c->frame_hint > NET_BUFFER_BYTES / 2;
     bool small = !large && c->stash_n < STASH_MAX;
     size_t size = large ? c->frame_hint + FRAME_SIZE_BYTES : NET_BUFFER_BYTES;
@@ -128,6 +134,7 @@ static bool begin(struct connection *c)
 static bool move_to(struct connection *c, size_t size)
 {
     struct net_server *s = c->server;
+    assert(c->in && have(c) <= size);
     if (!may_take(c, size, MEMORY_GROW))
         return false;
     struct net_buffer *b = net_buffer_take(&s->buffers, size);
@@ -170,6 +177,7 @@ static size_t read_size(const struct connection *c, bool frugal)
         room = STASH_MAX - have(c);
     size_t missing = frame > have(c) ? frame - have(c) : 0;
     size_t n = missing >= ROOM_MIN && missing < room ? missing : room;
+    assert(n > 0 && n <= c->in->cap - c->end); /* a read of nothing would look like the peer's end */
     return n < READ_PER_TURN ? n : READ_PER_TURN;
 }
 
@@ -188,6 +196,8 @@ static const char *refusal(const uint8_t *p, int32_t size)
 /* A request of the frame at `at`; NULL: out of memory. */
 static struct api_request *request_of(struct connection *c, size_t size)
 {
+    assert(size >= HEADER_BYTES && (int64_t)size <= c->server->o.request_max_bytes);
+    assert(have(c) >= FRAME_SIZE_BYTES + size);
     struct api_request *req = api_take(c->server->shard);
     if (!req)
         return NULL;
@@ -215,6 +225,7 @@ static struct api_request *request_of(struct connection *c, size_t size)
 static void enqueue(struct connection *c, struct api_request *req)
 {
     struct err err = {0};
+    assert(c->socket && !req->started && !c->frames_ended && req->connection == c);
     list_push(&c->queue, &req->link);
     c->queue_n++;
     c->server->requests_n++;
@@ -281,6 +292,7 @@ static void put_away(struct connection *c)
 
 static void starve(struct connection *c)
 {
+    assert(c->starved_bytes > 0 && c->starved_eighths >= MEMORY_BEGIN);
     if (!list_linked(&c->starved)) {
         if (c->starved_eighths == MEMORY_SMALL)
             list_push_front(&c->server->starved, &c->starved);
@@ -313,6 +325,7 @@ void receive_readable(struct connection *c)
             connection_drain(c);
             break;
         }
+        assert((size_t)got <= n);
         c->end += (size_t)got;
         c->active_us = server_now(c->server);
         metric_add(c->server->received, got);

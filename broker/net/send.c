@@ -23,8 +23,10 @@ static int gather(const struct connection *c, struct iovec v[IOV_PIECES])
         struct api_request *req = sendable(c, l);
         if (!req)
             return n;
+        assert(piece < req->out.n); /* an answer that is out is not in the queue */
         for (; piece < req->out.n; piece++, at = 0) {
             const struct kp_piece *p = &req->out.v[piece];
+            assert(n <= IOV_PIECES);
             if (p->segment.file || n == IOV_PIECES)
                 return n;
             assert(at < p->bytes.n);
@@ -44,6 +46,7 @@ static void advance(struct connection *c, size_t n)
     while (n > 0) {
         struct api_request *req = sendable(c, c->queue.next);
         assert(req && c->piece < req->out.n);
+        assert(c->piece_at < piece_bytes(&req->out.v[c->piece]));
         size_t left = piece_bytes(&req->out.v[c->piece]) - c->piece_at;
         size_t take = n < left ? n : left;
         n -= take;
@@ -65,6 +68,7 @@ static ssize_t send_some(struct connection *c, const struct api_request *front)
     if (n > 0)
         return net_writev(c->socket, v, n);
     const struct kp_segment *s = &front->out.v[c->piece].segment;
+    assert(s->file && c->piece_at < s->size_bytes && s->position >= 0);
     size_t left = s->size_bytes - c->piece_at;
     ssize_t sent = net_sendfile(c->socket, s->file, s->position + (int64_t)c->piece_at,
                                 left < SEGMENT_MAX ? left : SEGMENT_MAX);
@@ -74,6 +78,7 @@ static ssize_t send_some(struct connection *c, const struct api_request *front)
 void send_answers(struct connection *c)
 {
     size_t total = 0;
+    assert(c->socket);
     while (!list_empty(&c->queue)) {
         struct api_request *front = LIST_ENTRY(c->queue.next, struct api_request, link);
         if (front->started && !front->answered)

@@ -58,6 +58,7 @@ static void on_accept(void *arg, struct net_conn *socket)
 {
     struct accept_arg *a = arg;
     struct net_server *s = a->server;
+    assert(socket && atomic_load(s->o.connections) >= 0);
     int32_t n = atomic_fetch_add(s->o.connections, 1) + 1;
     if (n > s->o.connections_max || s->draining) {
         atomic_fetch_sub(s->o.connections, 1);
@@ -117,6 +118,7 @@ static void wake_starved(struct net_server *s)
         struct connection *c = LIST_ENTRY(s->starved.next, struct connection, starved);
         if (!may_wake(s, c))
             return;
+        assert(c->socket && c->server == s);
         if (!receive_may(c))
             s->favoured = c;
         list_remove(&c->starved);
@@ -128,8 +130,19 @@ static void wake_starved(struct net_server *s)
     }
 }
 
+/* Counts and lists agree. */
+static void check(const struct net_server *s)
+{
+    assert((s->connections_n == 0) == list_empty(&s->connections));
+    assert(s->holding_n <= s->requests_n);
+    assert(s->connections_n <= (size_t)atomic_load(s->o.connections));
+    assert(!s->spare || (s->spare->refs > 0 && s->spare->used <= s->spare->cap));
+    assert(!s->favoured || (s->favoured->server == s && s->favoured->socket));
+}
+
 bool net_server_turn(struct net_server *s, bool *later)
 {
+    check(s);
     struct list now;
     list_init(&now);
     while (!list_empty(&s->later) && server_turn_has(s, &s->started, START_PER_TURN))
@@ -148,6 +161,7 @@ bool net_server_turn(struct net_server *s, bool *later)
         drained(s->drained_arg);
         return false;
     }
+    check(s);
     *later |= !list_empty(&s->later);
     return !list_empty(&s->work);
 }
@@ -201,6 +215,7 @@ void net_server_drain(struct net_server *s, int64_t limit_us, void (*drained)(vo
     s->drained = drained;
     s->drained_arg = arg;
     s->drain_limit_us = server_now(s) + limit_us;
+    assert(limit_us >= 0);
     close_listeners(s);
     list_each_safe(at, &s->connections) connection_drain(LIST_ENTRY(at, struct connection, link));
     loop_timer_in(&s->tick, 0);
@@ -218,6 +233,7 @@ void net_server_destroy(struct net_server *s)
         assert(gone);
         (void)gone;
     }
+    assert(s->connections_n == 0 && s->requests_n == 0 && s->holding_n == 0 && !s->favoured);
     if (s->spare)
         net_buffer_unref(s->spare);
     net_buffers_fini(&s->buffers);
