@@ -10,7 +10,7 @@
 #ifndef SUNDOG_MIRROR_CHECKPOINT_CHECKPOINT_H
 #define SUNDOG_MIRROR_CHECKPOINT_CHECKPOINT_H
 
-#include "mirror/offsets/store.h"
+#include "mirror/offsets/store_writer.h"
 #include "mirror/route/config.h"
 #include "proto/client/client.h"
 
@@ -24,6 +24,8 @@ struct checkpoint_events {
      * call. */
     void (*save)(void *arg, uint32_t topic, const struct group_entry *entry);
     void (*forget)(void *arg, uint32_t topic, struct slice group, int32_t q);
+    /* Calls `wait->done`, later, when all that was saved before is on disk. */
+    void (*keep)(void *arg, struct store_wait *wait);
     void (*ledger)(void *arg, enum ledger_kind kind, struct slice topic, int32_t q, const char *text);
     void (*trouble)(void *arg, const char *text);
 };

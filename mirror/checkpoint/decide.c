@@ -10,6 +10,13 @@ bool decide_needs_target(const struct decide_in *in)
            !(in->applied && in->applied_offset == in->now.offset);
 }
 
+/* What we have written, or were about to write when we died. */
+static bool is_own(const struct decide_in *in, int64_t offset)
+{
+    return (in->applied && offset == in->applied_offset) ||
+           (in->intends && offset == in->intended_offset && !MUTANT("intention_forgotten"));
+}
+
 static void at_target(const struct decide_in *in, struct decide_out *out)
 {
     const struct decide_target *t = &in->target;
@@ -22,7 +29,7 @@ static void at_target(const struct decide_in *in, struct decide_out *out)
         out->reason = "active at the target";
         return;
     }
-    bool own = in->applied && t->offset == in->applied_offset;
+    bool own = is_own(in, t->offset);
     if (t->offset >= 0 && !own) {
         out->state = GROUP_BLOCKED;
         out->reason = "its offset at the target was written by somebody else";
@@ -55,5 +62,5 @@ void decide(const struct decide_in *in, struct decide_out *out)
     at_target(in, out);
     /* What is not ours is not overwritten, and nobody who reads there is moved. */
     assert(!out->commit || (!out->foreign && !out->ours && !in->target.active));
-    assert(!out->commit || in->target.offset < 0 || (in->applied && in->applied_offset == in->target.offset));
+    assert(!out->commit || in->target.offset < 0 || is_own(in, in->target.offset));
 }

@@ -18,6 +18,9 @@ struct decide_in {
     /* What we wrote last, -1 for nothing; and the translation it was made of. */
     bool applied;
     int64_t applied_offset;
+    /* What we were about to write when we last knew. */
+    bool intends;
+    int64_t intended_offset;
     struct decide_target target;
 };
 

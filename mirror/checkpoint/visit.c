@@ -30,6 +30,7 @@ struct visit {
     struct wish *wishes; /* what the target must be asked about */
     size_t wishes_n, wishes_cap;
     size_t bound_at; /* the wish whose partition's start is asked for */
+    struct store_wait wait;
     bool active;
 };
 
@@ -51,6 +52,7 @@ void visit_cancel_all(struct checkpoint *c)
         struct visit *v = LIST_ENTRY(at, struct visit, link);
         if (v->call)
             client_cancel(v->asked, v->call);
+        list_remove(&v->wait.link);
         list_remove(&v->link);
         arena_fini(&v->arena);
         free(v->wishes);
@@ -187,6 +189,7 @@ static void on_committed(void *arg, const struct client_response *r)
                     n.state = GROUP_BLOCKED;
                     n.reason = slice_str(kafka_error_name(code));
                 } else {
+                    n.intends = false;
                     n.applied = true;
                     n.applied_offset = w->in.now.offset;
                     n.applied_ms = loop_wall_ms(v->c->loop);
@@ -198,8 +201,9 @@ static void on_committed(void *arg, const struct client_response *r)
     end(v, true);
 }
 
-static void commit(struct visit *v)
+static void commit(void *arg)
 {
+    struct visit *v = arg;
     assert(v->bound_at == v->wishes_n);
     struct kp_offset_commit_request *q = begin(v, v->c->target, kp_key_offset_commit, 2, 8, on_committed);
     if (!q)
@@ -229,14 +233,39 @@ static void commit(struct visit *v)
                 arena_dup(a, w->entry->v.metadata.n ? w->entry->v.metadata : SLICE_LIT(""))};
         q->topics[q->topics_n - 1].partitions_n++;
     }
-    bool nothing = q->topics_n == 0;
-    if (arena_failed(a) || nothing) {
-        client_cancel(v->c->target, v->call); /* and with it q */
-        v->call = NULL;
-        end(v, nothing);
+    if (arena_failed(a)) {
+        no_room(v);
         return;
     }
+    assert(q->topics_n > 0);
     client_send(v->c->target, v->call);
+}
+
+/* What is to be committed at the target is on disk here before: a daemon that dies in between knows its own offset again. */
+static void intend(struct visit *v)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < v->wishes_n; i++) {
+        struct wish *w = &v->wishes[i];
+        struct group_entry e = w->entry->v;
+        if (!w->out.commit)
+            continue;
+        e.intends = true;
+        e.intended_offset = w->in.now.offset;
+        if (entry_set(w->entry, &e)) {
+            end(v, false);
+            return;
+        }
+        v->c->events->save(v->c->arg, w->entry->key.topic, &w->entry->v);
+        n++;
+    }
+    if (n == 0) {
+        end(v, true);
+        return;
+    }
+    v->wait.done = commit;
+    v->wait.arg = v;
+    v->c->events->keep(v->c->arg, &v->wait);
 }
 
 static void next_bound(struct visit *v);
@@ -268,7 +297,7 @@ static void next_bound(struct visit *v)
     while (v->bound_at < v->wishes_n && !v->wishes[v->bound_at].out.commit)
         v->bound_at++;
     if (v->bound_at == v->wishes_n) {
-        commit(v);
+        intend(v);
         return;
     }
     struct wish *w = &v->wishes[v->bound_at];
@@ -439,6 +468,8 @@ static int translate_partition(struct visit *v, struct topic_map *m, const struc
     e->round = c->round;
     in.applied = e->v.applied;
     in.applied_offset = e->v.applied_offset;
+    in.intends = e->v.intends;
+    in.intended_offset = e->v.intended_offset;
     decide(&in, &out);
     struct group_entry n = e->v;
     n.group = slice_str(v->g->name);
@@ -540,6 +571,7 @@ int visit_start(struct checkpoint *c, struct group *g)
         return -E_NOMEM;
     v->c = c;
     v->g = g;
+    list_init(&v->wait.link);
     arena_init(&v->arena, VISIT_ARENA_MAX);
     if (ask_offsets(v, c->source, on_source_offsets)) {
         free(v);

@@ -123,6 +123,11 @@ static void checkpoint_forget(void *arg, uint32_t topic, struct slice group, int
     store_delete_group(store_writer_batch(((struct flow *)arg)->writer), topic, group, q);
 }
 
+static void checkpoint_keep(void *arg, struct store_wait *wait)
+{
+    store_writer_sync(((struct flow *)arg)->writer, wait);
+}
+
 static void checkpoint_ledger(void *arg, enum ledger_kind kind, struct slice topic, int32_t q,
                               const char *text)
 {
@@ -131,7 +136,7 @@ static void checkpoint_ledger(void *arg, enum ledger_kind kind, struct slice top
 }
 
 static const struct checkpoint_events checkpoint_events = {checkpoint_save, checkpoint_forget,
-                                                           checkpoint_ledger, any_trouble};
+                                                           checkpoint_keep, checkpoint_ledger, any_trouble};
 
 static int start_heartbeats(struct flow *f, struct err *err)
 {

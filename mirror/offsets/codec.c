@@ -385,6 +385,8 @@ int stored_group_encode(const struct group_entry *g, struct buf *out)
     m.applied_ms = g->applied_ms;
     m.updated_ms = g->updated_ms;
     m.metadata = bytes(g->metadata);
+    m.intends = g->intends;
+    m.intended_offset = g->intended_offset;
     m.n_commits = g->commits_n;
     m.commits = ARENA_NEWS(&a, Sundog__StoreCommit *, g->commits_n);
     Sundog__StoreCommit *commits = ARENA_NEWS(&a, Sundog__StoreCommit, g->commits_n);
@@ -417,7 +419,9 @@ int stored_group_decode(struct slice in, struct arena *a, struct group_entry *ou
                                 .applied = m->applied,
                                 .applied_offset = m->applied_offset,
                                 .applied_ms = m->applied_ms,
-                                .updated_ms = m->updated_ms};
+                                .updated_ms = m->updated_ms,
+                                .intends = m->intends,
+                                .intended_offset = m->intended_offset};
     struct group_commit *commits = ARENA_NEWS(a, struct group_commit, m->n_commits);
     if (!commits)
         return -E_NOMEM;

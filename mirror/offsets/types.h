@@ -80,6 +80,8 @@ struct group_entry {
     size_t commits_n;
     bool applied;
     int64_t applied_offset, applied_ms, updated_ms;
+    bool intends; /* to commit intended_offset at the target: after a crash it may stand there, and is ours */
+    int64_t intended_offset;
 };
 
 /* What happened to a flow that somebody may want to know years later. The names are the ledger's words. */

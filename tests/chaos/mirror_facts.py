@@ -96,16 +96,18 @@ class Asked(threading.Thread):
             raise self.error
 
     def settled(self, committed, seconds=40):
-        """Waits until the group's last commits {partition: offset} have been translated; tells the history of that
+        """Waits until the group's last commits {partition: offset} have been applied at the target; tells the history of that
         translation, which re-reads nothing, of the checkpoints on the way, and of the ends of the map."""
         args = '-c', f'{self.target}-mirror.properties', 'translate', '--group', self.group
 
         def probe():
             rows = [r for r in (self.cli(*args) or {'partitions': []})['partitions'] if r['source_topic'] == self.topic]
-            have = {r['partition']: r['source_offset'] for r in rows if r['state'] != 'ahead'}
-            return rows if have == committed else None
-        for r in wait(f'{self.group} translated for {self.target} as committed: {committed}', seconds, probe, 0.3):
-            self.tell(f'{self.group} (last)', r['partition'], r['source_offset'], r['partition'], r['offset'], 0)
+            have = {r['partition']: r['source_offset'] for r in rows if r['state'] in ('synced', 'rewound') and r['applied']}
+            if have != committed:
+                return None
+            return {r['partition']: r['offset'] for r in rows} == look(self.rig, self.target, self.group, self.there, committed) and rows
+        for r in wait(f'{self.group} applied at {self.target} as committed: {committed}', seconds, probe, 0.3):
+            self.tell(f'{self.group} (applied)', r['partition'], r['source_offset'], r['partition'], r['offset'], 0)
         for p, end in self.ends().items():
             for o in (0, end, *(self.rng.randint(0, end) for _ in range(5))):
                 self.translation(o, p)

@@ -55,6 +55,21 @@ Test(decide, what_somebody_else_wrote_is_never_overwritten)
     cr_assert(of(in).commit, "our own may move on");
 }
 
+Test(decide, what_we_were_about_to_write_is_ours_after_a_crash)
+{
+    struct decide_in in = at(10);
+    in.applied = in.intends = true;
+    in.applied_offset = 3;
+    in.intended_offset = in.target.offset = 5;
+    cr_assert(of(in).commit);
+    cr_assert_not(of(in).foreign);
+    in.target.offset = 3; /* it had not come to it */
+    cr_assert(of(in).commit);
+    in.target.offset = 4;
+    cr_assert_not(of(in).commit);
+    cr_assert(of(in).foreign);
+}
+
 Test(decide, our_own_offset_goes_back_when_the_source_group_does)
 {
     struct decide_in in = at(3);

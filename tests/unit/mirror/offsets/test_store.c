@@ -107,7 +107,9 @@ static void put_one_of_each(struct store_batch *b, struct numbers n)
                                           .commits = commits,
                                           .commits_n = 1,
                                           .applied = true,
-                                          .applied_offset = 201});
+                                          .applied_offset = 201,
+                                          .intends = true,
+                                          .intended_offset = 203});
     struct ledger_event e = {.wall_ms = 5,
                              .flow = SLICE_LIT("east->west"),
                              .kind = slice_str(ledger_kind_name(LEDGER_GAP)),
@@ -147,7 +149,7 @@ static void check_one_of_each(struct store_view *v, struct numbers n)
     struct group_entry g;
     cr_assert_eq(store_group(v, topic, SLICE_LIT("shop"), 3, &g), 1);
     cr_assert(g.offset == 202 && g.state == GROUP_AHEAD && g.commits_n == 1 && g.commits[0].offset == 102 &&
-              g.metadata.n == 3 && g.applied && g.q == 3);
+              g.metadata.n == 3 && g.applied && g.q == 3 && g.intends && g.intended_offset == 203);
     cr_assert_eq(store_group(v, topic, SLICE_LIT("shop"), 2, &g), 0);
 }
 
