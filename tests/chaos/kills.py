@@ -155,7 +155,7 @@ def kill_any_daemon_at_random_moments(broker=None, kills=KILLS):
         strays(rig)
         print(f'{kills} kills ({", ".join(f"{names.count(x)} {x}" for x in sorted(set(names)))}), {n} records compared, '
               f'{others[0].again} batches sent again, {group.made} members, {checkpoints} checkpoints, {asked.answers} translations')
-        print(rig.history.check(f'{WATCHED} K5 {MIRROR} {MAP} {GROUP} K12.generation'))
+        print(rig.history.check(f'{WATCHED} K5 {MIRROR} {MAP} {GROUP}' + (' K12.generation' if kills >= 10 else '')))
 
 
 COMPACTED = 'K3 K4 K6 K8 K10 K13.low K13.high K15 K18.last K18.clean R1 R2 R3 R4.content R4.partition R7 R5.skip R6 R9'

@@ -150,7 +150,7 @@ class Group:
     """A group over one topic whose membership changes all the time until `stop`. `ends()` says up to where there are records:
     {partition: offset}. `late`: how often who has a new generation commits in the one before; `late_n` such commits were answered."""
 
-    def __init__(self, rig, site, name, topic, partitions, ends, seed=0, members=3, pause=0.02, churn=1.0, session_ms=1500, late=0.5):
+    def __init__(self, rig, site, name, topic, partitions, ends, seed=0, members=3, pause=0.02, churn=1.0, session_ms=1500, late=1):
         self.late, self.late_n = late, 0
         self.rig, self.site, self.name, self.topic, self.told = rig, site, name, topic, f'{site}/{topic}'
         self.partitions, self.ends, self.pause, self.session_ms = partitions, ends, pause, session_ms

@@ -66,7 +66,7 @@ def broker(events=('kill', 'stop', 'kill', 'kill'), config=None):
         follower = Follower(rig.bootstrap('east'), 'orders', rig.history, 'east/orders')
         running = Background(load, rate=2000)
         others = [Impatient(rig, 'east', 'orders', 1, 'impatient', SEED, pause=0.005), Refused(rig, 'east', 'orders', 3, 'refused')]
-        group = Group(rig, 'east', 'readers', 'orders', 3, watch.ends, SEED, churn=0.5, pause=0.005, late=1)
+        group = Group(rig, 'east', 'readers', 'orders', 3, watch.ends, SEED, churn=0.5, pause=0.005)
         for what in events:
             time.sleep(1)
             others[0].deaf.set()  # it has sent what it does not know to have arrived
