@@ -1,0 +1,197 @@
+"""What happens to a mirror's source and target besides crashes: retention overtakes it, topics are deleted and made again, strangers
+write, the target is cut short, partitions are added. Nothing may be lost but what is told, nothing doubled, nothing silent:
+each record that was acknowledged at the source stands at the target, or in a gap of the ledger, never in both."""
+import os, random, signal, sys, time
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
+from kills import Background, commit, create, delete_records
+from records import Load, check_log, end_offsets, parse, read_topic, same
+from site_rig import Rig, run_cases, wait
+from wire import Wire
+
+SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
+ONE_WAY = {'flows': ['east->west']}
+RECORD = {'sundog.on.log.start': 'record-and-continue', 'sundog.on.new.incarnation': 'record-and-continue'}
+
+
+class Placed(Load):
+    """A load that remembers where each acknowledged record stands: at[sequence] = (partition, offset)."""
+
+    def __init__(self, rig, topic, writer, size=200):
+        super().__init__(rig.bootstrap('east'), topic, writer, size)
+        self.at = {}
+
+    def answered(self, seq, e, m):
+        super().answered(seq, e, m)
+        if e is None:
+            self.at[seq] = m.partition(), m.offset()
+
+
+# ---- what the mirror says ----
+
+def rows(rig, topic='orders'):
+    return {p['partition']: p for p in rig.mirrors['west'].status()['flows'][0]['partitions'] if p['topic'] == topic}
+
+
+def halted(rig, topic='orders', words=(), seconds=20):
+    """Waits until every partition of the topic has halted for the operator, each with a reason that has these words."""
+    def probe():
+        found = rows(rig, topic)
+        return found if found and all(p['state'] == 'halted' for p in found.values()) else None
+    found = wait(f'{topic} halts', seconds, probe, 0.1)
+    for p in found.values():
+        assert all(w in p['reason'] for w in words), f'the reason {p["reason"]!r} does not say {words}'
+    text = rig.cli('-c', 'west-mirror.properties', 'status').stdout
+    assert all(w in text for w in words), text
+    return found
+
+
+def running(rig, topic='orders', partitions=None, seconds=20):
+    def probe():
+        found = rows(rig, topic)
+        return found if found and len(found) == (partitions or len(found)) and all(p['state'] in ('mirroring', 'caught up') for p in found.values()) else None
+    return wait(f'{topic} is mirrored', seconds, probe, 0.1)
+
+
+def ledger(rig, kind=None):
+    return [e for e in rig.cli_json('dump', 'store', 'west-mirror.store')['ledger'] if kind in (None, e['kind'])]
+
+
+def counted(rig, kind):
+    """What /metrics has of it."""
+    lines = [l for l in rig.mirrors['west'].http('/metrics')[1].split('\n') if l.startswith('sundog_mirror_ledger_total') and f'kind="{kind}"' in l]
+    return sum(float(l.split()[-1]) for l in lines)
+
+
+def restart(rig, seconds=30, **options):
+    rig.mirrors['west'].kill()
+    rig.mirrors['west'].start(seconds=seconds, extra=[f'{k}={v}' for k, v in options.items()])
+
+
+def translate(rig, p, offset, topic='orders'):
+    return rig.cli_json('translate', '--store', 'west-mirror.store', '--flow', 'east->west', '--topic', topic, '--partition', str(p), '--offset', str(offset))
+
+
+# ---- what is where ----
+
+def places(log, writer):
+    """{sequence: (partition, offset)} of one writer's records; each once."""
+    out = {}
+    for p, records in log.items():
+        for r in records:
+            w, seq = parse(r.key, r.value)
+            if w == writer:
+                assert seq not in out, f'record {seq} of {writer} twice: {out[seq]} and {p}:{r.offset}'
+                out[seq] = p, r.offset
+    return out
+
+
+def arrived(rig, load, topic='orders', seconds=30, but=()):
+    """Waits until all that was acknowledged stands at the target (but for these sequences)."""
+    def probe():
+        there = places(read_topic(rig.bootstrap('west'), f'east.{topic}'), load.writer)
+        lack = load.acked - set(but) - set(there)
+        assert not lack, f'{len(lack)} are not there: {sorted((s, load.at[s]) for s in lack)[:3]}'
+        return there
+    return wait(f'all of {load.writer} at east.{topic}', seconds, probe, 0.3)
+
+
+def nothing_more_comes(rig, before, topic='orders', seconds=2):
+    time.sleep(seconds)
+    now = end_offsets(rig.bootstrap('west'), f'east.{topic}')
+    assert now == before, f'east.{topic} has grown from {before} to {now}'
+
+
+# ---- cases ----
+
+def starts(rig, topic):
+    with Wire(rig.bootstrap('east')) as w:
+        return w.starts(topic, list(end_offsets(rig.bootstrap('east'), topic)))
+
+
+def overtake(rig, load, bytes):
+    """Writes so much that retention at the source deletes what the mirror has not read; the new log starts."""
+    before, first = end_offsets(rig.bootstrap('east'), load.topic), load.sent
+    while (load.sent - first) * load.size < bytes:
+        load.send(200)
+        time.sleep(0.01)
+    load.flush()
+
+    def probe():
+        now = starts(rig, load.topic)
+        time.sleep(0.8)  # two rounds of retention
+        return now if all(now[p] > before[p] for p in before) and now == starts(rig, load.topic) else None
+    return wait('retention at the source passes the mirror', 30, probe, 0)
+
+
+def told_or_there(rig, load):
+    """Each acknowledged record stands at the target or in a gap of the ledger, none in both; the gaps. Then translation: a
+    position in or behind a gap is that of the first record at the target that is not before it, exactly."""
+    gaps = [(g['partition'], g['from'], g['from'] + g['count']) for g in ledger(rig, 'gap') if g['topic'] == load.topic]
+    missing = {s for s, (p, o) in load.at.items() if any(q == p and a <= o < b for q, a, b in gaps)}
+    there = arrived(rig, load, load.topic, but=missing)
+    both = missing & set(there)
+    assert not both, f'{len(both)} records stand in a gap and at the target, first {load.at[min(both)]}'
+    assert len(there) + len(missing) == len(load.acked), (len(there), len(missing), len(load.acked))
+    stands = sorted((load.at[s], there[s][1]) for s in there)
+    for p, a, b in gaps:
+        for o in (a, (a + b) // 2, b - 1, b, b + 7, max(0, a - 1)):
+            want = min(t for (q, off), t in stands if q == p and off >= o)
+            got = translate(rig, p, o, load.topic)
+            assert (got['partition'], got['offset'], got['reread'], got['state']) == (p, want, 0, 'exact'), (p, o, got, want)
+    return gaps, there
+
+
+def retention_overtakes_the_mirror():
+    """First a mirror that stands still, whose policy is to halt; then one that is down, whose policy is to go on. A group has
+    committed in the gap."""
+    keep = {'config.properties.exclude': 'retention.*'}  # at the target nothing is deleted
+    with Rig(**ONE_WAY, mirror=keep, broker={'log.retention.check.interval.ms': 300, 'log.segment.delete.delay.ms': 100}) as rig:
+        rig.start()
+        create(rig, 'east', 'orders', 2, retention_bytes='2097152', segment_bytes='1048576')
+        create(rig, 'east', 'calm', 1)
+        load, calm = Placed(rig, 'orders', 'o', 4000), Placed(rig, 'calm', 'c')
+        load.send(400), load.flush(), calm.send(100), calm.flush()
+        arrived(rig, load), arrived(rig, calm, 'calm')
+        west = rig.mirrors['west']
+        west.freeze()
+        low = overtake(rig, load, 12 << 20)
+        west.signal(signal.SIGCONT)
+        found = halted(rig, words=['deleted before they were mirrored', 'sundog.on.log.start'])
+        ends = end_offsets(rig.bootstrap('west'), 'east.orders')  # more than before: answers lay in the mirror's sockets
+        assert [(g['partition'], g['from'], g['from'] + g['count']) for g in ledger(rig, 'gap')] == [(p, ends[p], low[p]) for p in sorted(low)]
+        assert counted(rig, 'gap') == counted(rig, 'halted') == 2
+        assert all(str(ends[p]) in found[p]['reason'] and str(low[p] - 1) in found[p]['reason'] for p in low), found
+        nothing_more_comes(rig, ends)
+        calm.send(100), calm.flush(), arrived(rig, calm, 'calm')
+        wait('the lag is that of what is left behind', 15, lambda: all(p['lag_records'] == p['source_end'] - ends[q] > 0 for q, p in rows(rig).items()), 0.2)
+        restart(rig)
+        halted(rig, words=['deleted before they were mirrored'])
+        nothing_more_comes(rig, ends, seconds=1)
+        commit(rig, 'east', 'shop', 'orders', {p: (ends[p] + low[p]) // 2 for p in low})
+        restart(rig, **RECORD)
+        running(rig)
+        load.send(100), load.flush()
+        told_or_there(rig, load)
+        rig.mirrors['west'].kill()
+        overtake(rig, load, 12 << 20)
+        restart(rig, **RECORD)
+        wait('the second gap is told', 20, lambda: {g['partition'] for g in ledger(rig, 'gap') if g['from'] > low[g['partition']]} == set(low))
+        gaps, there = told_or_there(rig, load)
+        stands = {p: min(t for s, (q, t) in there.items() if q == p and load.at[s][1] >= low[p]) for p in low}
+        wait(f'the group stands behind the first gap: {stands}', 20, lambda: committed(rig, 'shop') == stands)
+        lost = sum(b - a for a, b in {(p, b): (a, b) for p, a, b in gaps}.values())
+        print(f'{len(load.acked)} records, {lost} of them in {len(gaps)} gaps')
+
+
+def committed(rig, group, topic='orders'):
+    c = Consumer({'bootstrap.servers': rig.bootstrap('west'), 'group.id': group, 'log_level': 2})
+    out = {tp.partition: tp.offset for tp in c.committed([TopicPartition(f'east.{topic}', p) for p in end_offsets(rig.bootstrap('west'), f'east.{topic}')], timeout=10)}
+    c.close()
+    return out
+
+
+if __name__ == '__main__':
+    print(f'seed {SEED} (SUNDOG_SEED={SEED} tests/chaos/run)', flush=True)
+    sys.exit(run_cases([retention_overtakes_the_mirror], sys.argv[1:], jobs=3))
