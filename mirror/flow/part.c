@@ -240,6 +240,8 @@ static const struct appender_events part_events = {.anchor = on_anchor,
 static void again(void *arg)
 {
     struct part *p = arg;
+    if (p->topic->gone || p->topic->reborn)
+        return; /* what comes is told */
     if (p->appender && p->parked)
         part_room(p);
     else

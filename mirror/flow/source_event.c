@@ -92,6 +92,7 @@ void part_source_event(struct part *p, const struct port_delivery *d)
         part_pause(p, d->event == PORT_GONE ? "the topic is gone at the source"
                                             : "the topic was created again at the source");
         sync_wake(p->flow->sync);
+        loop_timer_in(&p->retry, FLOW_RETRY_US); /* should it have been a broker that does not know yet */
         return;
     case PORT_FAILED:
         part_park(p);

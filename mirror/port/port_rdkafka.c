@@ -71,6 +71,8 @@ struct waiting_event *rdk_event(struct part *part, enum port_event event, const 
                                   .text = e->text};
     list_push(&p->events, &e->link);
     p->events_n++;
+    if (event == PORT_OUT_OF_RANGE || event == PORT_TRUNCATED)
+        rdk_doubt(p); /* of the same topic? */
     rdk_wake(p);
     return e;
 }
@@ -199,6 +201,10 @@ static rd_kafka_message_t *next_message(struct port_rdk *p, struct part **part)
         p->held = NULL;
         if (!m && !(m = rd_kafka_consume_queue(p->queue, 0)))
             return NULL;
+        if (!rdk_sure(p)) { /* looked at behind it: doubt is raised before what it concerns is in the queue */
+            p->held = m;
+            return NULL;
+        }
         *part = part_of_message(p, m);
         bool wanted =
             *part && (*part)->state == PART_READING && !((*part)->next >= 0 && m->offset < (*part)->next);
@@ -279,8 +285,12 @@ static void rdk_release(struct port *port, struct port_delivery *delivery)
 static bool rdk_poll(struct port *port, struct port_delivery *out)
 {
     struct port_rdk *p = port_rdk(port);
-    struct rdk_delivery *d = delivery_take(p);
     bool found = false;
+    if (!rdk_sure(p)) {
+        p->hungry = true;
+        return false;
+    }
+    struct rdk_delivery *d = delivery_take(p);
     if (d && list_empty(&p->events))
         found = deliver_records(p, d, out);
     if (d && !found && !list_empty(&p->events)) {
@@ -392,6 +402,7 @@ static void rdk_destroy(struct port *port, void (*destroyed)(void *arg), void *a
     p->destroyed_arg = arg;
     client_watch_remove(&p->watch);
     loop_timer_stop(&p->tick);
+    rdk_doubt_stop(p);
     /* The client may go before us: no call of ours stays with it. */
     list_each (at, &p->parts) {
         struct part *part = LIST_ENTRY(at, struct part, link);
@@ -413,6 +424,8 @@ int port_rdkafka_create(const struct port_options *o, struct port **out, struct 
     if (!p)
         return err_set(err, -E_NOMEM, "out of memory");
     int rc = rdk_conf(o, &conf, err);
+    if (!rc && (rc = rdk_doubt_conf(p, conf)))
+        rd_kafka_conf_destroy(conf);
     if (rc) {
         free(p);
         return rc;
@@ -437,7 +450,7 @@ int port_rdkafka_create(const struct port_options *o, struct port **out, struct 
     p->hungry = true;
     p->kick.bytes = (o->memory_max_bytes ? o->memory_max_bytes : RDK_QUEUE_BYTES) / 2;
     p->wake.fn = on_wake;
-    atomic_init(&p->waking, false);
+    atomic_init(&p->waking, false); /* zero are the doubts and times, too: the library has threads already */
     list_init(&p->parts);
     list_init(&p->events);
     list_init(&p->changes);

@@ -108,15 +108,14 @@ static const struct client_partition *metadata_of(struct part *part, const struc
                : NULL;
 }
 
-/* False when it has ended the partition. */
+/* False: not as far as metadata says. That may be older than the assignment: rdkafka_doubt.c finds out, and ends the
+ * partition where the topic is another one. */
 static bool same_topic(struct part *part, const struct client_topic *t)
 {
     if (!t || t->error || !port_recreated(&part->a, t))
         return true;
-    struct waiting_event *e = rdk_event(part, PORT_RECREATED, "the topic was deleted and created again");
-    if (e)
-        e->d.topic_id = t->id;
-    part_stop(part);
+    rdk_doubt(part->port);
+    client_metadata_refresh(part->port->client);
     return false;
 }
 
@@ -488,7 +487,8 @@ int rdk_assign(struct port *port, const struct port_assignment *a, struct err *e
     *bucket = part;
     list_push(&p->parts, &part->link);
     p->last_topic = NULL;
-    /* Known metadata serves at once; else its answer goes on from here. */
+    /* Known metadata serves at once; else its answer goes on from here. It may be older than the topic: */
+    rdk_doubt(p);
     rdk_wake(p);
     client_metadata_refresh(p->client);
     return 0;

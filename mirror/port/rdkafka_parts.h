@@ -69,6 +69,7 @@ struct rdk_delivery {
 };
 
 #define RDK_BUCKETS 4096
+#define RDK_BROKERS 64 /* more share a place */
 /* What the library needs for a message beside its bytes: measured 250 to 300 with 2.0.2. */
 #define RDK_MESSAGE_BYTES 300
 #define RDK_QUEUE_BYTES   ((size_t)64 << 20) /* of the library's queue, where no bound is given */
@@ -110,6 +111,11 @@ struct port_rdk {
         char *topic;
         int32_t partition;
     } kick;
+    /* rdkafka_doubt.c */
+    atomic_uint doubts;      /* raised so often; by any thread */
+    unsigned cleared, asked; /* as many were raised when the answer that cleared them was asked for */
+    struct client_call *doubt_call;
+    atomic_llong fetched_us[RDK_BROKERS]; /* when a broker's last fetch was answered */
     bool closing;
     void (*destroyed)(void *arg);
     void *destroyed_arg;
@@ -147,6 +153,12 @@ void part_out_of_range(struct part *part);
 
 /* rdkafka_kick.c: after so many bytes were taken from the queue; 0: it is empty. */
 void rdk_kick(struct port_rdk *p, size_t taken_bytes);
+
+/* rdkafka_doubt.c: nothing is handed out while rdk_sure says no; it asks by itself, and wakes the port. */
+int rdk_doubt_conf(struct port_rdk *p, rd_kafka_conf_t *conf);
+void rdk_doubt(struct port_rdk *p);
+bool rdk_sure(struct port_rdk *p);
+void rdk_doubt_stop(struct port_rdk *p);
 
 /* port_rdkafka.c */
 struct waiting_event *rdk_event(struct part *part, enum port_event event, const char *text);
