@@ -170,6 +170,8 @@ static void inherited(void *arg)
             continue;
         choose_rule(t);
         serve(t);
+        if (parts_possible(t) < t->source_partitions)
+            sync_wake(f->sync); /* the rule is known now by which the target's may grow */
     }
 }
 

@@ -46,6 +46,9 @@ static void round_ends(struct sync *s, bool well)
     } else {
         loop_timer_in(&s->timer, RETRY_US);
     }
+    if (s->woken)
+        loop_timer_in(&s->timer, 0);
+    s->woken = false;
 }
 
 static int64_t timeout_us(const struct sync *s)
@@ -500,6 +503,8 @@ void sync_wake(struct sync *s)
 {
     if (s->step == SYNC_IDLE)
         loop_timer_in(&s->timer, 0);
+    else
+        s->woken = true; /* what this round asks may have been answered already */
 }
 
 size_t sync_topics(const struct sync *s)
