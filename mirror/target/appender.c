@@ -75,7 +75,7 @@ static void on_metadata(void *arg)
     loop_timer_stop(&a->gone);
     if (!uuid_is_zero(&a->topic_id) && !uuid_is_zero(&t->id) && !uuid_eq(&a->topic_id, &t->id)) {
         recreated(a, &t->id);
-        wake(a);
+        drain(a); /* at once: an answer may be next in this turn, to a batch that no lane has any more */
         return;
     }
     a->topic_there = true;
