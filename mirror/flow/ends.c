@@ -12,16 +12,23 @@
 #define EVERY_US   INT64_C(5000000)
 #define ENDS_PARTS 1000
 
-static bool due(const struct part *p, int64_t now)
+/* The name means this topic still. */
+static bool is_there(const struct flow_topic *t)
 {
-    bool same =
-        !p->topic->gone && !p->topic->reborn && !p->topic->halted[0]; /* the name means this topic still */
-    return same && now - p->end_asked_us >= EVERY_US;
+    return !t->gone && !t->reborn && !t->halted[0];
 }
 
+static bool due(const struct part *p, int64_t now)
+{
+    return is_there(p->topic) && now - p->end_asked_us >= EVERY_US;
+}
+
+/* A topic that halted before it was read is followed from here on. */
 static int32_t leader_of(const struct part *p)
 {
     const struct client_topic *t = client_topic(p->flow->source, slice_str(p->topic->source));
+    if (!t && client_topic_follow(p->flow->source, slice_str(p->topic->source)))
+        return -1;
     return t && p->p < t->partitions_n ? t->partitions[p->p].leader : -1;
 }
 
@@ -121,7 +128,8 @@ void ends_tick(struct flow *f)
 
 bool ends_known(const struct part *p)
 {
-    return !p->flow->source_contact.silent && loop_now_us(p->flow->loop) - p->end_known_us <= FLOW_END_OLD_US;
+    return is_there(p->topic) && !p->flow->source_contact.silent &&
+           loop_now_us(p->flow->loop) - p->end_known_us <= FLOW_END_OLD_US;
 }
 
 void ends_stop(struct flow *f)
