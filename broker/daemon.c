@@ -22,7 +22,7 @@
 #define FDS_FOR_FILES 512
 /* Larger buffers are the system's own again once they are free. glibc raises its threshold with each one that is
  * freed, up to 32 MiB, and the holes between them stay resident beyond the budget. */
-#define MAPPED_FROM (512 << 10)
+#define MAPPED_FROM (256 << 10)
 
 struct daemon {
     struct job_pool *jobs;
