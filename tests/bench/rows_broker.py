@@ -132,6 +132,8 @@ def counts(row):
                 partitions, connections, inflight = shape(n)
                 with fresh(side, partitions) as topic:
                     time.sleep(0.2 + partitions / 2000)  # all of them are open
+                    if partitions > 1000:  # and have been written to
+                        bench('many', side.bootstrap, topic, partitions, connections, inflight, size, 10)
                     got = with_cpu(side, lambda: bench('many', side.bootstrap, topic, partitions, connections, inflight, size, 4))
                     add(f'{n} {kind}', acks_per_s=got['acks_per_s'], broker_cpu_us_per_ack=round(got['broker_cpu_s'] / got['acks'] * 1e6, 2))
     alternate(row, [Ours(), Null()], measure)

@@ -1,8 +1,10 @@
 """Who is measured: Sundog, Apache Kafka, the null broker; each awake only while it is its turn."""
 import contextlib, json, mmap, os, shutil, signal, subprocess, tempfile, time
 
+from confluent_kafka.admin import AdminClient, NewPartitions
 from site_rig import BIN, TOP, Rig, die_with_parent, free_port, wait
 
+CREATE_MAX = 5000  # partitions: a controller takes 10,000 changes a request
 KAFKA = os.path.join(TOP, 'tests', 'support', 'kafka')
 PAGE_CACHE = {'sundog.flush.before.ack': 'false'}
 WARM_SECONDS = 30
@@ -48,7 +50,12 @@ class Ours:
         return self.rig.brokers['east'].proc.pid
 
     def topic(self, name, partitions):
-        self.rig.cli('topic', 'create', name, '--partitions', str(partitions), '--bootstrap', self.bootstrap)
+        at_once = min(partitions, CREATE_MAX)
+        self.rig.cli('topic', 'create', name, '--partitions', str(at_once), '--bootstrap', self.bootstrap)
+        if partitions > at_once:
+            admin = AdminClient({'bootstrap.servers': self.bootstrap})
+            for f in admin.create_partitions([NewPartitions(name, partitions)], operation_timeout=60).values():
+                f.result(60)
 
     def drop(self, name):
         self.rig.cli('topic', 'delete', name, '--bootstrap', self.bootstrap)
@@ -197,7 +204,7 @@ def remove(data, topic):
     """The broker has set the folders aside, to be unlinked in a minute: it is done here, at nobody's expense."""
     def left():
         return [d for d in os.listdir(data) if d.startswith((topic + '-', topic + '.'))]
-    wait(f'{topic} is set aside', 60, lambda: all(d.endswith('-delete') for d in left()))
+    wait(f'{topic} is set aside', 300, lambda: all(d.endswith('-delete') for d in left()))
     for d in left():
         shutil.rmtree(os.path.join(data, d), ignore_errors=True)
 
