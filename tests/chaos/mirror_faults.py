@@ -348,8 +348,7 @@ def read_low(rig, p):
 
 
 def strangers_write():
-    """A producer of its own writes into the mirrored topic all the time, and the mirror is killed; then one that has the mirror's own
-    producer id, with the very number that comes next."""
+    """A producer of its own writes into the mirrored topic all the time, and the mirror is killed."""
     with Rig(**ONE_WAY) as rig:
         rig.start()
         create(rig, 'east', 'orders', 2)
