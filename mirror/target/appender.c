@@ -259,6 +259,11 @@ int appender_take(struct appender *a, int32_t q, const struct port_record *r)
     return group_take(&a->group, q, r);
 }
 
+int appender_take_batch(struct appender *a, int32_t q, const struct port_batch *b, int64_t *next)
+{
+    return group_take_batch(&a->group, q, b->bytes, next);
+}
+
 void appender_covered(struct appender *a, int64_t source_next, int32_t source_epoch)
 {
     group_covered(&a->group, source_next, source_epoch);

@@ -175,8 +175,9 @@ struct appender_options {
     int64_t producer_id;
     int16_t producer_epoch;
     int codec; /* producer.compression.type: enum codec of proto/kafka/codec.h, 0 (none) is MM2's default */
-    int codec_level;            /* CODEC_LEVEL_DEFAULT, or the codec's own */
-    size_t batch_max_bytes;     /* before compression; 512 KiB when 0. One larger record goes alone */
+    int codec_level;        /* CODEC_LEVEL_DEFAULT, or the codec's own */
+    size_t batch_max_bytes; /* before compression; 512 KiB when 0. One larger record goes alone */
+    size_t whole_min_bytes; /* smaller whole batches are packed together where they queue; 0: 4 to 16 KiB */
     int64_t request_timeout_us; /* of Produce; 30 s when 0 */
     int64_t unsaved_max; /* records acknowledged or in flight since appender_saved; 131,072 when 0. Bounds
                             what a restart must pair */
@@ -210,6 +211,10 @@ bool appender_can_take(struct appender *a);
  * starting at or above what the last `read_from` asked for. Only when appender_can_take; a batch of records
  * polled before may go in whole, up to APPENDER_OVERSHOOT records beyond. -E_NOTFOUND: no such lane. */
 int appender_take(struct appender *a, int32_t q, const struct port_record *r);
+/* The same for the whole of a batch as it lies in the source's log, from *next on: as it is where the target takes it
+ * so, else record by record, packed in its codec (or in the options', where they name one). Its CRC has been checked.
+ * *next is behind what was taken, also when the rest cannot be: -E_CORRUPT, -E_LIMIT, -E_NOMEM. */
+int appender_take_batch(struct appender *a, int32_t q, const struct port_batch *b, int64_t *next);
 /* Everything of the source below `source_next` has been given (or is not a record): after each delivery. */
 void appender_covered(struct appender *a, int64_t source_next, int32_t source_epoch);
 /* After `read_from`: the source stands there now; what is taken from now on comes from the new reading. */

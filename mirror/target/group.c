@@ -23,6 +23,7 @@ static struct lane_config config_of(const struct appender_options *o, int32_t pa
                                 .codec_level = o->codec_level,
                                 .batch_max_bytes =
                                     o->batch_max_bytes ? o->batch_max_bytes : (size_t)512 * 1024,
+                                .whole_min_bytes = o->whole_min_bytes,
                                 .partition = partition,
                                 .fresh_needs_empty = o->fresh_needs_empty,
                                 .kin = o->kin,
@@ -37,6 +38,7 @@ int group_init(struct lane_group *g, const struct appender_options *o, uint64_t 
 {
     *g = (struct lane_group){
         .fed = o->source_next, .expected = o->source_next, .changed = true, .dirty = true, .refused = true};
+    buf_init(&g->scratch, GROUP_SCRATCH_MAX);
     if (o->points_n == 0 || o->points_n > GROUP_LANES_MAX)
         return -E_LIMIT;
     g->unsaved_max = o->unsaved_max ? o->unsaved_max : GROUP_UNSAVED;
@@ -71,6 +73,7 @@ void group_fini(struct lane_group *g)
         lane_fini(&g->lanes[i]);
     free(g->lanes);
     free(g->points);
+    buf_fini(&g->scratch);
     g->lanes = NULL;
     g->n = 0;
 }
@@ -159,8 +162,7 @@ bool group_can_take(struct lane_group *g)
     return can;
 }
 
-/* The reading goes on to `to`: offsets passed over were no records. */
-static void advance(struct lane_group *g, int64_t to)
+void group_advance(struct lane_group *g, int64_t to)
 {
     if (to <= g->expected)
         return;
@@ -175,17 +177,22 @@ int group_take(struct lane_group *g, int32_t q, const struct port_record *r)
     struct lane *l = group_lane(g, q);
     if (!l)
         return -E_NOTFOUND;
-    if (g->awaiting)
-        return 0;
-    advance(g, r->offset);
+    if (!g->awaiting)
+        group_take_as(g, l, r, l->c.codec);
+    return 0;
+}
+
+void group_take_as(struct lane_group *g, struct lane *l, const struct port_record *r, int codec)
+{
+    assert(!g->awaiting);
+    group_advance(g, r->offset);
     if (r->offset == g->expected)
         g->expected = r->offset + 1;
     if (l->source_missing < 0)
         lane_passes(l, r->offset, r->offset, g->missing);
-    lane_take(l, r, g->missing);
+    lane_take(l, r, g->missing, codec);
     if (lane_state(l) != LANE_APPENDING)
         g->dirty = true;
-    return 0;
 }
 
 /* -1, not known, is remembered like any other: what went before says nothing of what follows. */
@@ -228,7 +235,7 @@ void group_covered(struct lane_group *g, int64_t source_next, int32_t source_epo
         remember_epoch(g, g->fed, source_epoch);
     else if (source_epoch >= 0)
         confirm_epoch(g, source_epoch);
-    advance(g, source_next);
+    group_advance(g, source_next);
     g->fed = source_next > g->fed ? source_next : g->fed;
     for (size_t i = 0; i < g->n; i++)
         lane_covered(&g->lanes[i], g->fed);

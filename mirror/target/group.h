@@ -10,9 +10,11 @@
 
 #include "mirror/target/lane.h"
 
-#define GROUP_LANES_MAX 10000
-#define GROUP_EPOCHS    16 /* changes of the source's leader epoch that are remembered */
-#define GROUP_UNSAVED   131072
+#define GROUP_LANES_MAX    10000
+#define GROUP_EPOCHS       16 /* changes of the source's leader epoch that are remembered */
+#define GROUP_UNSAVED      131072
+#define GROUP_SCRATCH_MAX  (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
+#define GROUP_SCRATCH_KEPT ((size_t)64 << 10) /* larger ones are given back at once */
 
 enum group_effect_kind {
     GROUP_NOTHING,
@@ -53,12 +55,15 @@ struct lane_group {
     int64_t unsaved_max, saved, saving; /* numbers of all lanes together */
     struct appender_status status;
     char text[256];
+    struct buf scratch; /* a batch's records, decompressed */
 };
 
 /* The options' points become lanes. -E_NOMEM, -E_LIMIT. */
 int group_init(struct lane_group *g, const struct appender_options *o, uint64_t seed, int64_t now_us,
                int64_t now_ms);
 void group_fini(struct lane_group *g);
+/* The reading goes on to `to`: offsets passed over were no records. */
+void group_advance(struct lane_group *g, int64_t to);
 struct lane *group_lane(const struct lane_group *g, int32_t partition);
 
 /* The next thing to do, GROUP_NOTHING when all is said. */
@@ -71,6 +76,10 @@ int64_t group_due(const struct lane_group *g);
 /* false is remembered: GROUP_ROOM follows when it has become true, however soon that is. */
 bool group_can_take(struct lane_group *g);
 int group_take(struct lane_group *g, int32_t q, const struct port_record *r);
+void group_take_as(struct lane_group *g, struct lane *l, const struct port_record *r, int codec);
+/* A whole batch for `q`, as it lies in the source's log (group_whole.c). What is before *next has been taken when it
+ * cannot go on: -E_CORRUPT, -E_NOMEM, -E_LIMIT. */
+int group_take_batch(struct lane_group *g, int32_t q, struct slice batch, int64_t *next);
 void group_covered(struct lane_group *g, int64_t source_next, int32_t source_epoch);
 void group_reading(struct lane_group *g);
 void group_source_end(struct lane_group *g, int64_t source_end);

@@ -224,7 +224,34 @@ static bool take_for_pairing(struct lane *l, const struct port_record *r, int64_
     return true;
 }
 
-static int append_record(struct lane *l, const struct port_record *r)
+bool lane_keeps(const struct lane *l)
+{
+    return lane_state(l) == LANE_APPENDING ||
+           (lane_state(l) == LANE_SURVEYING && l->survey != LANE_SURVEY_START);
+}
+
+void lane_numbered(struct lane *l, int64_t n)
+{
+    l->number_built += n;
+    if (MUTANT("n_q_32_bit"))
+        l->number_built &= INT32_MAX;
+}
+
+int lane_seal_open(struct lane *l)
+{
+    int rc = l->open ? lane_batch_seal(l, l->open) : 0;
+    l->sealed += l->open != NULL;
+    l->open = NULL;
+    return rc;
+}
+
+static bool fits(const struct lane *l, const struct lane_batch *open, const struct record_new *n, int codec)
+{
+    return open->codec == codec &&
+           batch_bytes(&open->builder) + batch_record_bound(n) <= l->c.batch_max_bytes;
+}
+
+static int append_record(struct lane *l, const struct port_record *r, int codec)
 {
     struct record_new n = {.timestamp = r->timestamp_ms,
                            .key = r->key,
@@ -232,30 +259,25 @@ static int append_record(struct lane *l, const struct port_record *r)
                            .headers_n = r->headers_n,
                            .headers_encoded = r->headers};
     int rc = 0;
-    if (l->open && batch_bytes(&l->open->builder) + batch_record_bound(&n) > l->c.batch_max_bytes) {
-        rc = lane_batch_seal(l, l->open);
-        l->sealed++;
-        l->open = NULL;
-    }
+    if (l->open && !fits(l, l->open, &n, codec))
+        rc = lane_seal_open(l);
     if (!rc && !l->open) {
         l->open = lane_batch_take(l->c.budget);
         if (!l->open)
             return -E_NOMEM;
         list_push(&l->batches, &l->open->link);
-        rc = lane_batch_begin(l, l->open, l->number_built);
+        rc = lane_batch_begin(l, l->open, l->number_built, codec);
     }
     if (!rc)
         rc = lane_batch_add(l, l->open, &n, r->offset);
     if (rc)
         return rc;
-    l->number_built++;
-    if (MUTANT("n_q_32_bit"))
-        l->number_built &= INT32_MAX;
+    lane_numbered(l, 1);
     l->taken_next = r->offset + 1;
     return 0;
 }
 
-void lane_take(struct lane *l, const struct port_record *r, int64_t missing)
+void lane_take(struct lane *l, const struct port_record *r, int64_t missing, int codec)
 {
     if (r->offset < l->taken_next)
         return;
@@ -273,9 +295,7 @@ void lane_take(struct lane *l, const struct port_record *r, int64_t missing)
             lane_pair_feed(l);
         return;
     }
-    bool memory = lane_state(l) == LANE_APPENDING ||
-                  (lane_state(l) == LANE_SURVEYING && l->survey != LANE_SURVEY_START);
-    if (memory && append_record(l, r))
+    if (lane_keeps(l) && append_record(l, r, codec))
         lane_restart(l, "out of memory");
 }
 
@@ -328,9 +348,7 @@ int64_t lane_source_next(const struct lane *l, int64_t fed)
     struct lane_batch *head = lane_head(l);
     if (head)
         return head->src_first;
-    bool given = lane_state(l) == LANE_APPENDING ||
-                 (lane_state(l) == LANE_SURVEYING && l->survey != LANE_SURVEY_START);
-    return given && fed > l->at.source_next ? fed : l->at.source_next;
+    return lane_keeps(l) && fed > l->at.source_next ? fed : l->at.source_next;
 }
 
 void lane_start(struct lane *l)

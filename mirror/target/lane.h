@@ -55,7 +55,8 @@ struct lane_batch {
     struct list link;
     enum lane_batch_state state;
     struct buf bytes;
-    struct batch_builder builder;
+    struct batch_builder builder; /* of one that is made here; those that pass as they are have none */
+    int codec;
     int64_t number; /* of its first record */
     int32_t count;
     int64_t timestamp_max, src_first, src_last;
@@ -136,7 +137,7 @@ struct lane_config {
     int64_t producer_id;
     int16_t producer_epoch;
     int codec, codec_level;
-    size_t batch_max_bytes;
+    size_t batch_max_bytes, whole_min_bytes;
     int32_t partition;
     bool fresh_needs_empty;
     bool (*kin)(void *arg, int64_t producer_id); /* as in appender_options */
@@ -182,6 +183,7 @@ struct lane {
     bool append_time;       /* the target stamps records itself */
     int32_t leader_epoch;   /* of the target, by metadata; -1: not known */
     int64_t last_timestamp; /* of our last batch there, for rule 3 */
+    size_t limit_bytes;     /* the target has refused a batch as too large: what it may take. 0: has not */
 
     /* What is under way. */
     struct list batches; /* in order of numbers: answered or sent, then sealed, then the open one */
@@ -256,8 +258,8 @@ int64_t lane_due(const struct lane *l);
 void lane_time(struct lane *l, int64_t now_us, int64_t now_ms);
 
 /* The source, while pairing or appending. `missing`: source offsets without a record since the reading began. What
- * the lane has already it passes over. */
-void lane_take(struct lane *l, const struct port_record *r, int64_t missing);
+ * the lane has already it passes over. `codec`: of the batch that it goes into. */
+void lane_take(struct lane *l, const struct port_record *r, int64_t missing, int codec);
 /* All below `fed` has been given. */
 void lane_covered(struct lane *l, int64_t fed);
 /* The reading goes from `from` to `to` without a record of any lane between; `missing` up to `from`. */
@@ -358,8 +360,24 @@ struct lane_batch *lane_head(const struct lane *l);
 /* lane_split.c */
 void lane_split(struct lane *l, struct lane_batch *b);
 
+/* lane_whole.c: a batch as it lies in the source's log. */
+/* Whether it may pass as it is, now; else its records go in one by one. */
+bool lane_whole_may_pass(const struct lane *l, const struct batch_header *h);
+/* Only what may pass. What the lane has already it passes over. */
+void lane_take_whole(struct lane *l, const struct batch_header *h, struct slice batch);
+/* The codec for its records when they are packed anew. */
+int lane_whole_codec(const struct lane *l, const struct batch_header *h);
+
+/* lane.c: what is taken now is kept in memory, to be sent. */
+bool lane_keeps(const struct lane *l);
+void lane_numbered(struct lane *l, int64_t n); /* so many more numbers have been given */
+int lane_seal_open(struct lane *l);
+
 /* lane_batch.c */
-int lane_batch_begin(struct lane *l, struct lane_batch *b, int64_t number);
+int lane_batch_begin(struct lane *l, struct lane_batch *b, int64_t number, int codec);
+/* In the place of begin, add and seal: a batch without gaps, under our name. */
+int lane_batch_pass(struct lane *l, struct lane_batch *b, int64_t number, const struct batch_header *h,
+                    struct slice batch);
 int lane_batch_add(struct lane *l, struct lane_batch *b, const struct record_new *r, int64_t src);
 int lane_batch_seal(struct lane *l, struct lane_batch *b);
 /* The source offset of the batch's record `at`. */

@@ -94,15 +94,16 @@ static void count_bytes(struct lane *l, struct lane_batch *b)
     b->counted = now;
 }
 
-int lane_batch_begin(struct lane *l, struct lane_batch *b, int64_t number)
+int lane_batch_begin(struct lane *l, struct lane_batch *b, int64_t number, int codec)
 {
     struct batch_options o = BATCH_OPTIONS;
-    o.codec = (enum codec)l->c.codec;
+    o.codec = (enum codec)codec;
     o.level = l->c.codec_level;
     o.producer_id = l->c.producer_id;
     o.producer_epoch = l->c.producer_epoch;
     o.base_sequence = lane_sequence(number);
     b->number = number;
+    b->codec = codec;
     b->state = LANE_BATCH_OPEN;
     batch_begin(&b->builder, &b->bytes, &o);
     return b->builder.failed;
@@ -143,6 +144,35 @@ int lane_batch_seal(struct lane *l, struct lane_batch *b)
     if (rc)
         return rc;
     assert(h.records_n == b->count && h.last_offset_delta == b->count - 1);
+    b->state = LANE_BATCH_SEALED;
+    count_bytes(l, b);
+    return 0;
+}
+
+/* Bits 4 and 6 of its attributes are the source's own business (rule 29). A delete horizon stands where the base of the
+ * timestamps does, and they are counted from it: they stay what they are. */
+int lane_batch_pass(struct lane *l, struct lane_batch *b, int64_t number, const struct batch_header *h,
+                    struct slice batch)
+{
+    assert(h->records_n > 0 && h->records_n == h->last_offset_delta + 1 && batch.n == batch_size(h));
+    assert(b->count == 0 && b->bytes.n == 0 && !batch_is(h, BATCH_CONTROL));
+    int rc = add_segment(b, h->base_offset);
+    buf_put(&b->bytes, batch.p, batch.n);
+    if (rc || b->bytes.failed)
+        return rc ? rc : -E_NOMEM;
+    const struct batch_patch patch = {.producer_id = l->c.producer_id,
+                                      .producer_epoch = l->c.producer_epoch,
+                                      .base_sequence = lane_sequence(number),
+                                      .attributes_clear = BATCH_TRANSACTIONAL | BATCH_DELETE_HORIZON};
+    batch_offset_set(b->bytes.p, 0);
+    batch_leader_epoch_set(b->bytes.p, BATCH_NO_LEADER_EPOCH);
+    batch_producer_set(b->bytes.p, b->bytes.n, &patch);
+    b->number = number;
+    b->codec = batch_codec(h);
+    b->count = h->records_n;
+    b->src_first = h->base_offset;
+    b->src_last = batch_last_offset(h);
+    b->timestamp_max = h->max_timestamp;
     b->state = LANE_BATCH_SEALED;
     count_bytes(l, b);
     return 0;

@@ -6,7 +6,7 @@ static struct lane_batch *half(struct lane *l, struct lane_batch *b, struct reco
                                int32_t to)
 {
     struct lane_batch *n = lane_batch_take(l->c.budget);
-    int rc = n ? lane_batch_begin(l, n, b->number + from) : -E_NOMEM;
+    int rc = n ? lane_batch_begin(l, n, b->number + from, b->codec) : -E_NOMEM;
     for (int32_t i = from; !rc && i < to; i++) {
         struct record r;
         if (record_next(w, &r) != 1) {

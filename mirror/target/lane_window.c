@@ -307,9 +307,11 @@ static void too_large(struct lane *l, struct lane_batch *b)
             (long long)b->src_first, b->bytes.n, l->c.partition);
         return;
     }
-    size_t half = batch_bytes(&b->builder) / 2;
+    size_t half = b->bytes.n / 2;
     if (half < l->c.batch_max_bytes)
         l->c.batch_max_bytes = half > 1024 ? half : 1024;
+    if (l->limit_bytes == 0 || b->bytes.n - 1 < l->limit_bytes)
+        l->limit_bytes = b->bytes.n - 1;
     lane_note(l, &(struct appender_note){.kind = APPENDER_SPLIT, .count = (int64_t)l->c.batch_max_bytes});
     lane_split(l, b);
 }

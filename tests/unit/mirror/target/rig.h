@@ -69,6 +69,7 @@ struct mirror {
 
 struct rig {
     struct rng rng;
+    uint64_t seed;
     int64_t now; /* us */
     struct source s;
     struct target_model t[RIG_LANES];
@@ -89,6 +90,9 @@ struct rig {
     bool never_saves;
     bool hold_anchor;     /* its saving does not end */
     bool fresh_needs_empty;
+    bool whole; /* the source gives batches as they lie in its log, not records */
+    size_t whole_min;
+    uint64_t passed, unpacked;
     uint32_t lose_answers; /* per million: applied, the answer never comes, the connection breaks */
     int max_inflight_seen;
     int sends_before_ack;
@@ -141,6 +145,7 @@ static inline void rig_init(struct rig *r, uint64_t seed, int lanes, int mirrors
 {
     memset(r, 0, sizeof *r);
     rng_init(&r->rng, seed);
+    r->seed = seed;
     r->now = 1000 * SEC;
     r->lanes = lanes;
     r->mirrors = mirrors;
@@ -171,6 +176,7 @@ static inline void rig_start(struct rig *r, int mi)
                                  .codec = r->codec,
                                  .codec_level = CODEC_LEVEL_DEFAULT,
                                  .batch_max_bytes = r->batch_max,
+                                 .whole_min_bytes = r->whole_min,
                                  .budget = m->budget,
                                  .guard = &r->guard,
                                  .points = points,
@@ -513,6 +519,98 @@ static inline void happen(struct rig *r, struct event *e)
     group_touched(&m->g);
 }
 
+/* Where batches begin at the source is a matter of chance, but does not change. */
+static inline uint64_t batch_dice(const struct rig *r, int64_t offset)
+{
+    return ((uint64_t)offset * UINT64_C(0x9e3779b97f4a7c15) + r->seed) >> 33;
+}
+
+static inline bool batch_begins(const struct rig *r, int64_t offset)
+{
+    return offset <= 100 || batch_dice(r, offset) % 7 == 0;
+}
+
+/* The batch around the record at *cursor, which moves behind it; the offset behind it. */
+static inline int64_t source_batch(const struct rig *r, size_t *cursor, struct buf *out)
+{
+    struct batch_options o = BATCH_OPTIONS;
+    struct batch_builder b;
+    size_t i = *cursor;
+    while (i > 0 && !batch_begins(r, r->s.v[i].offset))
+        i--;
+    uint64_t dice = batch_dice(r, r->s.v[i].offset + 1000003);
+    int64_t base = r->s.v[i].offset, last = base;
+    o.codec = (enum codec)(dice % CODEC_COUNT);
+    o.base_offset = base;
+    o.leader_epoch = 0;
+    o.producer_id = (int64_t)(dice % 1000) - 1;
+    o.producer_epoch = 3;
+    o.base_sequence = (int32_t)dice;
+    o.attributes = dice % 3 == 0 ? BATCH_TRANSACTIONAL : 0;
+    o.delete_horizon = dice % 5 == 0 ? r->s.v[i].timestamp + 7 : BATCH_NO_TIMESTAMP;
+    batch_begin(&b, out, &o);
+    for (; i < r->s.n && (r->s.v[i].offset == base || !batch_begins(r, r->s.v[i].offset)); i++) {
+        const struct src_record *s = &r->s.v[i];
+        const struct record_new n = {
+            .timestamp = s->timestamp, .key = slice_str(s->key), .value = slice_str(s->value)};
+        last = s->offset;
+        if (!s->gone)
+            cr_assert_eq(batch_add_at(&b, (int32_t)(last - base), &n), 0);
+    }
+    batch_last_offset_delta_set(&b, (int32_t)(last - base));
+    cr_assert_eq(batch_close(&b, NULL), 0);
+    *cursor = i;
+    return last + 1;
+}
+
+/* Some batches; where the reading has come to, -1: there is nothing. */
+static inline int64_t feed_batches(struct rig *r, struct mirror *m, int n)
+{
+    int64_t covered = -1;
+    struct buf bytes;
+    buf_init(&bytes, 1 << 24);
+    for (; n > 0 && m->cursor < r->s.n; n--) {
+        struct src_record *s = &r->s.v[m->cursor];
+        if (s->gone || s->offset < m->read_at || s->offset < r->s.start) {
+            m->cursor++;
+            n++;
+            continue;
+        }
+        int64_t next = s->offset;
+        buf_clear(&bytes);
+        covered = source_batch(r, &m->cursor, &bytes);
+        size_t before = m->g.lanes[0].sealed;
+        bool open = m->g.lanes[0].open != NULL;
+        cr_assert_eq(group_take_batch(&m->g, 0, buf_slice(&bytes), &next), 0);
+        cr_assert_leq(next, covered);
+        bool whole = !open && m->g.lanes[0].sealed == before + 1 && !m->g.lanes[0].open;
+        r->passed += whole;
+        r->unpacked += !whole;
+        m->ended_told = false;
+    }
+    buf_fini(&bytes);
+    return covered;
+}
+
+static inline int64_t feed_records(struct rig *r, struct mirror *m, int n)
+{
+    int64_t covered = -1;
+    for (; n > 0 && m->cursor < r->s.n; m->cursor++) {
+        struct src_record *s = &r->s.v[m->cursor];
+        if (s->gone || s->offset < m->read_at || s->offset < r->s.start)
+            continue;
+        struct port_record rec = {.offset = s->offset,
+                                  .timestamp_ms = s->timestamp,
+                                  .key = slice_str(s->key),
+                                  .value = slice_str(s->value)};
+        cr_assert_eq(group_take(&m->g, route(r, s), &rec), 0);
+        covered = s->offset + 1;
+        m->ended_told = false;
+        n--;
+    }
+    return covered;
+}
+
 static inline void feed(struct rig *r, int mi)
 {
     struct mirror *m = &r->m[mi];
@@ -520,20 +618,9 @@ static inline void feed(struct rig *r, int mi)
         if (!(m->room = group_can_take(&m->g)))
             return;
         int n = (int)rng_range(&r->rng, 1, r->feed_max);
-        int64_t covered = -1;
-        for (; n > 0 && m->cursor < r->s.n; m->cursor++) {
-            struct src_record *s = &r->s.v[m->cursor];
-            if (s->gone || s->offset < m->read_at || s->offset < r->s.start)
-                continue;
-            struct port_record rec = {.offset = s->offset,
-                                      .timestamp_ms = s->timestamp,
-                                      .key = slice_str(s->key),
-                                      .value = slice_str(s->value)};
-            cr_assert_eq(group_take(&m->g, route(r, s), &rec), 0);
-            covered = s->offset + 1;
-            m->ended_told = false;
-            n--;
-        }
+        /* Whole batches go where there is one lane. */
+        bool whole = r->whole && r->lanes == 1;
+        int64_t covered = whole ? feed_batches(r, m, n / 4 + 1) : feed_records(r, m, n);
         if (m->cursor == r->s.n)
             covered = r->s.end;
         if (covered > m->read_at) {
@@ -675,7 +762,7 @@ static inline void rig_dump(const struct rig *r)
 /* ---- the verdict ---- */
 
 struct verdict {
-    int missing, doubled, disordered, wrong_runs, strangers;
+    int missing, doubled, disordered, wrong_runs, wrong_times, strangers;
     int64_t first_bad;
 };
 
@@ -701,7 +788,9 @@ static inline struct verdict rig_check(struct rig *r)
     struct verdict v = {.first_bad = -1};
     size_t span = (size_t)(r->s.end + 1);
     uint8_t *seen = calloc(span, 1);
-    int64_t *at = malloc(span * sizeof *at);
+    int64_t *at = malloc(span * sizeof *at), *times = malloc(span * sizeof *times);
+    for (size_t i = 0; i < r->s.n; i++)
+        times[r->s.v[i].offset] = r->s.v[i].timestamp;
     for (int q = 0; q < r->lanes; q++) {
         int64_t last = -1;
         for (size_t i = 0; i < r->t[q].log_n; i++) {
@@ -725,6 +814,8 @@ static inline struct verdict rig_check(struct rig *r)
                     bad(&v, &v.doubled, id);
                 else
                     at[id] = rec.offset;
+                if (!r->t[q].append_time && rec.timestamp != times[id])
+                    bad(&v, &v.wrong_times, id);
                 if (id < last)
                     bad(&v, &v.disordered, id);
                 last = id > last ? id : last;
@@ -748,16 +839,18 @@ static inline struct verdict rig_check(struct rig *r)
     }
     free(seen);
     free(at);
+    free(times);
     return v;
 }
 
 static inline void rig_assert_good(struct rig *r, uint64_t seed)
 {
     struct verdict v = rig_check(r);
-    cr_assert(
-        v.missing + v.doubled + v.disordered + v.wrong_runs == 0,
-        "seed %llu: %d missing, %d doubled, %d out of order, %d wrong runs, first at source offset %lld",
-        (unsigned long long)seed, v.missing, v.doubled, v.disordered, v.wrong_runs, (long long)v.first_bad);
+    cr_assert(v.missing + v.doubled + v.disordered + v.wrong_runs + v.wrong_times == 0,
+              "seed %llu: %d missing, %d doubled, %d out of order, %d wrong runs, %d wrong times, first at "
+              "source offset %lld",
+              (unsigned long long)seed, v.missing, v.doubled, v.disordered, v.wrong_runs, v.wrong_times,
+              (long long)v.first_bad);
 }
 
 #endif

@@ -19,6 +19,21 @@ static void down(void)
 
 TestSuite(lane, .init = up, .fini = down);
 
+/* Each story twice: the source gives records, or batches as they lie in its log. */
+#define BOTH(suite, name)                                                                                    \
+    static void name(void);                                                                                  \
+    Test(suite, name)                                                                                        \
+    {                                                                                                        \
+        name();                                                                                              \
+    }                                                                                                        \
+    Test(suite, name##_of_batches)                                                                           \
+    {                                                                                                        \
+        r.whole = true;                                                                                      \
+        r.whole_min = 100;                                                                                   \
+        name();                                                                                              \
+    }                                                                                                        \
+    static void name(void)
+
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
 
 static void finishes_at(int line)
@@ -67,7 +82,7 @@ static void run_until_appended(int64_t records)
     cr_assert_geq(r.t[0].end, records);
 }
 
-Test(lane, appends_everything_once_and_in_order)
+BOTH(lane, appends_everything_once_and_in_order)
 {
     source_grow(&r, 2000);
     rig_start(&r, 0);
@@ -80,7 +95,7 @@ Test(lane, appends_everything_once_and_in_order)
 }
 
 /* Rule 11: who has no position yet saves where it begins before it appends. */
-Test(lane, nothing_is_appended_before_the_anchor_is_saved)
+BOTH(lane, nothing_is_appended_before_the_anchor_is_saved)
 {
     source_grow(&r, 200);
     r.hold_anchor = true;
@@ -94,7 +109,7 @@ Test(lane, nothing_is_appended_before_the_anchor_is_saved)
     cr_assert_eq(r.t[0].end, 200);
 }
 
-Test(lane, every_codec)
+BOTH(lane, every_codec)
 {
     for (r.codec = CODEC_NONE; r.codec < CODEC_COUNT; r.codec++) {
         source_grow(&r, 300);
@@ -116,21 +131,21 @@ static void first_request_is_refused(void)
     rig_start(&r, 0);
 }
 
-Test(lane, one_in_flight_until_the_first_acknowledgement)
+BOTH(lane, one_in_flight_until_the_first_acknowledgement)
 {
     first_request_is_refused();
     FINISHES();
     cr_assert_leq(r.sends_before_ack, 1);
 }
 
-Test(lane, mutant_pipeline_before_first_ack)
+BOTH(lane, mutant_pipeline_before_first_ack)
 {
     mutant("pipeline_before_first_ack");
     first_request_is_refused();
     cr_assert_not(ends_well());
 }
 
-Test(lane, each_retriable_refusal_is_lived_with)
+BOTH(lane, each_retriable_refusal_is_lived_with)
 {
     static const int16_t before[] = {KE_NOT_LEADER_OR_FOLLOWER, KE_NOT_ENOUGH_REPLICAS,
                                      KE_LEADER_NOT_AVAILABLE,   KE_UNKNOWN_TOPIC_OR_PARTITION,
@@ -163,7 +178,7 @@ static void appended_but_not_saved(int n)
     rig_kill(&r, 0);
 }
 
-Test(lane, what_was_not_saved_is_paired)
+BOTH(lane, what_was_not_saved_is_paired)
 {
     appended_but_not_saved(1000);
     source_grow(&r, 100);
@@ -174,7 +189,7 @@ Test(lane, what_was_not_saved_is_paired)
     cr_assert_eq(r.runs_n + 0 > 0 ? r.runs[0].src_start : -1, 100, "the map begins where the source does");
 }
 
-Test(lane, what_was_not_saved_is_paired_when_records_look_alike)
+BOTH(lane, what_was_not_saved_is_paired_when_records_look_alike)
 {
     for (int i = 0; i < 300; i++) {
         source_add(&r, "k", wall(&r));
@@ -188,7 +203,7 @@ Test(lane, what_was_not_saved_is_paired_when_records_look_alike)
     cr_assert_eq(r.t[0].end, 300);
 }
 
-Test(lane, source_compacted_while_down)
+BOTH(lane, source_compacted_while_down)
 {
     appended_but_not_saved(500);
     for (int i = 100; i < 300; i++)
@@ -200,7 +215,7 @@ Test(lane, source_compacted_while_down)
     cr_assert_gt(r.m[0].notes[APPENDER_ORPHANS], 0);
 }
 
-Test(lane, source_prefix_deleted_while_down_below_and_above_what_is_there)
+BOTH(lane, source_prefix_deleted_while_down_below_and_above_what_is_there)
 {
     appended_but_not_saved(500);
     r.s.start = r.s.v[200].offset;
@@ -216,7 +231,7 @@ Test(lane, source_prefix_deleted_while_down_below_and_above_what_is_there)
     cr_assert_eq(r.t[0].end, 600);
 }
 
-Test(lane, target_compacted_while_down)
+BOTH(lane, target_compacted_while_down)
 {
     appended_but_not_saved(500);
     target_compact(&r.t[0], 300000);
@@ -229,7 +244,7 @@ Test(lane, target_compacted_while_down)
     cr_assert_eq(v.doubled + v.disordered + v.wrong_runs, 0);
 }
 
-Test(lane, mutant_count_records_not_delta)
+BOTH(lane, mutant_count_records_not_delta)
 {
     mutant("count_records_not_delta");
     appended_but_not_saved(500);
@@ -262,13 +277,13 @@ static void alike_and_compacted(void)
     rig_start(&r, 0);
 }
 
-Test(lane, alike_records_of_a_compacted_source_halt)
+BOTH(lane, alike_records_of_a_compacted_source_halt)
 {
     alike_and_compacted();
     HALTS(POSITION_UNCERTAIN, "look alike");
 }
 
-Test(lane, mutant_pass_over_by_count)
+BOTH(lane, mutant_pass_over_by_count)
 {
     mutant("pass_over_by_count");
     alike_and_compacted();
@@ -285,14 +300,14 @@ static void headers_below_log_start(void)
     rig_start(&r, 0);
 }
 
-Test(lane, headers_below_the_log_start)
+BOTH(lane, headers_below_the_log_start)
 {
     headers_below_log_start();
     cr_assert(rig_finish(&r, 60 * SEC), "%s", rig_status(&r, 0)->text);
     cr_assert_eq(r.t[0].end, 550);
 }
 
-Test(lane, mutant_next_from_headers_only)
+BOTH(lane, mutant_next_from_headers_only)
 {
     mutant("next_from_headers_only");
     headers_below_log_start();
@@ -301,7 +316,7 @@ Test(lane, mutant_next_from_headers_only)
 }
 
 /* Rule 20 */
-Test(lane, neither_headers_nor_memory)
+BOTH(lane, neither_headers_nor_memory)
 {
     appended_but_not_saved(500);
     target_delete_prefix(&r.t[0], r.t[0].end);
@@ -311,7 +326,7 @@ Test(lane, neither_headers_nor_memory)
 }
 
 /* Rule 7 */
-Test(lane, five_in_flight_across_restarts_of_the_target)
+BOTH(lane, five_in_flight_across_restarts_of_the_target)
 {
     rig_start(&r, 0);
     for (int i = 0; i < 20; i++) {
@@ -324,7 +339,7 @@ Test(lane, five_in_flight_across_restarts_of_the_target)
     }
 }
 
-Test(lane, five_in_flight_across_restarts_of_a_target_that_cannot_describe)
+BOTH(lane, five_in_flight_across_restarts_of_a_target_that_cannot_describe)
 {
     r.t[0].no_describe = true;
     rig_start(&r, 0);
@@ -352,7 +367,7 @@ static void unguarded_with_a_lost_answer(void)
     }
 }
 
-Test(lane, nothing_is_sent_twice_unguarded_without_looking)
+BOTH(lane, nothing_is_sent_twice_unguarded_without_looking)
 {
     unguarded_with_a_lost_answer();
     FINISHES();
@@ -360,14 +375,14 @@ Test(lane, nothing_is_sent_twice_unguarded_without_looking)
     cr_assert_leq(r.max_inflight_seen, 1);
 }
 
-Test(lane, mutant_resend_unguarded_without_headers)
+BOTH(lane, mutant_resend_unguarded_without_headers)
 {
     mutant("resend_unguarded_without_headers");
     unguarded_with_a_lost_answer();
     cr_assert_not(ends_well());
 }
 
-Test(lane, timestamps_minus_one_are_unguarded)
+BOTH(lane, timestamps_minus_one_are_unguarded)
 {
     r.no_late = true;
     rig_start(&r, 0);
@@ -377,7 +392,7 @@ Test(lane, timestamps_minus_one_are_unguarded)
     cr_assert_leq(r.max_inflight_seen, 1);
 }
 
-Test(lane, a_target_that_keeps_the_wall_clock_guards_always)
+BOTH(lane, a_target_that_keeps_the_wall_clock_guards_always)
 {
     r.guard.wall_clock = true;
     r.t[0].wall_clock = true;
@@ -390,7 +405,7 @@ Test(lane, a_target_that_keeps_the_wall_clock_guards_always)
 }
 
 /* Rule 4 */
-Test(lane, others_between_ours_are_noted_and_the_map_stays_right)
+BOTH(lane, others_between_ours_are_noted_and_the_map_stays_right)
 {
     rig_start(&r, 0);
     for (int i = 0; i < 10; i++) {
@@ -413,13 +428,13 @@ static void base_goes_back(void)
     source_grow(&r, 100);
 }
 
-Test(lane, a_base_offset_going_back_halts)
+BOTH(lane, a_base_offset_going_back_halts)
 {
     base_goes_back();
     HALTS(TARGET_TRUNCATED, "below the end");
 }
 
-Test(lane, mutant_base_going_back_ignored)
+BOTH(lane, mutant_base_going_back_ignored)
 {
     mutant("base_going_back_ignored");
     base_goes_back();
@@ -428,7 +443,7 @@ Test(lane, mutant_base_going_back_ignored)
 }
 
 /* Rule 6 */
-Test(lane, a_new_leader_that_has_everything_is_no_matter)
+BOTH(lane, a_new_leader_that_has_everything_is_no_matter)
 {
     rig_start(&r, 0);
     for (int i = 0; i < 10; i++) {
@@ -439,7 +454,7 @@ Test(lane, a_new_leader_that_has_everything_is_no_matter)
     }
 }
 
-Test(lane, a_new_leader_that_lacks_what_was_acknowledged_halts)
+BOTH(lane, a_new_leader_that_lacks_what_was_acknowledged_halts)
 {
     source_grow(&r, 500);
     rig_start(&r, 0);
@@ -449,7 +464,7 @@ Test(lane, a_new_leader_that_lacks_what_was_acknowledged_halts)
     HALTS(TARGET_TRUNCATED, "below the end");
 }
 
-Test(lane, a_new_leader_that_lacks_what_was_acknowledged_and_has_others_since_halts)
+BOTH(lane, a_new_leader_that_lacks_what_was_acknowledged_and_has_others_since_halts)
 {
     source_grow(&r, 500);
     rig_start(&r, 0);
@@ -460,7 +475,7 @@ Test(lane, a_new_leader_that_lacks_what_was_acknowledged_and_has_others_since_ha
     HALTS(TARGET_TRUNCATED, "others have written there since");
 }
 
-Test(lane, truncated_while_down)
+BOTH(lane, truncated_while_down)
 {
     appended_but_not_saved(500);
     rig_start(&r, 0);
@@ -474,16 +489,16 @@ Test(lane, truncated_while_down)
 }
 
 /* Rule 8 */
-Test(lane, batches_that_are_too_large_are_split)
+BOTH(lane, batches_that_are_too_large_are_split)
 {
-    r.t[0].batch_bytes_max = 700;
+    r.t[0].batch_bytes_max = r.whole ? 250 : 700; /* the source's own batches are small */
     source_grow(&r, 500);
     rig_start(&r, 0);
     FINISHES();
     cr_assert_gt(r.m[0].notes[APPENDER_SPLIT], 0);
 }
 
-Test(lane, a_record_that_is_too_large_halts)
+BOTH(lane, a_record_that_is_too_large_halts)
 {
     r.t[0].batch_bytes_max = 70;
     source_grow(&r, 5);
@@ -492,7 +507,7 @@ Test(lane, a_record_that_is_too_large_halts)
 }
 
 /* Rule 9 */
-Test(lane, a_timestamp_too_far_ahead_waits)
+BOTH(lane, a_timestamp_too_far_ahead_waits)
 {
     r.t[0].ahead_ms_max = 3600 * 1000;
     source_grow(&r, 100);
@@ -509,7 +524,7 @@ Test(lane, a_timestamp_too_far_ahead_waits)
 }
 
 /* A target whose clock is behind ours refuses what is not ahead of ours: it is not an old one. */
-Test(lane, a_timestamp_refused_by_a_clock_behind_ours_waits)
+BOTH(lane, a_timestamp_refused_by_a_clock_behind_ours_waits)
 {
     r.t[0].ahead_ms_max = -1800 * 1000;
     source_grow(&r, 100);
@@ -522,7 +537,7 @@ Test(lane, a_timestamp_refused_by_a_clock_behind_ours_waits)
     FINISHES();
 }
 
-Test(lane, a_timestamp_that_is_too_old_halts)
+BOTH(lane, a_timestamp_that_is_too_old_halts)
 {
     r.t[0].before_ms_max = 3600 * 1000;
     source_grow(&r, 100);
@@ -532,7 +547,7 @@ Test(lane, a_timestamp_that_is_too_old_halts)
     cr_assert_eq(r.t[0].end, 100);
 }
 
-Test(lane, a_target_that_stamps_records_itself)
+BOTH(lane, a_target_that_stamps_records_itself)
 {
     r.t[0].append_time = true;
     for (int i = 0; i < 500; i++)
@@ -556,13 +571,13 @@ static void target_is_not_empty(void)
     rig_start(&r, 0);
 }
 
-Test(lane, no_progress_and_a_target_that_is_not_empty_halts)
+BOTH(lane, no_progress_and_a_target_that_is_not_empty_halts)
 {
     target_is_not_empty();
     HALTS(PROGRESS_LOST, "is not empty (its end is 5)");
 }
 
-Test(lane, mutant_empty_progress_starts_at_zero)
+BOTH(lane, mutant_empty_progress_starts_at_zero)
 {
     mutant("empty_progress_starts_at_zero");
     target_is_not_empty();
@@ -570,7 +585,7 @@ Test(lane, mutant_empty_progress_starts_at_zero)
     cr_assert_neq(rig_status(&r, 0)->state, APPENDER_HALTED);
 }
 
-Test(lane, no_progress_but_the_target_knows_us_halts)
+BOTH(lane, no_progress_but_the_target_knows_us_halts)
 {
     appended_but_not_saved(100);
     r.m[0].has_saved = false;
@@ -578,7 +593,7 @@ Test(lane, no_progress_but_the_target_knows_us_halts)
     HALTS(PROGRESS_LOST, "knows our producer id");
 }
 
-Test(lane, fresh_beside_others_begins_at_the_end)
+BOTH(lane, fresh_beside_others_begins_at_the_end)
 {
     target_foreign(&r.t[0], 5);
     source_grow(&r, 100);
@@ -615,7 +630,7 @@ static void close_to_the_wrap(void)
     rig_start(&r, 0);
 }
 
-Test(lane, sequences_wrap_and_numbers_do_not)
+BOTH(lane, sequences_wrap_and_numbers_do_not)
 {
     close_to_the_wrap();
     FINISHES();
@@ -627,7 +642,7 @@ Test(lane, sequences_wrap_and_numbers_do_not)
     FINISHES();
 }
 
-Test(lane, a_restart_across_the_wrap)
+BOTH(lane, a_restart_across_the_wrap)
 {
     close_to_the_wrap();
     FINISHES();
@@ -693,13 +708,13 @@ static void late_request_with_other_content(void)
     source_grow(&r, 100);
 }
 
-Test(lane, a_late_request_with_our_numbers_is_noticed)
+BOTH(lane, a_late_request_with_our_numbers_is_noticed)
 {
     late_request_with_other_content();
     FINISHES();
 }
 
-Test(lane, mutant_late_request_not_noticed)
+BOTH(lane, mutant_late_request_not_noticed)
 {
     mutant("late_request_not_noticed");
     late_request_with_other_content();
@@ -726,7 +741,7 @@ static void late_request_behind_the_position(bool trimmed)
     rig_start(&r, 0);
 }
 
-Test(lane, a_late_request_behind_the_position_is_an_orphan)
+BOTH(lane, a_late_request_behind_the_position_is_an_orphan)
 {
     late_request_behind_the_position(false);
     FINISHES();
@@ -734,21 +749,21 @@ Test(lane, a_late_request_behind_the_position_is_an_orphan)
     cr_assert_eq(r.t[0].end, 141);
 }
 
-Test(lane, a_late_request_behind_the_position_and_the_log_start)
+BOTH(lane, a_late_request_behind_the_position_and_the_log_start)
 {
     late_request_behind_the_position(true);
     FINISHES();
     cr_assert_eq(r.m[0].noted[APPENDER_ORPHANS], 1);
 }
 
-Test(lane, mutant_pair_from_covered)
+BOTH(lane, mutant_pair_from_covered)
 {
     mutant("pair_from_covered");
     late_request_behind_the_position(false);
     cr_assert_not(ends_well());
 }
 
-Test(lane, records_that_are_not_replicated_yet_are_waited_for)
+BOTH(lane, records_that_are_not_replicated_yet_are_waited_for)
 {
     source_grow(&r, 300);
     rig_start(&r, 0);
@@ -769,7 +784,7 @@ Test(lane, records_that_are_not_replicated_yet_are_waited_for)
     FINISHES();
 }
 
-Test(lane, a_hole_in_our_numbers_halts)
+BOTH(lane, a_hole_in_our_numbers_halts)
 {
     appended_but_not_saved(500);
     struct target_model *t = &r.t[0];
@@ -782,7 +797,7 @@ Test(lane, a_hole_in_our_numbers_halts)
     HALTS(HOLE, "hole");
 }
 
-Test(lane, a_newer_generation_halts)
+BOTH(lane, a_newer_generation_halts)
 {
     source_grow(&r, 100);
     rig_start(&r, 0);
@@ -792,7 +807,7 @@ Test(lane, a_newer_generation_halts)
     HALTS(NEWER_GENERATION, "higher epoch");
 }
 
-Test(lane, a_lower_memory_halts)
+BOTH(lane, a_lower_memory_halts)
 {
     appended_but_not_saved(100);
     rig_start(&r, 0);
@@ -806,7 +821,7 @@ Test(lane, a_lower_memory_halts)
     HALTS(HOLE, "remembers our numbers up to 51 only");
 }
 
-Test(lane, a_refused_record_halts)
+BOTH(lane, a_refused_record_halts)
 {
     r.t[0].refuse = KE_INVALID_RECORD;
     r.t[0].refuse_n = 1;
@@ -817,7 +832,7 @@ Test(lane, a_refused_record_halts)
 
 /* Rule 16 */
 /* The metadata and an answer arrive in one turn: the lane has dropped what the answer is to. */
-Test(lane, an_answer_to_what_was_dropped_is_nothing)
+BOTH(lane, an_answer_to_what_was_dropped_is_nothing)
 {
     source_grow(&r, 2000);
     rig_start(&r, 0);
@@ -834,7 +849,7 @@ Test(lane, an_answer_to_what_was_dropped_is_nothing)
     cr_assert(list_empty(&l->cancelled));
 }
 
-Test(lane, settling_moves_the_end_past_others)
+BOTH(lane, settling_moves_the_end_past_others)
 {
     source_grow(&r, 100);
     rig_start(&r, 0);
@@ -849,7 +864,7 @@ Test(lane, settling_moves_the_end_past_others)
     FINISHES();
 }
 
-Test(lane, draining_takes_nothing_more)
+BOTH(lane, draining_takes_nothing_more)
 {
     source_grow(&r, 1000);
     rig_start(&r, 0);
@@ -864,7 +879,7 @@ Test(lane, draining_takes_nothing_more)
 }
 
 /* Rule 17 */
-Test(lane, the_position_is_what_was_covered)
+BOTH(lane, the_position_is_what_was_covered)
 {
     source_grow(&r, 10);
     source_gap(&r, 7);
@@ -875,7 +890,7 @@ Test(lane, the_position_is_what_was_covered)
     cr_assert_eq(p.source_next, 117);
 }
 
-Test(lane, what_is_not_saved_is_bounded)
+BOTH(lane, what_is_not_saved_is_bounded)
 {
     source_grow(&r, 30);
     rig_start(&r, 0);
@@ -893,7 +908,7 @@ Test(lane, what_is_not_saved_is_bounded)
 }
 
 /* Refused and made possible again before anybody has looked: the reader, who waits to be told, must be told. */
-Test(lane, a_lane_that_waits_while_it_pairs_still_pairs)
+BOTH(lane, a_lane_that_waits_while_it_pairs_still_pairs)
 {
     appended_but_not_saved(1000);
     source_grow(&r, 100);
@@ -912,7 +927,7 @@ Test(lane, a_lane_that_waits_while_it_pairs_still_pairs)
     cr_assert_not(rig_status(&r, 0)->pairing);
 }
 
-Test(lane, room_is_told_however_soon_it_comes)
+BOTH(lane, room_is_told_however_soon_it_comes)
 {
     struct lane_group *g = &r.m[0].g;
     source_grow(&r, 30);
@@ -928,7 +943,7 @@ Test(lane, room_is_told_however_soon_it_comes)
     cr_assert(r.m[0].room);
 }
 
-Test(lane, one_source_partition_into_many)
+BOTH(lane, one_source_partition_into_many)
 {
     rig_fini(&r);
     rig_init(&r, 5, 3, 1);
@@ -945,7 +960,7 @@ Test(lane, one_source_partition_into_many)
     cr_assert_eq(r.t[0].end + r.t[1].end + r.t[2].end, 2100);
 }
 
-Test(lane, two_mirrors_that_know_nothing_of_each_other)
+BOTH(lane, two_mirrors_that_know_nothing_of_each_other)
 {
     rig_fini(&r);
     rig_init(&r, 6, 1, 2);
