@@ -115,6 +115,7 @@ static int thread_build(struct flow_thread *t)
                                .memory_bytes =
                                    (size_t)m->own.memory_max_bytes / (m->flows_n ? m->flows_n : 1),
                                .port_create = port_record_create,
+                               .batch_port_create = port_client_create,
                                .metrics = m->metrics,
                                .heartbeats_back = t->heartbeats_back,
                                .misconfigured = thread_misconfigured,

@@ -63,8 +63,9 @@ static void print_flow(json_t *flow)
         print_number(row, "position", "");
         print_number(row, "lag_records", "");
         print_number(row, "lag_seconds", " s");
-        printf("%s%s%s%s\n", text(row, "engine")[0] ? "  engine " : "", text(row, "engine"),
-               text(row, "reason")[0] ? "  " : "", text(row, "reason"));
+        if (text(row, "engine")[0])
+            printf("  engine %s (%s)", text(row, "engine"), text(row, "engine_reason"));
+        printf("%s%s\n", text(row, "reason")[0] ? "  " : "", text(row, "reason"));
     }
     json_array_foreach(json_object_get(flow, "groups"), i, row)
     {

@@ -11,9 +11,9 @@
  * A partition whose appender waits for something (no leader, a refused timestamp) is parked: it leaves the port, so
  * that it holds up nobody, and comes back where it was. */
 
-static void let_go(struct part *p, struct port_delivery *d)
+static void let_go(struct port_delivery *d)
 {
-    port_release(p->flow->port, d);
+    port_release(d->port, d);
 }
 
 /* ---- taking ---- */
@@ -22,6 +22,8 @@ static void let_go(struct part *p, struct port_delivery *d)
 static void take_failed(struct part *p, int64_t offset, int rc)
 {
     p->taken_next = offset;
+    if (rc == -E_CORRUPT)
+        part_damaged(p, KE_CORRUPT_MESSAGE, "its batch cannot be read");
     part_pause(p, "record %lld cannot be taken: %s", (long long)offset, err_str(rc));
     part_park(p);
     loop_timer_in(&p->retry, FLOW_RETRY_US);
@@ -39,12 +41,34 @@ static int take_records(struct part *p, const struct port_delivery *d)
         }
         p->timestamp_ms = r->timestamp_ms;
     }
+    return 0;
+}
+
+static int take_batches(struct part *p, const struct port_delivery *d)
+{
+    for (size_t i = 0; i < d->n; i++) {
+        const struct port_batch *b = &d->batches[i];
+        int64_t next = p->taken_next;
+        assert(b->last_offset >= p->taken_next && p->topic->rule.mode == ROUTE_KEEP);
+        int rc = appender_take_batch(p->appender, p->p, b, &next);
+        if (rc) {
+            take_failed(p, next, rc);
+            return rc;
+        }
+        p->taken_next = b->last_offset + 1;
+        p->timestamp_ms = b->timestamp_max_ms;
+    }
+    return 0;
+}
+
+static void taken(struct part *p, const struct port_delivery *d)
+{
     assert(d->next_offset >= p->taken_next);
     p->taken_next = d->next_offset;
     p->resume_epoch = d->leader_epoch;
     p->at_end = false;
     appender_covered(p->appender, d->next_offset, d->leader_epoch);
-    return 0;
+    part_refresh(p);
 }
 
 /* False: not now. The delivery stays the caller's either way. */
@@ -54,11 +78,10 @@ static bool take(struct part *p, const struct port_delivery *d)
         part_source_event(p, d);
         return true;
     }
-    assert(d->what == PORT_RECORDS); /* whole batches are not asked for yet */
     if (!appender_can_take(p->appender))
         return false;
-    if (take_records(p, d) == 0)
-        part_refresh(p);
+    if ((d->what == PORT_BATCHES ? take_batches(p, d) : take_records(p, d)) == 0)
+        taken(p, d);
     return true;
 }
 
@@ -89,21 +112,21 @@ static void unlink_held(struct part *p, struct held *h)
     }
 }
 
-static void drop_held(struct part *p, struct held *h)
+static void drop_held(struct held *h)
 {
-    let_go(p, &h->d);
+    let_go(&h->d);
     free(h);
 }
 
 static void deliver(struct part *p, struct port_delivery *d)
 {
     assert(p->assigned && p->appender);
-    if (d->what == PORT_RECORDS || d->event != PORT_TROUBLE)
+    if (d->what != PORT_EVENT || d->event != PORT_TROUBLE)
         contact_heard(&p->flow->source_contact);
     if (list_empty(&p->held) && take(p, d)) {
-        let_go(p, d);
+        let_go(d);
     } else if (!hold(p, d)) {
-        let_go(p, d);
+        let_go(d);
         part_park(p); /* out of memory: read again later */
         loop_timer_in(&p->retry, FLOW_RETRY_US);
     } else if (p->sm.state == PART_PAUSED) {
@@ -113,17 +136,27 @@ static void deliver(struct part *p, struct port_delivery *d)
 
 /* ---- the turn ---- */
 
+static bool feed_one(struct flow *f, struct port *port)
+{
+    struct port_delivery d;
+    f->feed_full = f->held_bytes > f->held_max;
+    if (f->feed_full || !port || !port_poll(port, &d))
+        return false;
+    deliver(d.owner, &d);
+    return true;
+}
+
 static void feed(void *arg)
 {
     struct flow *f = arg;
-    if (!f->port || f->sm.state != FLOW_RUNNING)
+    if (f->sm.state != FLOW_RUNNING)
         return;
     for (int i = 0; i < FLOW_DELIVERIES_PER_TURN; i++) {
-        struct port_delivery d;
-        f->feed_full = f->held_bytes > f->held_max;
-        if (f->feed_full || !port_poll(f->port, &d))
+        bool some = false;
+        for (int e = 0; e < FLOW_ENGINES; e++)
+            some |= feed_one(f, f->ports[e]);
+        if (!some)
             return; /* unlink_held or feed_ready come back */
-        deliver(d.owner, &d);
     }
     feed_soon(f);
 }
@@ -150,15 +183,16 @@ static void assign(struct part *p, int64_t offset, int32_t epoch)
                                 .partition = p->p,
                                 .offset = offset,
                                 .leader_epoch = epoch,
+                                .whole_batches = p->engine == ENGINE_BATCH,
                                 .owner = p};
-    struct err err;
+    struct err err = {0};
+    struct port *port = part_port(p, &err);
     assert(!p->assigned && list_empty(&p->held) && p->appender && offset >= 0); /* one reader at a time */
     p->parked = false;
     p->taken_next = offset;
     p->at_end = false;
-    int rc = port_assign(p->flow->port, &a, &err);
-    p->assigned = rc == 0;
-    if (rc) {
+    p->assigned = port && port_assign(port, &a, &err) == 0;
+    if (!p->assigned) {
         p->parked = true;
         p->resume_offset = offset;
         p->resume_epoch = epoch;
@@ -174,11 +208,11 @@ void part_stop_reading(struct part *p)
     while (!list_empty(&p->held)) {
         struct held *h = LIST_ENTRY(p->held.next, struct held, link);
         unlink_held(p, h);
-        drop_held(p, h);
+        drop_held(h);
     }
     assert(p->held_bytes == 0);
     if (p->assigned)
-        port_unassign(p->flow->port, p);
+        port_unassign(p->flow->ports[p->engine], p);
     p->assigned = false;
     assert(list_empty(&p->held));
 }
@@ -218,7 +252,7 @@ void part_room(struct part *p)
             f->held_bytes += h->d.size_bytes;
             return;
         }
-        drop_held(p, h);
+        drop_held(h);
     }
     if (p->parked && !p->topic->gone && appender_can_take(p->appender))
         assign(p, p->resume_offset, p->resume_epoch);

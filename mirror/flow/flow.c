@@ -183,36 +183,8 @@ static int start_offset_syncs(struct flow *f, struct err *err)
     return rc;
 }
 
-static void consumer_ignored(void *arg, const char *key, const char *why)
-{
-    log_warn(FLOW_AREA, "flow=%s: consumer.%s changes nothing: %s", ((struct flow *)arg)->name, key, why);
-}
-
 static int start_source(struct flow *f, struct err *err)
 {
-    struct arena a;
-    size_t n = (size_t)f->o.flow->consumer_n;
-    arena_init(&a, (n + 1) * sizeof(struct port_property) * 2 + 4096);
-    struct port_property *properties = ARENA_NEWS(&a, struct port_property, n + 1);
-    for (size_t i = 0; properties && i < n; i++)
-        properties[i] = (struct port_property){f->o.flow->consumer[i].key, f->o.flow->consumer[i].value};
-    struct port_options port = {.loop = f->loop,
-                                .client = f->source,
-                                .bootstrap = f->source_contact.bootstrap,
-                                .security = &f->o.config->clusters[f->o.flow->source].security,
-                                .client_id = f->name,
-                                .read_uncommitted =
-                                    strcmp(f->o.flow->o.isolation_level, "read_uncommitted") == 0,
-                                .memory_max_bytes = f->o.memory_bytes * FLOW_PORT_SHARE / 2,
-                                .properties = properties,
-                                .properties_n = properties ? n : 0,
-                                .ready = feed_ready,
-                                .arg = f,
-                                .ignored = consumer_ignored};
-    int rc = f->o.port_create(&port, &f->port, err);
-    arena_fini(&a);
-    if (rc)
-        return rc;
     struct sync_options sync = {.loop = f->loop,
                                 .source = f->source,
                                 .target = f->target,
@@ -220,7 +192,8 @@ static int start_source(struct flow *f, struct err *err)
                                 .policy = f->policy,
                                 .events = &flow_sync_events,
                                 .arg = f};
-    if ((rc = sync_create(&sync, &f->sync, err)))
+    int rc = sync_create(&sync, &f->sync, err);
+    if (rc)
         return rc;
     struct checkpoint_options check = {.loop = f->loop,
                                        .source = f->source,
@@ -240,7 +213,7 @@ static int start_source(struct flow *f, struct err *err)
 static void start_when_possible(struct flow *f)
 {
     struct err err = {0};
-    if (f->sm.state != FLOW_RUNNING || !f->source_contact.known || f->port)
+    if (f->sm.state != FLOW_RUNNING || !f->source_contact.known || f->sync)
         return;
     int rc = start_heartbeats(f, &err);
     if (!rc)

@@ -30,7 +30,9 @@ struct flow_setup {
     const struct mirror_config *config;
     const struct mirror_flow *flow; /* of the configuration, which outlives the flow */
     size_t memory_bytes;
+    /* The record engine and the batch engine (mirror/port). */
     int (*port_create)(const struct port_options *o, struct port **out, struct err *err);
+    int (*batch_port_create)(const struct port_options *o, struct port **out, struct err *err);
     struct metrics *metrics; /* may be NULL */
     bool
         heartbeats_back; /* write the heartbeats of the reverse flow at the source too: nobody else here does */

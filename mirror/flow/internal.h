@@ -57,6 +57,9 @@ extern const struct sm_table part_sm;
 
 struct flow_topic;
 
+/* How a partition is read (DESIGN.md D14); the names are shown. */
+enum flow_engine { ENGINE_RECORD, ENGINE_BATCH, FLOW_ENGINES };
+
 /* A delivery that waits for its partition's appender. */
 struct held {
     struct list link;
@@ -78,6 +81,9 @@ struct part {
     struct map_producer_id id;
     int32_t generation;
 
+    enum flow_engine engine;
+    const char *engine_reason; /* why this one: text that lives for ever */
+
     /* running */
     struct appender *appender;
     struct run_tail tail;
@@ -94,6 +100,7 @@ struct part {
     int64_t end_known_us; /* when that was so for certain */
     int64_t end_asked_us;
     int64_t timestamp_ms; /* of the newest record given, -1 */
+    int64_t damaged_at;   /* the source offset that the ledger has as damaged, -1 */
     int64_t idle_since_us;
     bool settled, settling;
     uint64_t others_seen; /* topic.acked when it settled last */
@@ -187,7 +194,7 @@ struct flow {
     struct contact source_contact, target_contact;
     struct store_writer *writer;
     struct progress *progress;
-    struct port *port;
+    struct port *ports[FLOW_ENGINES]; /* each made when the first partition wants it */
     struct sync *sync;
     struct checkpoint *checkpoint;
     struct heartbeat *beat, *beat_back;
@@ -290,8 +297,20 @@ void ends_tick(struct flow *f);
 void ends_stop(struct flow *f);
 bool ends_known(const struct part *p); /* source_end was so a moment ago */
 
+/* engine.c */
+extern const char *const flow_engine_names[FLOW_ENGINES];
+/* The port that reads the partition; NULL: it cannot be made now. */
+struct port *part_port(struct part *p, struct err *err);
+/* By its topic's rule and the options; once, before it is read. */
+void part_choose_engine(struct part *p);
+/* What the batch engine does not read (segments older than record batches) the record engine does, from here on. False:
+ * that is not it. */
+bool part_change_engine(struct part *p, const struct port_delivery *d);
+
 /* source_event.c */
 void part_source_event(struct part *p, const struct port_delivery *d);
+/* What the source has at the position cannot be read: once into the ledger. */
+void part_damaged(struct part *p, int16_t error, const char *text);
 
 /* save.c */
 void save_start(struct flow *f);

@@ -427,7 +427,8 @@ int part_create(struct flow_topic *t, int32_t number, struct part **out)
     p->flow = t->flow;
     p->topic = t;
     p->p = number;
-    p->source_end = p->timestamp_ms = -1;
+    p->source_end = p->timestamp_ms = p->damaged_at = -1;
+    part_choose_engine(p);
     p->end_known_us = loop_now_us(t->flow->loop);
     list_init(&p->held);
     list_init(&p->dirty);

@@ -143,7 +143,8 @@ static void step(void *arg)
     struct part *p = part_at(f, f->prune.part);
     struct port_marks m;
     assert(!f->prune.call);
-    bool runs = p && p->assigned && p->topic->has_rule && port_marks(f->port, p, &m) && m.log_start > 0;
+    bool runs =
+        p && p->assigned && p->topic->has_rule && port_marks(f->ports[p->engine], p, &m) && m.log_start > 0;
     if (runs)
         f->prune.source_start = m.log_start;
     int32_t q = runs && p->topic->rule.mode == ROUTE_HASH ? f->prune.lane : p ? p->p : 0;

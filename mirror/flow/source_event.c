@@ -78,6 +78,15 @@ static void covered(struct part *p, const struct port_delivery *d)
     part_refresh(p);
 }
 
+void part_damaged(struct part *p, int16_t error, const char *text)
+{
+    if (error != KE_CORRUPT_MESSAGE || p->damaged_at == p->taken_next)
+        return;
+    p->damaged_at = p->taken_next;
+    flow_ledger(p->flow, LEDGER_DAMAGED, p->topic->source, p->p, p->taken_next, 0, "%s",
+                text ? text : kafka_error_name(error));
+}
+
 void part_source_event(struct part *p, const struct port_delivery *d)
 {
     assert(d->what == PORT_EVENT && p->appender);
@@ -95,6 +104,9 @@ void part_source_event(struct part *p, const struct port_delivery *d)
         loop_timer_in(&p->retry, FLOW_RETRY_US); /* should it have been a broker that does not know yet */
         return;
     case PORT_FAILED:
+        if (part_change_engine(p, d))
+            return;
+        part_damaged(p, d->kafka_error, d->text);
         part_park(p);
         part_pause(p, "the source cannot be read: %s", d->text ? d->text : kafka_error_name(d->kafka_error));
         loop_timer_in(&p->retry, FLOW_RETRY_US);

@@ -17,7 +17,7 @@ static int64_t lag_of(struct part *p)
 {
     struct port_marks m;
     int64_t end = p->source_end;
-    if (p->assigned && port_marks(p->flow->port, p, &m)) {
+    if (p->assigned && port_marks(p->flow->ports[p->engine], p, &m)) {
         int64_t now = m.last_stable >= 0 ? m.last_stable : m.high_watermark;
         end = now > end ? now : end;
     }
@@ -100,7 +100,8 @@ static void put_part(struct jsonw *j, struct part *p, int64_t lag, int64_t ms)
         jsonw_null(j);
     else
         jsonw_double(j, (double)ms / 1000);
-    jsonw_put_str(j, "engine", "record");
+    jsonw_put_str(j, "engine", flow_engine_names[p->engine]);
+    jsonw_put_str(j, "engine_reason", p->engine_reason);
     jsonw_end(j);
 }
 

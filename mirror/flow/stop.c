@@ -30,24 +30,28 @@ static void closed_one(void *arg)
 /* Appenders go before the port, whose deliveries and assignments they no longer have, and before their clients. */
 static void close_all(struct flow *f)
 {
-    struct port *port = f->port;
     struct progress *progress = f->progress;
     struct store_writer *writer = f->writer;
     loop_timer_stop(&f->step);
     loop_timer_stop(&f->deadline);
     loop_timer_stop(&f->progress_timer);
     flow_topics_destroy(f);
-    f->port = NULL;
     f->progress = NULL;
     f->writer = NULL;
     assert(f->sm.state == FLOW_STOPPING && f->closing == 0 && list_empty(&f->parts));
-    f->closing = 3;
+    f->closing = 2 + FLOW_ENGINES;
     progress_close(progress, closed_one, f);
     store_writer_close(writer, closed_one, f);
-    if (port)
-        port_destroy(port, closed_one, f);
-    else
-        closed_one(f);
+    /* The last of them frees the flow. */
+    struct port *ports[FLOW_ENGINES];
+    memcpy(ports, f->ports, sizeof ports);
+    memset(f->ports, 0, sizeof f->ports);
+    for (int e = 0; e < FLOW_ENGINES; e++) {
+        if (ports[e])
+            port_destroy(ports[e], closed_one, f);
+        else
+            closed_one(f);
+    }
 }
 
 static void save_all(void *arg)
@@ -137,8 +141,9 @@ void flow_destroy(struct flow *f)
         return;
     stop_side(f);
     flow_topics_destroy(f);
-    if (f->port)
-        port_destroy(f->port, nothing, NULL);
+    for (int e = 0; e < FLOW_ENGINES; e++)
+        if (f->ports[e])
+            port_destroy(f->ports[e], nothing, NULL);
     progress_abandon(f->progress);
     store_writer_abandon(f->writer);
     flow_free(f);

@@ -98,6 +98,7 @@ struct group_entry {
     X(HALTED, "halted")                   /* a partition stopped for the operator */                         \
     X(REBUILT, "rebuilt")                 /* the store was built from the progress topic */                  \
     X(PROGRESS_OVERWRITTEN, "progress overwritten") /* a stale daemon wrote an older position over ours */   \
+    X(DAMAGED, "damaged")               /* what the source has there cannot be read: the partition waits */  \
     X(FOREIGN_OFFSET, "foreign offset") /* a group's target offset was written by somebody else: left alone */
 enum ledger_kind {
 #define X(name, text) LEDGER_##name,

@@ -56,6 +56,7 @@ static bool add_batch(struct raw_delivery *d, size_t n, const struct batch_heade
     d->batches[n] = (struct port_batch){.bytes = batch,
                                         .base_offset = h->base_offset,
                                         .last_offset = batch_last_offset(h),
+                                        .timestamp_max_ms = h->max_timestamp,
                                         .records_n = h->records_n,
                                         .trim = h->base_offset < next,
                                         .gaps = h->records_n != h->last_offset_delta + 1};

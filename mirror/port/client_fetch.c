@@ -64,7 +64,8 @@ static void raw_unusable(struct raw_part *part, struct slice rest)
     if (rc == 0 || rc == -E_TRUNCATED)
         raw_retry(part, "Fetch: no batch that follows what was read");
     else if (list_empty(&part->chunks))
-        raw_stop(part, PORT_FAILED, KE_CORRUPT_MESSAGE, err.text);
+        raw_stop(part, PORT_FAILED, rc == -E_VERSION ? KE_UNSUPPORTED_FOR_MESSAGE_FORMAT : KE_CORRUPT_MESSAGE,
+                 err.text);
     else
         raw_retry(part, NULL); /* what was read before it is handed out first */
 }
@@ -213,7 +214,7 @@ static void fill_partition(struct kp_fetch_request_partitions *q, const struct r
     q->fetch_offset = part->fetch_next;
     q->last_fetched_epoch = part->fetch_epoch;
     q->log_start_offset = -1;
-    q->partition_max_bytes = RAW_PART_BYTES;
+    q->partition_max_bytes = part->port->part_max ? part->port->part_max : RAW_PART_BYTES;
     q->high_watermark = INT64_MAX;
 }
 
@@ -225,7 +226,8 @@ static int32_t share_of(const struct raw_port *p)
     for (const struct list *at = p->fetches.next; at != &p->fetches; at = at->next)
         n++;
     size_t share = p->memory_max / 2 / n;
-    return share < SHARE_MIN ? SHARE_MIN : share < INT32_MAX ? (int32_t)share : INT32_MAX;
+    share = share < SHARE_MIN ? SHARE_MIN : share;
+    return share < (size_t)p->answer_max ? (int32_t)share : p->answer_max;
 }
 
 static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
@@ -262,7 +264,7 @@ static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
         part->users++;
     }
     assert(f->parts_n == n);
-    q->max_wait_ms = RAW_WAIT_MS;
+    q->max_wait_ms = p->wait_ms;
     q->min_bytes = 1;
     q->max_bytes = share_of(p);
     q->isolation_level = p->read_uncommitted ? 0 : 1;

@@ -14,13 +14,14 @@
 
 #define RAW_RECORDS_MAX    500
 #define RAW_BYTES_MAX      (512u << 10)
-#define RAW_PART_BYTES     (1u << 20) /* of one partition in one response */
+#define RAW_PART_BYTES     (1 << 20) /* of one partition in one response */
 #define RAW_AHEAD_BYTES    (2u << 20) /* fetched and not delivered, of one partition */
 #define RAW_MEMORY_DEFAULT ((size_t)64 << 20)
 #define RAW_PAYLOAD_MAX    (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
 #define RAW_PAYLOAD_KEPT   ((size_t)1 << 20) /* larger ones are given back at once */
 #define RAW_TOPIC_MAX      249               /* Kafka's bound of a topic's name */
 #define RAW_WAIT_MS        250
+#define RAW_WAIT_MAX_MS    5000 /* well below RAW_FETCH_US */
 #define RAW_RETRY_US       (INT64_C(200) * 1000)
 #define RAW_FETCH_US       (INT64_C(15) * 1000000)
 #define RAW_GONE_US        (INT64_C(60) * 1000000)
@@ -117,6 +118,7 @@ struct raw_port {
     struct client *client;
     bool read_uncommitted, hungry;
     size_t memory_max, buffered_bytes, out_n;
+    int32_t answer_max, part_max, wait_ms; /* as the file says; part_max 0: as there is room */
     void (*ready)(void *arg);
     void *arg;
     struct list parts, ready_parts, fetches, free_deliveries;
@@ -156,6 +158,9 @@ void raw_unfind(struct raw_part *part);
 /* client_fetch.c */
 void raw_fetch_all(struct raw_port *p);
 void raw_fetch_cancel(struct raw_fetch *f);
+
+/* client_conf.c */
+void raw_configure(struct raw_port *p, const struct port_options *o);
 
 /* client_check.c */
 void raw_check(struct raw_part *part);

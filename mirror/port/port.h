@@ -55,7 +55,7 @@ struct port_record {
  * read_committed. CRC checked. */
 struct port_batch {
     struct slice bytes;
-    int64_t base_offset, last_offset;
+    int64_t base_offset, last_offset, timestamp_max_ms;
     int32_t records_n;
     bool trim; /* begins before the offset wanted: re-pack from there */
     bool gaps; /* records_n is less than the offsets it spans */
@@ -77,6 +77,7 @@ enum port_what { PORT_RECORDS, PORT_BATCHES, PORT_EVENT };
 
 struct port_delivery {
     enum port_what what;
+    struct port *port; /* whose it is: to be released there */
     void *owner;
     int64_t next_offset;  /* covered up to here: the position after this delivery (APPENDER.md rule 17) */
     int32_t leader_epoch; /* of the last record, -1 if not known */
@@ -129,7 +130,10 @@ static inline void port_unassign(struct port *p, void *owner)
 /* True with a delivery, to be released; false: wait for `ready`. */
 static inline bool port_poll(struct port *p, struct port_delivery *out)
 {
-    return p->ops->poll(p, out);
+    bool some = p->ops->poll(p, out);
+    if (some)
+        out->port = p;
+    return some;
 }
 
 static inline void port_release(struct port *p, struct port_delivery *d)

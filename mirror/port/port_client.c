@@ -406,8 +406,7 @@ int port_client_create(const struct port_options *o, struct port **out, struct e
     loop_timer_init(&p->tick, p->loop, on_tick, p);
     p->watch = (struct client_watch){.changed = on_metadata, .arg = p};
     client_watch_add(p->client, &p->watch);
-    for (size_t i = 0; i < o->properties_n && o->ignored; i++)
-        o->ignored(o->arg, o->properties[i].key, "this engine has no such option");
+    raw_configure(p, o);
     *out = &p->port;
     return 0;
 }

@@ -37,6 +37,14 @@ static void must_arrive(struct sites *s, uint64_t seed)
 /* What may die, beside the target, its connections and the mirror. */
 enum trouble { SOURCE = 1, TWO_MIRRORS = 2, STORES = 4 };
 
+/* Seeds with the record engine, seeds with the batch engine, and seeds where each start of a mirror takes either: what
+ * one has begun the other goes on with. */
+static void take_engine(struct sites *s, uint64_t seed)
+{
+    static const char *const engines[] = {"sundog.engine = record\n", "sundog.engine = batch\n"};
+    s->mirror_settings = engines[seed % 3 < 2 ? seed % 3 : rng_below(sim_rng(s->sim), 2)];
+}
+
 static void strike_broker(struct sites *s, struct sim_node *b)
 {
     struct rng *r = sim_rng(s->sim);
@@ -77,7 +85,7 @@ static void mend_broker(struct sites *s, int site)
     sites_serve(s, site);
 }
 
-static void mend_mirror(struct sites *s, struct sim_node *m, unsigned troubles)
+static void mend_mirror(struct sites *s, struct sim_node *m, unsigned troubles, uint64_t seed)
 {
     struct rng *r = sim_rng(s->sim);
     if (rng_below(r, 3) == 0 && sim_node_up(m))
@@ -86,6 +94,7 @@ static void mend_mirror(struct sites *s, struct sim_node *m, unsigned troubles)
         return;
     if ((troubles & STORES) && rng_below(r, 2))
         sites_lose_store(s, m);
+    take_engine(s, seed);
     cr_assert(sim_start(m));
 }
 
@@ -107,6 +116,7 @@ static void mirror_under_faults(uint64_t seed, unsigned troubles)
     uint64_t number = 0;
     int failed = 0;
     sites_topic(s, EAST, TOPIC, PARTITIONS);
+    take_engine(s, seed);
     cr_assert(sim_start(s->mirror));
     if (troubles & TWO_MIRRORS)
         cr_assert(sim_start(s->other));
@@ -120,9 +130,9 @@ static void mirror_under_faults(uint64_t seed, unsigned troubles)
         sim_heal_all(s->sim);
         mend_broker(s, EAST);
         mend_broker(s, WEST);
-        mend_mirror(s, s->mirror, troubles);
+        mend_mirror(s, s->mirror, troubles, seed);
         if (troubles & TWO_MIRRORS)
-            mend_mirror(s, s->other, troubles);
+            mend_mirror(s, s->other, troubles, seed);
     }
     cr_assert_leq(failed, troubles & SOURCE ? 60 : 0, "seed %lu: %d of 108 requests failed", seed, failed);
     must_arrive(s, seed);

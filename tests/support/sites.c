@@ -151,7 +151,8 @@ static void *boot_mirror(void *arg, struct sim_node *node)
                                               .config = &m->config,
                                               .flow = mirror_config_flow(&m->config, "east", "west"),
                                               .memory_bytes = 32 << 20,
-                                              .port_create = create_port},
+                                              .port_create = create_port,
+                                              .batch_port_create = create_port},
                          &m->flow, &err);
     must(rc == 0, "the mirror starts", &err);
     return m;

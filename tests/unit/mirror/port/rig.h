@@ -35,6 +35,9 @@ struct reader {
     bool counts_only; /* of partition 0 as well: it has more records than offsets has room for */
     bool read_uncommitted, whole_batches, hold; /* hold: release nothing, poll no more */
     size_t memory_max;
+    struct port_property properties[4];
+    size_t properties_n;
+    char ignored[256]; /* keys */
     struct port_assignment first;
     struct port_delivery held[256];
     int held_n, held_max;
@@ -142,6 +145,14 @@ static inline void reader_ready(void *arg)
     loop_timer_in(&r->poll, 0);
 }
 
+static inline void reader_ignored(void *arg, const char *key, const char *why)
+{
+    struct reader *r = arg;
+    size_t n = strlen(r->ignored);
+    cr_assert_gt(strlen(why), 0);
+    snprintf(r->ignored + n, sizeof r->ignored - n, "%s ", key);
+}
+
 static inline void *reader_boot(void *arg, struct sim_node *node)
 {
     struct reader *r = arg;
@@ -154,6 +165,9 @@ static inline void *reader_boot(void *arg, struct sim_node *node)
                              .bootstrap = o.bootstrap,
                              .read_uncommitted = r->read_uncommitted,
                              .memory_max_bytes = r->memory_max,
+                             .properties = r->properties,
+                             .properties_n = r->properties_n,
+                             .ignored = reader_ignored,
                              .ready = reader_ready,
                              .arg = r};
     loop_timer_init(&r->poll, sim_node_loop(node), reader_poll, r);

@@ -37,7 +37,7 @@ struct source {
     /* what was asked */
     int fetches, epochs_asked;
     size_t answer_most, answer_left; /* of the answer that is made */
-    int32_t max_bytes_seen;
+    int32_t max_bytes_seen, part_bytes_seen;
     struct sim_node *node;
     struct net_listener *listener;
     struct peer *peers;
@@ -153,6 +153,8 @@ static inline void fetch_records(struct source *s, struct arena *a,
     struct buf all;
     buf_init(&all, 64 << 20);
     size_t most = (size_t)(max_bytes < q->partition_max_bytes ? max_bytes : q->partition_max_bytes);
+    s->part_bytes_seen =
+        q->partition_max_bytes > s->part_bytes_seen ? q->partition_max_bytes : s->part_bytes_seen;
     most = most < s->answer_left ? most : s->answer_left;
     for (int i = 0; i < s->batches_n; i++) {
         if (batch_last_offset(&s->h[i]) < q->fetch_offset ||

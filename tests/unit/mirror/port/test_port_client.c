@@ -237,6 +237,7 @@ Test(port_client, an_old_format_stops_the_partition)
     g->source.batch[0].p[BATCH_MAGIC_AT] = 1;
     rig_run(g, SIM_SECOND);
     cr_assert_not_null(rig_event(g, PORT_FAILED));
+    cr_assert_eq(rig_event(g, PORT_FAILED)->error, KE_UNSUPPORTED_FOR_MESSAGE_FORMAT);
     rig_destroy(g);
 }
 
@@ -492,5 +493,23 @@ Test(port_client, broken_connections_lose_nothing)
     cr_assert_eq(g->reader.offsets_n, 210);
     for (int i = 0; i < 210; i++)
         cr_assert_eq(g->reader.offsets[i], i);
+    rig_destroy(g);
+}
+
+Test(port_client, sizes_are_the_files_where_it_says_them)
+{
+    struct rig *g = rig_create();
+    struct port_property p[] = {{"fetch.max.bytes", "5000"},
+                                {"max.partition.fetch.bytes", "2000"},
+                                {"client.rack", "here"},
+                                {"fetch.max.wait.ms", "soon"}};
+    memcpy(g->reader.properties, p, sizeof p);
+    g->reader.properties_n = 4;
+    batches(g, 60, 20, CODEC_NONE);
+    rig_run(g, 5 * SIM_SECOND);
+    cr_assert_eq(g->source.max_bytes_seen, 5000);
+    cr_assert_leq(g->source.part_bytes_seen, 2000);
+    cr_assert_eq(g->reader.offsets_n, 1200);
+    cr_assert_str_eq(g->reader.ignored, "client.rack fetch.max.wait.ms ");
     rig_destroy(g);
 }
