@@ -1,0 +1,158 @@
+"""The record engine and the batch engine mirror the same random topics of one Apache Kafka to two sites: the same records,
+order, timestamps, headers and translated offsets. Then each goes on where the other stood."""
+import os, random, subprocess, sys, time
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from peers import ApacheKafka
+from records import end_offsets, partitions, read_topic, same
+from site_rig import Rig, run_cases, wait
+
+SEED = int(os.environ.get('SUNDOG_SEED', '1'))
+RECORDS = int(os.environ.get('SUNDOG_ENGINES_RECORDS', '4000'))
+CODECS = ['none', 'gzip', 'snappy', 'lz4', 'zstd']
+TOPICS = {  # name: configuration at the source
+    'mixed': {},
+    'transactions': {},
+    'compacted': {'cleanup.policy': 'compact', 'segment.ms': '1000', 'min.cleanable.dirty.ratio': '0.01',
+                  'segment.bytes': '1048576', 'max.compaction.lag.ms': '1000'},
+    'stamped': {'message.timestamp.type': 'LogAppendTime'},
+    'cut': {},
+}
+
+
+def record(r, keys=None):
+    size = r.choice([0, 1, 1, 10, 100, 100, 1000, 10_000, 100_000]) if r.random() < 0.995 else 900_000
+    body = r.randbytes(min(size, 50)) * (size // 50 + 1)  # something to compress
+    value = None if r.random() < 0.05 else body[:size]
+    key = b'k%d' % r.randrange(keys or 200) if keys or r.random() < 0.7 else None
+    if key is None and value is None: value = b''
+    headers = [(r.choice(['a', 'b', 'long-' * 10]), r.choice([None, b'', b'x' * r.randrange(30)])) for _ in range(r.randrange(4))]
+    return key, value, headers
+
+
+def produce(bootstrap, topic, r, n, keys=None):
+    """In parts, each by a producer with a codec and batches of its own."""
+    now = int(time.time() * 1000) - 3_600_000
+    while n > 0:
+        part = min(n, r.randrange(1, 600))
+        p = Producer({'bootstrap.servers': bootstrap, 'compression.type': r.choice(CODECS), 'linger.ms': r.choice([0, 1, 20]),
+                      'batch.num.messages': r.choice([1, 3, 100, 10_000]), 'enable.idempotence': r.random() < 0.5})
+        for _ in range(part):
+            key, value, headers = record(r, keys)
+            p.produce(topic, value, key, partition=r.randrange(3), headers=headers, timestamp=now + r.randrange(3_000_000))
+        assert p.flush(60) == 0
+        n -= part
+
+
+def transact(bootstrap, topic, r, n):
+    producers = []
+    for i in range(3):
+        p = Producer({'bootstrap.servers': bootstrap, 'transactional.id': f'engines-{i}-{r.random()}', 'linger.ms': 0,
+                      'compression.type': r.choice(CODECS), 'batch.num.messages': r.choice([1, 5, 1000])})
+        p.init_transactions(30)
+        producers.append(p)
+    plain = Producer({'bootstrap.servers': bootstrap, 'linger.ms': 0})
+    for _ in range(n // 60):
+        chosen = r.sample(producers, r.randrange(1, 4))  # some are open at the same time
+        for p in chosen: p.begin_transaction()
+        for _ in range(60):
+            key, value, headers = record(r)
+            r.choice(chosen + [plain]).produce(topic, value, key, partition=r.randrange(3), headers=headers)
+            if r.random() < 0.1:
+                for p in chosen: p.flush(30)
+        for p in chosen:
+            assert p.flush(30) == 0  # what is purged would leave a hole in librdkafka's sequences
+            (p.abort_transaction if r.random() < 0.4 else p.commit_transaction)(30)
+    assert plain.flush(30) == 0
+
+
+def more(bootstrap, r, n):
+    produce(bootstrap, 'mixed', r, n)
+    transact(bootstrap, 'transactions', r, n)
+    produce(bootstrap, 'stamped', r, n // 4)
+    produce(bootstrap, 'cut', r, n // 4)
+
+
+def delete_half(bootstrap, topic):
+    admin = AdminClient({'bootstrap.servers': bootstrap})
+    halves = [TopicPartition(topic, p, end // 2) for p, end in end_offsets(bootstrap, topic).items()]
+    for f in admin.delete_records(halves).values(): f.result(20)
+
+
+def compact(bootstrap, r):
+    """Until some of it has gone, which shows as gaps between offsets; the cleaner comes when it comes."""
+    produce(bootstrap, 'compacted', r, 1500, keys=40)
+    def gone():
+        produce(bootstrap, 'compacted', r, 3, keys=3)  # rolls the segment
+        return sum(len(v) for v in read_topic(bootstrap, 'compacted').values()) < 1000 or None
+    wait('the source is compacted', 60, gone, 1)
+
+
+def engine_of(mirror):
+    return {p['engine'] for f in mirror.status()['flows'] for p in f['partitions'] if p['topic'] in TOPICS and p['partition'] >= 0}
+
+
+def complete(rig, site, mirror):
+    """Everything stable at the source has been mirrored; what was, as {topic: {partition: [Record]}}."""
+    def caught_up():
+        rows = [p for f in mirror.status()['flows'] for p in f['partitions'] if p['topic'] in TOPICS]
+        return len(rows) == 3 * len(TOPICS) and all(p['state'] == 'caught up' and p['lag_records'] == 0 for p in rows) or None
+    time.sleep(1)
+    wait(f'{site} has everything', 90, caught_up, 0.2)
+    return {t: read_topic(rig.bootstrap(site), f'east.{t}') for t in TOPICS}
+
+
+def translated(rig, site, r):
+    """A sample of the map, by what `sundog translate` says of the same positions."""
+    said = []
+    for t in TOPICS:
+        ends = end_offsets(rig.bootstrap('east'), t)
+        for p, end in sorted(ends.items()):
+            for _ in range(6):
+                said.append(rig.cli_json('translate', '--store', f'{site}-mirror.store', '--flow', f'east->{site}', '--topic', t,
+                                         '--partition', str(p), '--offset', str(r.randrange(end + 1))))
+    return said
+
+
+def compare(rig, west, south, seed):
+    a, b = complete(rig, 'west', west), complete(rig, 'south', south)
+    for t in TOPICS:
+        same(a[t], b[t], f'{t} by records and by batches')
+        if t != 'compacted':  # its source goes on shrinking
+            same(read_topic(rig.bootstrap('east'), t), b[t], f'{t} at the source and by batches')
+    assert sum(len(v) for v in b['transactions'].values()) > 0
+    one, other = (translated(rig, s, random.Random(seed)) for s in ('west', 'south'))
+    for x, y in zip(one, other):
+        assert x == y or 'compacted' in x['topic'], f'translated: {x} and {y}'
+
+
+def both_engines_say_the_same():
+    r = random.Random(SEED)
+    print(f'SUNDOG_SEED={SEED}', flush=True)
+    with ApacheKafka(lambda port: ['log.cleaner.backoff.ms=500', 'transaction.state.log.num.partitions=3']) as east:
+        admin = AdminClient({'bootstrap.servers': east.bootstrap})
+        for f in admin.create_topics([NewTopic(t, 3, 1, config=c) for t, c in TOPICS.items()]).values(): f.result(20)
+        more(east.bootstrap, r, RECORDS)
+        delete_half(east.bootstrap, 'cut')
+        compact(east.bootstrap, r)
+        with Rig(sites=('east', 'west', 'south'), bootstrap={'east': east.bootstrap}, flows=['east->west', 'east->south'],
+                 mirror={'topics': ','.join(TOPICS)}) as rig:
+            del rig.mirrors['east']
+            west, south = rig.mirrors['west'], rig.mirrors['south']
+            for b in rig.brokers.values(): b.start()
+            west.start(extra=['sundog.engine=record'])
+            south.start()
+            compare(rig, west, south, 1)
+            assert engine_of(west) == {'record'} and engine_of(south) == {'batch'}, (engine_of(west), engine_of(south))
+            more(east.bootstrap, r, RECORDS // 4)
+            for m, engine, end in ((west, 'batch', west.kill), (south, 'record', south.stop)):
+                end()
+                m.start(extra=[f'sundog.engine={engine}'])
+            more(east.bootstrap, r, RECORDS // 4)
+            compare(rig, west, south, 2)
+            assert engine_of(west) == {'batch'} and engine_of(south) == {'record'}
+
+
+if __name__ == '__main__':
+    sys.exit(run_cases([both_engines_say_the_same], sys.argv[1:]))
