@@ -33,19 +33,21 @@ static int create(struct flow *f, enum flow_engine e, struct err *err)
     struct port_property *properties = ARENA_NEWS(&a, struct port_property, n + 1);
     for (size_t i = 0; properties && i < n; i++)
         properties[i] = (struct port_property){f->o.flow->consumer[i].key, f->o.flow->consumer[i].value};
-    const struct port_options o = {.loop = f->loop,
-                                   .client = f->source,
-                                   .bootstrap = f->source_contact.bootstrap,
-                                   .security = &f->o.config->clusters[f->o.flow->source].security,
-                                   .client_id = f->name,
-                                   .read_uncommitted =
-                                       strcmp(f->o.flow->o.isolation_level, "read_uncommitted") == 0,
-                                   .memory_max_bytes = f->o.memory_bytes * FLOW_PORT_SHARE / 2,
-                                   .properties = properties,
-                                   .properties_n = properties ? n : 0,
-                                   .ready = feed_ready,
-                                   .arg = f,
-                                   .ignored = e == ENGINE_BATCH ? batch_ignored : record_ignored};
+    const struct port_options o = {
+        .loop = f->loop,
+        .client = f->source,
+        .bootstrap = f->source_contact.bootstrap,
+        .security = &f->o.config->clusters[f->o.flow->source].security,
+        .client_id = f->name,
+        .read_uncommitted = strcmp(f->o.flow->o.isolation_level, "read_uncommitted") == 0,
+        /* What batches wait in are the client's answers. */
+        .memory_max_bytes = e == ENGINE_BATCH ? f->o.memory_bytes * FLOW_CLIENT_SHARE
+                                              : f->o.memory_bytes * FLOW_PORT_SHARE / 2,
+        .properties = properties,
+        .properties_n = properties ? n : 0,
+        .ready = feed_ready,
+        .arg = f,
+        .ignored = e == ENGINE_BATCH ? batch_ignored : record_ignored};
     int rc = (e == ENGINE_BATCH ? f->o.batch_port_create : f->o.port_create)(&o, &f->ports[e], err);
     arena_fini(&a);
     return rc;

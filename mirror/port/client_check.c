@@ -17,6 +17,7 @@ static struct port_question question(struct raw_part *part,
 
 static void asked(struct raw_part *part, bool sent)
 {
+    raw_place(part);
     if (!sent)
         raw_retry(part, "too many requests are open");
 }
@@ -55,6 +56,7 @@ static void begin_answered(void *arg, const struct client_response *r)
     part->next = part->fetch_next = offset;
     part->state = RAW_FETCHING;
     raw_event(part, PORT_POSITION, KE_NONE, NULL);
+    raw_place(part);
     raw_wake(part->port);
 }
 
@@ -122,6 +124,7 @@ static void epoch_answered(void *arg, const struct client_response *r)
         return;
     }
     part->state = RAW_FETCHING;
+    raw_place(part);
     raw_wake(part->port);
 }
 

@@ -4,30 +4,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool may_fetch(const struct raw_part *part, int64_t now)
-{
-    return part->state == RAW_FETCHING && !part->dropped && !part->fetch && !part->ask && part->leader >= 0 &&
-           part->retry_at_us <= now && part->ahead_bytes < RAW_AHEAD_BYTES;
-}
-
-static bool busy(const struct raw_port *p, int32_t node)
-{
-    list_each (at, &p->fetches) {
-        if (LIST_ENTRY(at, struct raw_fetch, link)->node == node)
-            return true;
-    }
-    return false;
-}
-
+/* The partitions of a request that has ended. Whoever got something asks last: an answer that is full begins with the
+ * others next time. */
 static void end(struct raw_fetch *f)
 {
     list_remove(&f->link);
+    assert(f->node->fetch == f);
+    f->node->fetch = NULL;
     for (int32_t i = 0; i < f->parts_n; i++) {
         assert(f->parts[i]->fetch == f && f->parts[i]->users > 0);
         f->parts[i]->fetch = NULL;
         f->parts[i]->stale = false;
-        f->parts[i]->users--;
-        raw_release_part(f->parts[i]);
+    }
+    for (int32_t i = 0; i < f->parts_n; i++)
+        if (!f->parts[i]->got_some)
+            raw_place(f->parts[i]);
+    for (int32_t i = 0; i < f->parts_n; i++) {
+        struct raw_part *part = f->parts[i];
+        if (part->got_some)
+            raw_place(part);
+        part->got_some = false;
+        part->users--;
+        raw_release_part(part);
     }
 }
 
@@ -191,17 +189,14 @@ static void fetched(void *arg, const struct client_response *r)
             if (!part || part->dropped || part->stale || part->ask || part->state != RAW_FETCHING)
                 continue;
             take_partition(part, answer, r->frame);
-            if (answer->records.bytes.n) { /* an answer that is full begins with the others next time */
-                list_remove(&part->link);
-                list_push(&p->parts, &part->link);
-            }
+            part->got_some = answer->records.bytes.n > 0;
         }
     }
     for (int32_t i = 0; !good && i < f->parts_n; i++)
         if (!f->parts[i]->dropped && f->parts[i]->state == RAW_FETCHING)
             raw_retry(f->parts[i], r->err ? r->err->text : kafka_error_name(m->error_code));
     end(f);
-    raw_wake(p);
+    raw_work(p); /* the next one leaves before this one is looked into */
 }
 
 /* ---- questions ---- */
@@ -214,29 +209,66 @@ static void fill_partition(struct kp_fetch_request_partitions *q, const struct r
     q->fetch_offset = part->fetch_next;
     q->last_fetched_epoch = part->fetch_epoch;
     q->log_start_offset = -1;
-    q->partition_max_bytes = part->port->part_max ? part->port->part_max : RAW_PART_BYTES;
+    q->partition_max_bytes = part->asked_bytes;
     q->high_watermark = INT64_MAX;
 }
 
-/* Requests under way and this one share half of the memory: what they bring is not counted before it is here. */
+/* Requests under way and this one share a part of the memory: what they bring is not counted before it is here. */
 static int32_t share_of(const struct raw_port *p)
 {
     enum { SHARE_MIN = 64 << 10 };
     size_t n = 1;
     for (const struct list *at = p->fetches.next; at != &p->fetches; at = at->next)
         n++;
-    size_t share = p->memory_max / 2 / n;
+    size_t share = p->memory_max / 8 * 3 / n;
     share = share < SHARE_MIN ? SHARE_MIN : share;
     return share < (size_t)p->answer_max ? (int32_t)share : p->answer_max;
 }
 
-static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
+/* A few partitions may each have more: over a long way an answer is what there is on it. */
+static int32_t part_share(const struct raw_port *p, int32_t share, int32_t n)
 {
-    assert(n > 0 && node >= 0 && !busy(p, node));
+    return p->part_max ? p->part_max : share / n > RAW_PART_BYTES ? share / n : RAW_PART_BYTES;
+}
+
+static void fill_request(struct raw_fetch *f, struct kp_fetch_request *q,
+                         struct kp_fetch_request_topics *topics, struct kp_fetch_request_partitions *rows,
+                         bool *ids)
+{
+    struct raw_port *p = f->port;
+    int32_t n = f->node->wanting_n;
+    q->max_wait_ms = p->wait_ms;
+    q->min_bytes = 1;
+    q->max_bytes = share_of(p);
+    q->isolation_level = p->read_uncommitted ? 0 : 1;
+    q->rack_id = SLICE_LIT("");
+    q->topics = topics;
+    q->topics_n = n;
+    while (f->parts_n < n) {
+        struct raw_part *part = LIST_ENTRY(f->node->wanting.next, struct raw_part, todo);
+        int32_t i = f->parts_n++;
+        raw_unplace(part);
+        topics[i].topic = slice_str(part->topic);
+        topics[i].topic_id = part->id.topic;
+        *ids = *ids && !uuid_is_zero(&topics[i].topic_id);
+        topics[i].partitions = &rows[i];
+        topics[i].partitions_n = 1;
+        part->asked_bytes = part_share(p, q->max_bytes, n);
+        fill_partition(&rows[i], part);
+        f->parts[i] = part;
+        part->fetch = f;
+        part->users++;
+    }
+    assert(list_empty(&f->node->wanting) && f->node->wanting_n == 0);
+}
+
+static bool fetch_from(struct raw_port *p, struct raw_node *node)
+{
+    int32_t n = node->wanting_n;
+    assert(n > 0 && !node->fetch);
     struct client_call *call = client_call(p->client, kp_key_fetch);
     if (!call)
         return false;
-    struct kp_fetch_request *q = call->body;
     struct raw_fetch *f = ARENA_NEW(call->arena, struct raw_fetch);
     struct raw_part **parts = ARENA_NEWS(call->arena, struct raw_part *, n);
     struct kp_fetch_request_topics *topics = ARENA_NEWS(call->arena, struct kp_fetch_request_topics, n);
@@ -245,33 +277,11 @@ static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
         client_cancel(p->client, call);
         return false;
     }
-    *f = (struct raw_fetch){.port = p, .call = call, .node = node, .parts = parts};
-    int64_t now = loop_now_us(p->loop);
     bool ids = true;
-    list_each (at, &p->parts) {
-        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
-        if (f->parts_n == n || part->leader != node || !may_fetch(part, now))
-            continue;
-        int32_t i = f->parts_n++;
-        topics[i].topic = slice_str(part->topic);
-        topics[i].topic_id = part->id.topic;
-        ids = ids && !uuid_is_zero(&topics[i].topic_id);
-        topics[i].partitions = &rows[i];
-        topics[i].partitions_n = 1;
-        fill_partition(&rows[i], part);
-        parts[i] = part;
-        part->fetch = f;
-        part->users++;
-    }
-    assert(f->parts_n == n);
-    q->max_wait_ms = p->wait_ms;
-    q->min_bytes = 1;
-    q->max_bytes = share_of(p);
-    q->isolation_level = p->read_uncommitted ? 0 : 1;
-    q->topics = topics;
-    q->topics_n = f->parts_n;
-    q->rack_id = SLICE_LIT("");
-    call->target = (struct client_target){.kind = CLIENT_BROKER, .number = node};
+    *f = (struct raw_fetch){.port = p, .call = call, .node = node, .parts = parts};
+    fill_request(f, call->body, topics, rows, &ids);
+    node->fetch = f;
+    call->target = (struct client_target){.kind = CLIENT_BROKER, .number = node->id};
     if (!ids)
         call->version_max = 12;
     call->timeout_us = RAW_FETCH_US;
@@ -284,22 +294,11 @@ static bool fetch_from(struct raw_port *p, int32_t node, int32_t n)
 
 void raw_fetch_all(struct raw_port *p)
 {
-    int64_t now = loop_now_us(p->loop), soonest = INT64_MAX;
-    list_each (at, &p->parts) {
-        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
-        if (!part->dropped && part->state != RAW_STOPPED && part->retry_at_us > now &&
-            part->retry_at_us < soonest)
-            soonest = part->retry_at_us;
-        if (!may_fetch(part, now) || busy(p, part->leader) || p->buffered_bytes >= p->memory_max / 2)
+    list_each (at, &p->nodes) {
+        struct raw_node *node = LIST_ENTRY(at, struct raw_node, link);
+        if (node->fetch || list_empty(&node->wanting) || p->buffered_bytes >= p->memory_max / 2)
             continue;
-        int32_t n = 0;
-        list_each (other, &p->parts) {
-            const struct raw_part *o = LIST_ENTRY(other, struct raw_part, link);
-            n += o->leader == part->leader && may_fetch(o, now);
-        }
-        if (!fetch_from(p, part->leader, n))
-            soonest = now + RAW_RETRY_US;
+        if (!fetch_from(p, node) && !p->tick.armed)
+            loop_timer_in(&p->tick, RAW_RETRY_US);
     }
-    if (soonest != INT64_MAX && !p->tick.armed)
-        loop_timer_at(&p->tick, soonest);
 }

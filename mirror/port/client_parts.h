@@ -14,7 +14,7 @@
 
 #define RAW_RECORDS_MAX    500
 #define RAW_BYTES_MAX      (512u << 10)
-#define RAW_PART_BYTES     (1 << 20) /* of one partition in one response */
+#define RAW_PART_BYTES     (1 << 20)  /* of one partition in one response */
 #define RAW_AHEAD_BYTES    (2u << 20) /* fetched and not delivered, of one partition */
 #define RAW_MEMORY_DEFAULT ((size_t)64 << 20)
 #define RAW_PAYLOAD_MAX    (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
@@ -63,7 +63,8 @@ struct raw_name {
 #define RAW_NAME_BYTES sizeof(struct raw_name)
 
 struct raw_part {
-    struct list link;                        /* of all, those that got something last at the end */
+    struct list link;                        /* of all */
+    struct list todo;                        /* of those that wait for the same (raw_place) */
     struct list ready;                       /* of those with something to deliver */
     UT_hash_handle by_owner, by_name, by_id; /* until it is dropped */
     struct raw_port *port;
@@ -71,6 +72,7 @@ struct raw_part {
     char *topic;             /* in `name` */
     struct raw_id id;        /* as metadata said last; zero where the cluster has none, then not in by_id */
     struct raw_fetch *fetch; /* the request under way that asks for it */
+    struct raw_node *wanted_of; /* whose `wanting` it stands in */
     struct port_assignment a;
     enum raw_state state;
     int64_t next;       /* the next offset to be delivered */
@@ -82,8 +84,10 @@ struct raw_part {
     int64_t log_start, high_watermark, last_stable;
     int64_t retry_at_us, gone_since_us;
     bool dropped, end_due, end_told, troubled;
-    bool stale;     /* the answer under way belongs to a history that was given up: not taken */
-    unsigned users; /* fetches that name it: it is freed when none does */
+    bool got_some;       /* in the answer that has just come */
+    int32_t asked_bytes; /* of it by the last fetch */
+    bool stale;          /* the answer under way belongs to a history that was given up: not taken */
+    unsigned users;      /* fetches that name it: it is freed when none does */
     struct client_call *ask;
     /* an event that waits */
     bool event_there;
@@ -92,11 +96,20 @@ struct raw_part {
     char trouble[64]; /* the last cause that was told */
 };
 
+/* A broker that leads partitions; kept for the life of the port. */
+struct raw_node {
+    struct list link;
+    int32_t id;
+    struct raw_fetch *fetch; /* the one under way */
+    struct list wanting;     /* partitions that may be fetched; whoever got something last stands behind */
+    int32_t wanting_n;
+};
+
 struct raw_fetch {
     struct list link;
     struct raw_port *port;
     struct client_call *call;
-    int32_t node;
+    struct raw_node *node;
     struct raw_part **parts; /* in the call's arena */
     int32_t parts_n;
 };
@@ -121,7 +134,10 @@ struct raw_port {
     int32_t answer_max, part_max, wait_ms; /* as the file says; part_max 0: as there is room */
     void (*ready)(void *arg);
     void *arg;
-    struct list parts, ready_parts, fetches, free_deliveries;
+    struct list parts, ready_parts, fetches, free_deliveries, nodes;
+    struct list attention; /* partitions that metadata, or their leader, must say something of */
+    struct list retrying;  /* in order of time: each waits as long */
+    bool metadata_new;
     struct raw_part *owners, *names, *ids; /* hashes of parts */
     struct client_watch watch;
     struct loop_timer tick;
@@ -135,6 +151,7 @@ static inline struct raw_port *raw_port(struct port *p)
 
 /* port_client.c */
 void raw_wake(struct raw_port *p);     /* look again soon at what is to be asked */
+void raw_work(struct raw_port *p);     /* look now */
 void raw_ready(struct raw_part *part); /* it has something to deliver */
 void raw_event(struct raw_part *part, enum port_event e, int16_t error, const char *text);
 void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const char *text);
@@ -146,6 +163,11 @@ void raw_rewind(struct raw_part *part);
 /* The leader's log does not have what we have read. */
 void raw_truncated(struct raw_part *part, int64_t end);
 const struct client_topic *raw_topic(const struct raw_part *part);
+
+/* client_place.c. What a partition waits for, from its state: called after each change of it. */
+void raw_place(struct raw_part *part);
+void raw_unplace(struct raw_part *part);
+void raw_nodes_free(struct raw_port *p);
 
 /* client_find.c. NULL: no such partition, or it has been dropped. */
 struct raw_part *raw_find_owner(struct raw_port *p, const void *owner);

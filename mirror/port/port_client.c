@@ -39,6 +39,7 @@ void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const cha
     part->state = RAW_STOPPED;
     part->end_due = false; /* nothing comes after the reason */
     raw_drop_chunks(part);
+    raw_place(part);
     raw_event(part, e, error, text);
     assert(part->event_there && list_linked(&part->ready));
 }
@@ -46,6 +47,7 @@ void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const cha
 void raw_retry(struct raw_part *part, const char *why)
 {
     part->retry_at_us = loop_now_us(part->port->loop) + RAW_RETRY_US;
+    raw_place(part);
     client_metadata_refresh(part->port->client);
     bool told = part->troubled && why && strncmp(part->trouble, why, sizeof part->trouble - 1) == 0;
     if (why && !told && !part->event_there) {
@@ -103,6 +105,8 @@ static void drop(struct raw_part *part)
         list_remove(&part->ready);
     part->state = RAW_STOPPED;
     part->dropped = true;
+    raw_unplace(part);
+    raw_wake(part->port); /* it may have held what others wait for */
     raw_release_part(part);
 }
 
@@ -143,7 +147,9 @@ static int raw_assign(struct port *port, const struct port_assignment *a, struct
         goto no_room;
     list_init(&part->chunks);
     list_init(&part->ready);
+    list_init(&part->todo);
     list_push(&p->parts, &part->link);
+    raw_place(part);
     raw_wake(p);
     return 0;
 no_room:
@@ -196,18 +202,50 @@ static bool identified(struct raw_part *part)
     return part->leader >= 0;
 }
 
-static void work(struct raw_port *p)
+static void look_at(struct raw_part *part, int64_t now)
 {
-    int64_t now = loop_now_us(p->loop);
+    if (part->dropped || part->state == RAW_STOPPED || part->ask)
+        return;
+    if (part->retry_at_us <= now && identified(part) && part->state == RAW_ASKING)
+        raw_check(part);
+    raw_place(part);
+}
+
+/* Where something has changed; everywhere when metadata has. */
+static void look_around(struct raw_port *p, int64_t now)
+{
+    while (!list_empty(&p->retrying)) {
+        struct raw_part *part = LIST_ENTRY(p->retrying.next, struct raw_part, todo);
+        if (part->retry_at_us > now)
+            break;
+        list_remove(&part->todo);
+        list_push(&p->attention, &part->todo);
+    }
+    struct list now_due;
+    list_init(&now_due);
+    while (!list_empty(&p->attention))
+        list_push(&now_due, list_pop(&p->attention));
+    while (!list_empty(&now_due)) /* a partition comes back to `attention` at most, for the next turn */
+        look_at(LIST_ENTRY(list_pop(&now_due), struct raw_part, todo), now);
+    if (!p->metadata_new)
+        return;
+    p->metadata_new = false;
     list_each_safe(at, &p->parts)
     {
-        struct raw_part *part = LIST_ENTRY(at, struct raw_part, link);
-        if (part->dropped || part->state == RAW_STOPPED || part->ask || part->retry_at_us > now)
-            continue;
-        if (identified(part) && part->state == RAW_ASKING)
-            raw_check(part);
+        look_at(LIST_ENTRY(at, struct raw_part, link), now);
     }
+}
+
+void raw_work(struct raw_port *p)
+{
+    int64_t now = loop_now_us(p->loop);
+    look_around(p, now);
     raw_fetch_all(p);
+    if (!list_empty(&p->retrying)) {
+        int64_t due = LIST_ENTRY(p->retrying.next, struct raw_part, todo)->retry_at_us;
+        if (!p->tick.armed || p->tick.due_us > due)
+            loop_timer_at(&p->tick, due);
+    }
     bool some = !list_empty(&p->ready_parts);
     if (some && p->hungry) {
         p->hungry = false;
@@ -217,19 +255,20 @@ static void work(struct raw_port *p)
 
 static void on_tick(void *arg)
 {
-    work(arg);
+    raw_work(arg);
 }
 
 static void on_metadata(void *arg)
 {
+    ((struct raw_port *)arg)->metadata_new = true;
     raw_wake(arg);
 }
 
 void raw_wake(struct raw_port *p)
 {
-    if (p->closing)
-        return;
-    loop_timer_in(&p->tick, 0);
+    bool soon = p->tick.armed && p->tick.due_us <= loop_now_us(p->loop);
+    if (!p->closing && !soon)
+        loop_timer_in(&p->tick, 0);
 }
 
 /* ---- deliveries ---- */
@@ -306,6 +345,7 @@ static bool raw_poll(struct port *port, struct port_delivery *out)
     while (!list_empty(&p->ready_parts)) {
         struct raw_part *part = LIST_ENTRY(list_pop(&p->ready_parts), struct raw_part, ready);
         bool found = poll_part(part, out);
+        raw_place(part); /* there may be room for more of it */
         /* An event that came up meanwhile has linked it already. */
         if (has_more(part) && !list_linked(&part->ready))
             list_push(&p->ready_parts, &part->ready);
@@ -377,6 +417,7 @@ static void raw_destroy(struct port *port, void (*destroyed)(void *arg), void *a
     while (!list_empty(&p->free_deliveries))
         free_delivery(LIST_ENTRY(list_pop(&p->free_deliveries), struct raw_delivery, link));
     assert(p->buffered_bytes == 0);
+    raw_nodes_free(p);
     free(p);
     if (destroyed)
         destroyed(arg);
@@ -403,6 +444,9 @@ int port_client_create(const struct port_options *o, struct port **out, struct e
     list_init(&p->ready_parts);
     list_init(&p->fetches);
     list_init(&p->free_deliveries);
+    list_init(&p->nodes);
+    list_init(&p->attention);
+    list_init(&p->retrying);
     loop_timer_init(&p->tick, p->loop, on_tick, p);
     p->watch = (struct client_watch){.changed = on_metadata, .arg = p};
     client_watch_add(p->client, &p->watch);
