@@ -97,6 +97,8 @@ void part_refresh(struct part *p)
     struct appender_status s;
     if (!p->appender || p->sm.state == PART_HALTED)
         return;
+    if (p->parked && p->sm.state == PART_PAUSED)
+        return; /* for the source's sake: what was given before goes on arriving */
     appender_status(p->appender, &s);
     if (s.state != APPENDER_APPENDING)
         return;
