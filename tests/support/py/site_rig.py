@@ -163,6 +163,7 @@ class Rig:
             'refresh.groups.interval.seconds': 1, 'emit.checkpoints.interval.seconds': 1,
             'sync.group.offsets.interval.seconds': 1, 'sync.topic.configs.interval.seconds': 5,
             'sundog.store.dir': os.path.join(self.dir, name + '.store'), 'sundog.admin.listener': f'{self.host(target)}:{admin}',
+            **({'sundog.engine': os.environ['SUNDOG_ENGINE']} if 'SUNDOG_ENGINE' in os.environ else {}),
             **self.open_to_others(target), **(options or {})})
         self.write(f'{name}.properties', keys)
         return Daemon(self, name, 'sundog-mirror', [f'{name}.properties', '--clusters', target], admin, target)
