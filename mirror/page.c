@@ -84,7 +84,8 @@ struct sum {
     json_int_t partitions, lag;
     double seconds;
     bool lag_unknown;
-    const char *state; /* the least well of its partitions */
+    const char *state;  /* the least well of its partitions */
+    const char *engine; /* who reads them */
 };
 
 static int badness(const char *state)
@@ -102,6 +103,11 @@ static void add(struct sum *s, const json_t *row)
     s->lag_unknown |= !json_is_integer(lag);
     if (json_number_value(seconds) > s->seconds)
         s->seconds = json_number_value(seconds);
+    const char *engine = str(row, "engine");
+    if (engine[0] && s->engine)
+        s->engine = strcmp(s->engine, engine) == 0 ? engine : "both";
+    else if (engine[0])
+        s->engine = engine;
     if (!s->state || badness(str(row, "state")) > badness(s->state))
         s->state = str(row, "state");
 }
@@ -114,10 +120,12 @@ static void topic_row(struct buf *to, const char *topic, const char *target, con
     buf_printf(to, "<td class=\"n\">%" JSON_INTEGER_FORMAT "</td>", s->partitions);
     state_cell(to, s->state);
     if (s->lag_unknown)
-        buf_printf(to, "<td class=\"n\">?</td><td class=\"n\">?</td></tr>");
+        buf_printf(to, "<td class=\"n\">?</td><td class=\"n\">?</td>");
     else
-        buf_printf(to, "<td class=\"n\">%" JSON_INTEGER_FORMAT "</td><td class=\"n\">%.1f</td></tr>", s->lag,
+        buf_printf(to, "<td class=\"n\">%" JSON_INTEGER_FORMAT "</td><td class=\"n\">%.1f</td>", s->lag,
                    s->seconds);
+    cell(to, s->engine ? s->engine : "");
+    buf_printf(to, "</tr>");
 }
 
 /* Partitions of a topic need not stand together: the first one of each gathers the others. */
@@ -128,7 +136,7 @@ static void topics(struct buf *to, const json_t *rows)
     json_t *done = json_object();
     buf_printf(to, "<table><tr><th>topic</th><th>at the target</th><th>partitions</th><th>state</th><th>lag, "
                    "records</th>"
-                   "<th>lag, seconds</th></tr>");
+                   "<th>lag, seconds</th><th>engine</th></tr>");
     json_array_foreach(rows, i, row)
     {
         struct sum s = {0};

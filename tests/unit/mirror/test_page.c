@@ -8,11 +8,11 @@
 static const char status[] =
     "{\"flows\":[{\"flow\":\"east->west\",\"state\":\"running\",\"reason\":\"\",\"partitions\":["
     "{\"topic\":\"orders\",\"target_topic\":\"east.orders\",\"partition\":0,\"state\":\"caught "
-    "up\",\"lag_records\":0,\"lag_seconds\":0.0,\"reason\":\"\"},"
+    "up\",\"lag_records\":0,\"lag_seconds\":0.0,\"reason\":\"\",\"engine\":\"batch\"},"
     "{\"topic\":\"<b>\",\"target_topic\":\"x\",\"partition\":0,\"state\":\"halted\",\"lag_records\":null,"
     "\"lag_seconds\":null,\"reason\":\"hole & more\"},"
     "{\"topic\":\"orders\",\"target_topic\":\"east.orders\",\"partition\":1,\"state\":\"mirroring\",\"lag_"
-    "records\":41,\"lag_seconds\":2.5,\"reason\":\"\"}],"
+    "records\":41,\"lag_seconds\":2.5,\"reason\":\"\",\"engine\":\"record\"}],"
     "\"groups\":[{\"group\":\"shop\",\"topic\":\"east.orders\",\"partition\":1,\"state\":\"ahead\",\"source_"
     "offset\":7,\"offset\":6,\"reread\":0,\"reason\":\"\"}]}]}";
 
@@ -30,6 +30,7 @@ Test(page, shows_flows_lag_per_topic_and_groups_and_needs_nothing_else)
     has(page, "east-&gt;west");
     has(page, "<td>orders</td><td>east.orders</td><td class=\"n\">2</td><td class=\"ok\">mirroring</td><td "
               "class=\"n\">41</td>");
+    has(page, "<td class=\"n\">2.5</td><td>both</td></tr>");
     has(page, "&lt;b&gt;");
     has(page, "hole &amp; more");
     has(page, "<td>shop</td>");
