@@ -186,6 +186,8 @@ static void arrive(struct loop_msg *msg)
 {
     struct api_request *req = LIST_ENTRY(msg, struct api_request, msg);
     assert(req->moved_to && !req->answered);
+    if (req->shard == req->home)
+        req->away = false;
     req->moved_to(req);
 }
 
