@@ -30,7 +30,7 @@ struct tls_context {
 
 /* ---- material ---- */
 
-static void wipe(char **text)
+void tls_wipe(char **text)
 {
     if (*text)
         OPENSSL_cleanse(*text, strlen(*text));
@@ -40,9 +40,9 @@ static void wipe(char **text)
 
 void tls_material_fini(struct tls_material *m)
 {
-    wipe(&m->trust);
-    wipe(&m->chain);
-    wipe(&m->key);
+    tls_wipe(&m->trust);
+    tls_wipe(&m->chain);
+    tls_wipe(&m->key);
 }
 
 /* What a BIO has collected, as text of our own; NULL out of memory. */
@@ -87,7 +87,7 @@ static int load_key_pair(const struct tls_options *o, BIO *chain, BIO *key, stru
         if (n < 0)
             return err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
         int rc = tls_store_key("ssl.keystore.key", both, (size_t)n, NULL, o->key_password, chain, key, err);
-        wipe(&both);
+        tls_wipe(&both);
         return rc;
     }
     char *bytes;

@@ -27,6 +27,8 @@ struct tls_options {
     bool any_host;                      /* the certificate's names are not compared with the address */
 };
 
+/* Overwrites and frees a text, and forgets it; NULL is fine. */
+void tls_wipe(char **text);
 /* A whole small file of secrets, TLS_STORE_BYTES_MAX at most; wipe and free() it. `*n` does not count the NUL behind. */
 int tls_file_read(const char *path, char **out, size_t *n, struct err *err);
 

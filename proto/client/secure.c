@@ -19,15 +19,7 @@
 #define SASL_ROUNDS_MAX  8
 #define LIFETIME_PERCENT 85 /* as Kafka's clients: re-authenticated at 85 to 95 % of it */
 
-static void wipe(char **text)
-{
-    if (*text)
-        OPENSSL_cleanse(*text, strlen(*text));
-    free(*text);
-    *text = NULL;
-}
-
-#define TEXTS 16
+#define TEXTS            16
 static void texts_of(struct client_security *s, char **all[TEXTS])
 {
     struct tls_options *t = &s->tls_options;
@@ -43,7 +35,7 @@ void client_security_fini(struct client_security *s)
     char **all[TEXTS];
     texts_of(s, all);
     for (size_t i = 0; i < TEXTS; i++)
-        wipe(all[i]);
+        tls_wipe(all[i]);
 }
 
 int client_security_copy(const struct client_security *from, struct client_security *to)

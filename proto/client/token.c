@@ -3,25 +3,16 @@
 #include "base/world/clock.h"
 
 #include <jansson.h>
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define CLAIMS_MAX 32768
 
-static void wipe(char **text)
-{
-    if (*text)
-        OPENSSL_cleanse(*text, strlen(*text));
-    free(*text);
-    *text = NULL;
-}
-
 void client_token_fini(struct client_token *t)
 {
-    wipe(&t->text);
-    wipe(&t->subject);
+    tls_wipe(&t->text);
+    tls_wipe(&t->subject);
     t->until_ms = 0;
 }
 
@@ -61,7 +52,7 @@ static int from_file(const char *path, char **out, struct err *err)
     if (rc)
         return err_wrap(err, "OAUTHBEARER token");
     if (one_line(*out)) {
-        wipe(out);
+        tls_wipe(out);
         return err_set(err, -E_CONFIG, "OAUTHBEARER token: %s holds no token in one line", path);
     }
     return 0;
@@ -79,10 +70,10 @@ static int from_endpoint(const struct client_security *s, char **out, int64_t *l
     *life_ms = *life_ms > 0 && *life_ms < INT32_MAX ? *life_ms * 1000 : 0;
     *out = token ? strdup(token) : NULL;
     json_decref(answer);
-    wipe(&body);
+    tls_wipe(&body);
     if (*out && one_line(*out) == 0)
         return 0;
-    wipe(out);
+    tls_wipe(out);
     return err_set(err, -E_CONFIG, "OAUTHBEARER token: %s answers without an access_token", s->token_url);
 }
 
