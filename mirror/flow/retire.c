@@ -10,8 +10,9 @@
  * it come back, it begins again from the store, as after a restart of the daemon.
  * In the store and the progress topic: positions, runs and groups stay as long as the target has its copy, for its
  * readers may still be translated. Every ROUND_US the topics that are only there are asked for, at the source, then at
- * the target; what neither knows is forgotten. (A target that does not know its progress topic either is not believed.) Some at a time; a refused or failed answer ends the round. The topic with
- * the highest number of the store stays, so that no number is ever given again. */
+ * the target; what neither knows is forgotten. (A target that does not know its progress topic either is not believed.)
+ * Some at a time; a refused or failed answer ends the round. The topic with the highest number of the store stays, so
+ * that no number is ever given again. */
 
 #define GONE_US      INT64_C(60000000)
 #define ROUND_US     INT64_C(60000000)

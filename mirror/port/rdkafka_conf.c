@@ -39,11 +39,11 @@ static const char *const ours[] = {"group.id",
                                    "max.poll.records",
                                    "max.poll.interval.ms"};
 
-static int set(rd_kafka_conf_t *c, const char *key, const char *value, struct err *err)
+int rdk_set(rd_kafka_conf_t *c, const char *key, const char *value, struct err *err)
 {
     char text[256];
-    if (rd_kafka_conf_set(c, key, value, text, sizeof text) != RD_KAFKA_CONF_OK)
-        return err_set(err, -E_CONFIG, "consumer property %s=%s: %s", key, value, text);
+    if (value && rd_kafka_conf_set(c, key, value, text, sizeof text) != RD_KAFKA_CONF_OK)
+        return err_set(err, -E_CONFIG, "librdkafka's %s: %s", key, text);
     return 0;
 }
 
@@ -80,7 +80,7 @@ static int set_number(rd_kafka_conf_t *c, const char *key, int64_t value, struct
 {
     char text[32];
     snprintf(text, sizeof text, "%" PRId64, value);
-    return set(c, key, text, err);
+    return rdk_set(c, key, text, err);
 }
 
 /* librdkafka refuses a consumer whose fetch.max.bytes is below its message.max.bytes or not well below
@@ -126,25 +126,25 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
                             0); /* KIP-601's, from 1.7 on */
     pass_on(c, o);
     rc = rc ? rc : fit_sizes(c, err);
-    rc = rc ? rc : set(c, "bootstrap.servers", o->bootstrap, err);
-    rc = rc ? rc : set(c, "client.id", o->client_id ? o->client_id : "sundog-mirror", err);
-    rc = rc ? rc : set(c, "group.id", group, err);
-    rc = rc ? rc : set(c, "enable.auto.commit", "false", err);
-    rc = rc ? rc : set(c, "enable.auto.offset.store", "false", err);
-    rc = rc ? rc : set(c, "auto.offset.reset", "error", err); /* loss must be loud (DESIGN.md §4) */
-    rc = rc ? rc : set(c, "check.crcs", "true", err);
-    rc = rc ? rc : set(c, "enable.partition.eof", "true", err);
-    rc =
-        rc ? rc : set(c, "isolation.level", o->read_uncommitted ? "read_uncommitted" : "read_committed", err);
+    rc = rc ? rc : rdk_set(c, "bootstrap.servers", o->bootstrap, err);
+    rc = rc ? rc : rdk_set(c, "client.id", o->client_id ? o->client_id : "sundog-mirror", err);
+    rc = rc ? rc : rdk_set(c, "group.id", group, err);
+    rc = rc ? rc : rdk_set(c, "enable.auto.commit", "false", err);
+    rc = rc ? rc : rdk_set(c, "enable.auto.offset.store", "false", err);
+    rc = rc ? rc : rdk_set(c, "auto.offset.reset", "error", err); /* loss must be loud (DESIGN.md §4) */
+    rc = rc ? rc : rdk_set(c, "check.crcs", "true", err);
+    rc = rc ? rc : rdk_set(c, "enable.partition.eof", "true", err);
+    rc = rc ? rc
+            : rdk_set(c, "isolation.level", o->read_uncommitted ? "read_uncommitted" : "read_committed", err);
     /* The library counts values only; small messages are bounded by their number. */
     rc = rc ? rc : set_number(c, "queued.min.messages", (int64_t)(kb * 1024 / RDK_MESSAGE_BYTES), err);
-    rc = rc ? rc : set(c, "queued.max.messages.kbytes", kbytes, err);
+    rc = rc ? rc : rdk_set(c, "queued.max.messages.kbytes", kbytes, err);
     /* From 2.3 on the wait at a full queue has a name; before, rdkafka_kick.c shortens it. */
     (void)rd_kafka_conf_set(c, "fetch.queue.backoff.ms", "5", NULL, 0);
-    rc = rc ? rc : set(c, "allow.auto.create.topics", "false", err);
-    rc = rc ? rc : set(c, "topic.metadata.refresh.interval.ms", "10000", err);
-    rc = rc ? rc : set(c, "reconnect.backoff.max.ms", "2000", err);
-    rc = rc ? rc : set(c, "log_level", "2", err); /* what matters comes as events */
+    rc = rc ? rc : rdk_set(c, "allow.auto.create.topics", "false", err);
+    rc = rc ? rc : rdk_set(c, "topic.metadata.refresh.interval.ms", "10000", err);
+    rc = rc ? rc : rdk_set(c, "reconnect.backoff.max.ms", "2000", err);
+    rc = rc ? rc : rdk_set(c, "log_level", "2", err); /* what matters comes as events */
     rc = rc ? rc : rdk_conf_security(c, o->security, err);
     if (rc) {
         rd_kafka_conf_destroy(c);

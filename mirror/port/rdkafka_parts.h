@@ -128,6 +128,8 @@ static inline struct port_rdk *port_rdk(struct port *p)
 
 /* rdkafka_conf.c: the consumer's configuration; reports what is ignored. */
 int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *err);
+/* One property of the library's, NULL: left as it is. -E_CONFIG names it, not its value: that may be a secret. */
+int rdk_set(rd_kafka_conf_t *c, const char *key, const char *value, struct err *err);
 /* rdkafka_security.c: how the source is reached. */
 int rdk_conf_security(rd_kafka_conf_t *c, const struct client_security *s, struct err *err);
 /* After the handle has been made of it. */

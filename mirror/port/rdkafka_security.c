@@ -4,14 +4,6 @@
 #include "mirror/port/rdkafka_parts.h"
 #include "proto/client/token.h"
 
-static int set(rd_kafka_conf_t *c, const char *key, const char *value, struct err *err)
-{
-    char text[256];
-    if (!value || rd_kafka_conf_set(c, key, value, text, sizeof text) == RD_KAFKA_CONF_OK)
-        return 0;
-    return err_set(err, -E_CONFIG, "librdkafka's %s: %s", key, text);
-}
-
 static void refresh(rd_kafka_t *rk, const char *config, void *opaque)
 {
     const struct client_security *s = opaque;
@@ -37,10 +29,10 @@ static int conf_tls(rd_kafka_conf_t *c, const struct tls_options *o, struct err 
     int rc = tls_material_load(o, &m, err);
     if (rc)
         return rc;
-    rc = set(c, "ssl.ca.pem", m.trust, err);
-    rc = rc ? rc : set(c, "ssl.certificate.pem", m.chain, err);
-    rc = rc ? rc : set(c, "ssl.key.pem", m.key, err);
-    rc = rc ? rc : set(c, "ssl.endpoint.identification.algorithm", o->any_host ? "none" : "https", err);
+    rc = rdk_set(c, "ssl.ca.pem", m.trust, err);
+    rc = rc ? rc : rdk_set(c, "ssl.certificate.pem", m.chain, err);
+    rc = rc ? rc : rdk_set(c, "ssl.key.pem", m.key, err);
+    rc = rc ? rc : rdk_set(c, "ssl.endpoint.identification.algorithm", o->any_host ? "none" : "https", err);
     tls_material_fini(&m);
     return rc;
 }
@@ -51,20 +43,20 @@ int rdk_conf_security(rd_kafka_conf_t *c, const struct client_security *s, struc
     if (!s)
         return 0;
     bool sasl = s->mechanism != SASL_NONE;
-    int rc = set(c, "security.protocol", protocols[sasl][s->tls], err);
+    int rc = rdk_set(c, "security.protocol", protocols[sasl][s->tls], err);
     if (!rc && s->tls)
         rc = conf_tls(c, &s->tls_options, err);
     if (rc || !sasl)
         return rc;
-    rc = set(c, "sasl.mechanisms", sasl_mechanism_name(s->mechanism), err);
+    rc = rdk_set(c, "sasl.mechanisms", sasl_mechanism_name(s->mechanism), err);
     if (s->mechanism == SASL_OAUTHBEARER) {
         rd_kafka_conf_enable_sasl_queue(c, 1); /* its own thread serves `refresh` */
         rd_kafka_conf_set_oauthbearer_token_refresh_cb(c, refresh);
         rd_kafka_conf_set_opaque(c, (void *)(uintptr_t)s);
         return rc;
     }
-    rc = rc ? rc : set(c, "sasl.username", s->user, err);
-    return rc ? rc : set(c, "sasl.password", s->password, err);
+    rc = rc ? rc : rdk_set(c, "sasl.username", s->user, err);
+    return rc ? rc : rdk_set(c, "sasl.password", s->password, err);
 }
 
 int rdk_start_security(rd_kafka_t *rk, const struct client_security *s, struct err *err)
