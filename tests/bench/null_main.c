@@ -1,237 +1,46 @@
 /* bench_null: a broker that keeps nothing, to tell what the client and the network cost.
  *
- *   bench_null PORT PARTITIONS RECORD_BYTES [BATCH_BYTES]      on 127.0.0.1, until killed
+ *   bench_null PORT PARTITIONS RECORD_BYTES [BATCH_BYTES [CODEC [source|target TOPIC]]]      on 127.0.0.1, until killed
  * Any topic is there and has so many partitions. Produce is acknowledged unread; Fetch answers endless batches from
- * memory, their base offsets patched in place (they lie outside the CRC). One thread, one epoll; an answer is sent whole
- * before the next request is looked at. */
-#include "tests/bench/bench.h"
+ * memory, their base offsets patched in place (they lie outside the CRC). As a mirror's source or target (null.h) only
+ * TOPIC is so, and the mirror's own topics are kept. One thread, one epoll; an answer is sent whole before the next
+ * request is looked at. */
+#include "tests/bench/null.h"
 
 #include "base/core/bytes.h"
-#include "proto/kafka/batch.h"
-#include "proto/kafka/errors.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <poll.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define READ_BYTES   ((size_t)1 << 20)
-#define CANNED_BYTES ((size_t)1 << 20)
-#define EVENTS       256
-#define PIECES_MAX   1024
-
-/* What is said to be served: versions without topic ids. */
-static const int16_t served[][3] = {
-    {kp_key_produce, 3, 9},      {kp_key_fetch, 4, 11},           {kp_key_list_offsets, 1, 5},
-    {kp_key_metadata, 1, 8},     {kp_key_find_coordinator, 0, 2}, {kp_key_init_producer_id, 0, 4},
-    {kp_key_api_versions, 0, 3},
-};
-#define SERVED_N ((int)(sizeof served / sizeof *served))
-
-struct null_partition {
-    uint8_t *canned; /* made at the first Fetch */
-    int64_t end;     /* records it was sent */
-};
-
-struct null_broker {
-    int epoll, port, partitions_n;
-    struct null_partition *partitions;
-    struct buf batch; /* one, as all of them */
-    int batch_records, canned_n;
-    struct buf read; /* of a connection that has nothing left over */
-    struct arena arena;
-    int64_t producers;
-};
+#define READ_BYTES ((size_t)1 << 20)
+#define EVENTS     256
+#define AT_ONCE    1024 /* of writev: IOV_MAX */
+#define PIECES_MAX 32768
 
 struct client {
     int fd;
     struct buf rest; /* the head of a frame whose tail has not come */
 };
 
-static const struct slice host = SLICE_LIT("127.0.0.1");
-static int32_t node = 1;
-
-static int32_t partitions_of(const struct null_broker *b, int32_t index)
-{
-    if (index < 0 || index >= b->partitions_n)
-        BENCH_DIE("partition %d of %d", index, b->partitions_n);
-    return index;
-}
-
-/* ---- one function an API: a decoded request to an answer in the arena ---- */
-
-static void *api_versions(struct null_broker *b, const void *request)
-{
-    (void)request;
-    struct kp_api_versions_response *a = ARENA_NEW(&b->arena, struct kp_api_versions_response);
-    kp_init(&kp_api_versions_response_message, a);
-    a->api_keys = ARENA_NEWS(&b->arena, struct kp_api_versions_response_api_keys, SERVED_N);
-    for (a->api_keys_n = 0; a->api_keys_n < SERVED_N; a->api_keys_n++) {
-        const int16_t *row = served[a->api_keys_n];
-        a->api_keys[a->api_keys_n] = (struct kp_api_versions_response_api_keys){row[0], row[1], row[2]};
-    }
-    return a;
-}
-
-static void *metadata(struct null_broker *b, const void *request)
-{
-    const struct kp_metadata_request *q = request;
-    struct kp_metadata_response *a = ARENA_NEW(&b->arena, struct kp_metadata_response);
-    kp_init(&kp_metadata_response_message, a);
-    a->brokers = ARENA_NEW(&b->arena, struct kp_metadata_response_brokers);
-    a->brokers_n = 1;
-    *a->brokers = (struct kp_metadata_response_brokers){node, host, b->port, SLICE_NULL};
-    a->controller_id = node;
-    int32_t n = q->topics_n > 0 ? q->topics_n : 0;
-    a->topics = ARENA_NEWS(&b->arena, struct kp_metadata_response_topics, n);
-    for (a->topics_n = 0; a->topics_n < n; a->topics_n++) {
-        struct kp_metadata_response_topics *t = &a->topics[a->topics_n];
-        t->name = q->topics[a->topics_n].name;
-        t->partitions = ARENA_NEWS(&b->arena, struct kp_metadata_response_partitions, b->partitions_n);
-        for (t->partitions_n = 0; t->partitions_n < b->partitions_n; t->partitions_n++)
-            t->partitions[t->partitions_n] =
-                (struct kp_metadata_response_partitions){.partition_index = t->partitions_n,
-                                                         .leader_id = node,
-                                                         .replica_nodes = &node,
-                                                         .replica_nodes_n = 1,
-                                                         .isr_nodes = &node,
-                                                         .isr_nodes_n = 1};
-    }
-    return a;
-}
-
-static void *list_offsets(struct null_broker *b, const void *request)
-{
-    const struct kp_list_offsets_request *q = request;
-    struct kp_list_offsets_response *a = ARENA_NEW(&b->arena, struct kp_list_offsets_response);
-    kp_init(&kp_list_offsets_response_message, a);
-    a->topics = ARENA_NEWS(&b->arena, struct kp_list_offsets_response_topics, q->topics_n);
-    for (a->topics_n = 0; a->topics_n < q->topics_n; a->topics_n++) {
-        const struct kp_list_offsets_request_topics *from = &q->topics[a->topics_n];
-        struct kp_list_offsets_response_topics *t = &a->topics[a->topics_n];
-        t->name = from->name;
-        t->partitions = ARENA_NEWS(&b->arena, struct kp_list_offsets_response_partitions, from->partitions_n);
-        for (t->partitions_n = 0; t->partitions_n < from->partitions_n; t->partitions_n++)
-            t->partitions[t->partitions_n] = (struct kp_list_offsets_response_partitions){
-                .partition_index = from->partitions[t->partitions_n].partition_index,
-                .timestamp = -1,
-                .offset = 0,
-                .leader_epoch = -1};
-    }
-    return a;
-}
-
-static void *find_coordinator(struct null_broker *b, const void *request)
-{
-    (void)request;
-    struct kp_find_coordinator_response *a = ARENA_NEW(&b->arena, struct kp_find_coordinator_response);
-    kp_init(&kp_find_coordinator_response_message, a);
-    a->node_id = node;
-    a->host = host;
-    a->port = b->port;
-    return a;
-}
-
-static void *init_producer_id(struct null_broker *b, const void *request)
-{
-    (void)request;
-    struct kp_init_producer_id_response *a = ARENA_NEW(&b->arena, struct kp_init_producer_id_response);
-    kp_init(&kp_init_producer_id_response_message, a);
-    a->producer_id = b->producers++;
-    return a;
-}
-
-static void produced(struct null_broker *b, const struct kp_produce_request_partition_data *from,
-                     struct kp_produce_response_partition_responses *to)
-{
-    struct null_partition *p = &b->partitions[partitions_of(b, from->index)];
-    struct batch_header h;
-    *to = (struct kp_produce_response_partition_responses){
-        .index = from->index, .base_offset = p->end, .log_append_time_ms = -1, .error_message = SLICE_NULL};
-    for (struct slice rest = from->records.bytes; rest.n && !batch_header_read(rest, &h, NULL);) {
-        p->end += h.last_offset_delta + 1;
-        size_t n = batch_size(&h) < rest.n ? batch_size(&h) : rest.n;
-        rest = slice_of(rest.p + n, rest.n - n);
-    }
-}
-
-/* NULL: acks=0 is not answered. */
-static void *produce(struct null_broker *b, const void *request)
-{
-    const struct kp_produce_request *q = request;
-    struct kp_produce_response *a = ARENA_NEW(&b->arena, struct kp_produce_response);
-    kp_init(&kp_produce_response_message, a);
-    a->responses = ARENA_NEWS(&b->arena, struct kp_produce_response_responses, q->topic_data_n);
-    for (a->responses_n = 0; a->responses_n < q->topic_data_n; a->responses_n++) {
-        const struct kp_produce_request_topic_data *from = &q->topic_data[a->responses_n];
-        struct kp_produce_response_responses *t = &a->responses[a->responses_n];
-        t->name = from->name;
-        t->partition_responses =
-            ARENA_NEWS(&b->arena, struct kp_produce_response_partition_responses, from->partition_data_n);
-        for (int32_t i = 0; i < from->partition_data_n; i++)
-            produced(b, &from->partition_data[i], &t->partition_responses[t->partition_responses_n++]);
-    }
-    return q->acks ? a : NULL;
-}
-
-/* Whole batches from `offset` on, at least one. */
-static struct slice canned(struct null_broker *b, int32_t index, int64_t offset, int32_t bytes_max)
-{
-    struct null_partition *p = &b->partitions[partitions_of(b, index)];
-    size_t each = b->batch.n;
-    if (!p->canned) {
-        p->canned = malloc(each * (size_t)b->canned_n);
-        for (int i = 0; i < b->canned_n; i++)
-            memcpy(p->canned + (size_t)i * each, b->batch.p, each);
-    }
-    size_t n = bytes_max > 0 ? (size_t)bytes_max / each : 0;
-    n = n < 1 ? 1 : n < (size_t)b->canned_n ? n : (size_t)b->canned_n;
-    for (size_t i = 0; i < n; i++)
-        batch_offset_set(p->canned + i * each, offset + (int64_t)i * b->batch_records);
-    return slice_of(p->canned, n * each);
-}
-
-static void *fetch(struct null_broker *b, const void *request)
-{
-    const struct kp_fetch_request *q = request;
-    struct kp_fetch_response *a = ARENA_NEW(&b->arena, struct kp_fetch_response);
-    kp_init(&kp_fetch_response_message, a);
-    a->responses = ARENA_NEWS(&b->arena, struct kp_fetch_response_responses, q->topics_n);
-    for (a->responses_n = 0; a->responses_n < q->topics_n; a->responses_n++) {
-        const struct kp_fetch_request_topics *from = &q->topics[a->responses_n];
-        struct kp_fetch_response_responses *t = &a->responses[a->responses_n];
-        t->topic = from->topic;
-        t->partitions = ARENA_NEWS(&b->arena, struct kp_fetch_response_partitions, from->partitions_n);
-        for (int32_t i = 0; i < from->partitions_n; i++) {
-            const struct kp_fetch_request_partitions *f = &from->partitions[i];
-            t->partitions[t->partitions_n++] = (struct kp_fetch_response_partitions){
-                .partition_index = f->partition,
-                .high_watermark = INT64_MAX / 2,
-                .last_stable_offset = INT64_MAX / 2,
-                .preferred_read_replica = -1,
-                .records = {.bytes = canned(b, f->partition, f->fetch_offset, f->partition_max_bytes)}};
-        }
-    }
-    return a;
-}
-
-/* ---- frames ---- */
-
 static void send_pieces(int fd, const struct kp_pieces *out)
 {
-    struct iovec v[PIECES_MAX], *at = v;
+    static struct iovec v[PIECES_MAX];
+    struct iovec *at = v;
     int n = 0;
     if (out->n > PIECES_MAX)
         BENCH_DIE("an answer of %zu pieces", out->n);
     for (size_t i = 0; i < out->n; i++)
         v[n++] = (struct iovec){(void *)(uintptr_t)out->v[i].bytes.p, out->v[i].bytes.n};
     while (n > 0) {
-        ssize_t sent = writev(fd, at, n);
+        ssize_t sent = writev(fd, at, n < AT_ONCE ? n : AT_ONCE);
         if (sent < 0 && errno == EAGAIN) {
             poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
             continue;
@@ -244,20 +53,6 @@ static void send_pieces(int fd, const struct kp_pieces *out)
         }
         if (n > 0)
             at->iov_base = (uint8_t *)at->iov_base + sent, at->iov_len -= (size_t)sent;
-    }
-}
-
-static void *answer_of(struct null_broker *b, int16_t key, const void *request)
-{
-    switch (key) {
-    case kp_key_produce: return produce(b, request);
-    case kp_key_fetch: return fetch(b, request);
-    case kp_key_list_offsets: return list_offsets(b, request);
-    case kp_key_metadata: return metadata(b, request);
-    case kp_key_find_coordinator: return find_coordinator(b, request);
-    case kp_key_init_producer_id: return init_producer_id(b, request);
-    case kp_key_api_versions: return api_versions(b, request);
-    default: BENCH_DIE("API %d is not served", key);
     }
 }
 
@@ -274,7 +69,7 @@ static void frame(struct null_broker *b, int fd, struct slice in)
     if (kp_decode(&api->request, h.api_version, slice_of(in.p + used, in.n - used), &b->arena, request, NULL,
                   &err))
         BENCH_DIE("%s v%d: %s", api->name, h.api_version, err.text);
-    void *answer = answer_of(b, h.api_key, request);
+    void *answer = null_answer(b, h.api_key, request);
     struct kp_pieces out;
     if (!answer)
         return;
@@ -342,18 +137,25 @@ static void accept_all(struct null_broker *b, int listener)
     }
 }
 
+static void configure(struct null_broker *b, int argc, char **argv)
+{
+    size_t size = strtoul(argv[3], NULL, 10), batch_bytes = argc > 4 ? strtoul(argv[4], NULL, 10) : 64000;
+    int32_t partitions = atoi(argv[2]), codec = argc > 5 ? atoi(argv[5]) : 0;
+    b->role = argc < 8 ? NULL_ANY : !strcmp(argv[6], "source") ? NULL_SOURCE : NULL_TARGET;
+    b->batch_records = batch_bytes > size + 12 ? (int)(batch_bytes / (size + 12)) : 1;
+    buf_init(&b->batch, 1u << 28), buf_init(&b->read, 1u << 28);
+    arena_init(&b->arena, (size_t)1 << 30);
+    bench_batch(&b->batch, b->batch_records, size, codec);
+    null_topics_init(b, argc < 8 ? "any" : argv[7], partitions);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc < 4)
-        BENCH_DIE("PORT PARTITIONS RECORD_BYTES [BATCH_BYTES]");
-    size_t size = strtoul(argv[3], NULL, 10), batch_bytes = argc > 4 ? strtoul(argv[4], NULL, 10) : 64000;
-    struct null_broker b = {.port = atoi(argv[1]), .partitions_n = atoi(argv[2])};
-    b.batch_records = (int)(batch_bytes / (size + 12)) > 0 ? (int)(batch_bytes / (size + 12)) : 1;
-    buf_init(&b.batch, 1u << 28), buf_init(&b.read, 1u << 28);
-    arena_init(&b.arena, 1u << 28);
-    bench_batch(&b.batch, b.batch_records, size, 0);
-    b.canned_n = (int)(CANNED_BYTES / b.batch.n) > 0 ? (int)(CANNED_BYTES / b.batch.n) : 1;
-    b.partitions = calloc((size_t)b.partitions_n, sizeof *b.partitions);
+    if (argc < 4 || atoi(argv[2]) < 1)
+        BENCH_DIE("PORT PARTITIONS RECORD_BYTES [BATCH_BYTES [CODEC [source|target TOPIC]]]");
+    struct null_broker b = {.port = atoi(argv[1])};
+    signal(SIGPIPE, SIG_IGN); /* who goes away while it is sent something */
+    configure(&b, argc, argv);
     int listener = listen_on(b.port);
     b.epoll = epoll_create1(0);
     epoll_ctl(b.epoll, EPOLL_CTL_ADD, listener, &(struct epoll_event){EPOLLIN, {.ptr = NULL}});
