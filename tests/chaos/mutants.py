@@ -243,9 +243,9 @@ def main(names, jobs=2):
             took, seen = time.monotonic() - t0, verdict[-1][1] if verdict else 'no verdict' + (' in time' if late else '')
             what = (f'caught: {n}, by {seen}' if good else f'SURVIVED: {n} ({MUTANTS[n][1]} expected): {seen}') if n in MUTANTS \
                 else f'{"ok" if good else "FAILED"}: {n} without a fault: {seen}'
-            print(f'{what} ({took:.1f} s)', flush=True)
             if not good:
-                print(text[-3000:], flush=True)
+                print(text[-12000:], flush=True)
+            print(f'{what} ({took:.1f} s)', flush=True)
             counts[not good] += 1
         time.sleep(0.05)
     print(f'{len(names)} mutants in {time.monotonic() - begun:.0f} s')

@@ -2,12 +2,13 @@
 here is a mock.
 
 Everything lives in one temporary directory; processes die with this one (PR_SET_PDEATHSIG) and are ended by pid."""
-import ctypes, json, os, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import collections, ctypes, json, os, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 from history import History, now
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..', '..'))
 BIN = os.environ.get('SUNDOG_BIN', os.path.join(TOP, 'build', 'release', 'bin'))
+EVENTS_MAX, TAIL = 40, 30  # what is told of a case that failed: of the rig's history, and lines of each daemon's log
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -57,6 +58,7 @@ class Daemon:
     def start(self, ready=True, seconds=15, extra=(), env=None, under=()):
         """`under`: words before the program's; what they run must become the program (`strace -D`)."""
         assert self.proc is None, self.name
+        self.rig.happened(f'start {self.name}')
         with open(self.log, 'ab') as log:
             self.proc = subprocess.Popen([*self.enter, *under, os.path.join(BIN, self.program), *self.args, *extra], stdin=subprocess.DEVNULL,
                                          stdout=log, stderr=log, preexec_fn=die_with_parent, cwd=self.rig.dir,
@@ -111,6 +113,7 @@ class Daemon:
         """TERM; the exit code. More than `seconds` is a failure."""
         if not self.proc:
             return None
+        self.rig.happened(f'stop {self.name}')
         self.proc.terminate()
         try:
             code = self.proc.wait(seconds)
@@ -132,7 +135,7 @@ class Rig:
     def __init__(self, sites=('east', 'west'), broker=None, mirror=None, flows=None, dir=None, bootstrap=None, places=None):
         self.dir = dir or tempfile.mkdtemp(prefix='sundog-test-')
         self.keep = dir is not None
-        self._history = None
+        self._history, self.events = None, collections.deque(maxlen=EVENTS_MAX)
         self.sites, self.places = list(sites), places or {}
         self.brokers, self.mirrors, self.port = {}, {}, {}
         for s in self.sites:
@@ -183,7 +186,12 @@ class Rig:
             self._history = History(where + '.jsonl')
         return self._history
 
+    def happened(self, what):
+        """For the report of a case that fails."""
+        self.events.append((time.time(), what))
+
     def fault(self, what):
+        self.happened(what)
         if self._history:
             self._history.event('fault', t=now(), what=what)
 
@@ -216,9 +224,25 @@ class Rig:
     def daemons(self):
         return [*self.brokers.values(), *self.mirrors.values()]
 
+    def tell(self):
+        """What was done to the daemons, how each is, and the end of its log: a failure that comes once must be understood by that."""
+        out = sys.stderr
+        out.write(f'--- {self.dir}: what was done, as seconds before now ({time.strftime("%H:%M:%S", time.gmtime())} UTC)\n')
+        out.writelines(f'{time.time() - t:8.2f} {what}\n' for t, what in list(self.events))
+        for d in self.daemons():
+            code = d.proc and d.proc.poll()
+            state = 'is down' if not d.proc else f'runs, pid {d.proc.pid}' if code is None else f'has ended with {code}'
+            try:
+                page = d.http('/status', 1)[1][:2000] if d.running else ''
+            except OSError as e:
+                page = str(e)
+            out.write(f'--- {d.name} {state}; {page}\nits log ends:\n{d.tail(TAIL) if os.path.exists(d.log) else ""}')
+
     def close(self, failed=False):
         if self._history:
             self._history.close()
+        if failed:
+            self.tell()
         for d in self.daemons():
             if d.running:
                 try:
@@ -227,9 +251,6 @@ class Rig:
                     pass
                 d.kill()
         if failed:
-            for d in self.daemons():
-                if os.path.exists(d.log):
-                    sys.stderr.write(f'--- {d.name}\n{d.tail(15)}')
             sys.stderr.write(f'files kept in {self.dir}\n')
         elif not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
