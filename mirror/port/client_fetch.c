@@ -1,4 +1,4 @@
-/* Fetches: one request per leader at a time, for every partition there that may be read on. */
+/* What comes: answers to fetches, partition by partition. */
 #include "mirror/port/client_parts.h"
 
 #include <stdio.h>
@@ -8,9 +8,15 @@
  * others next time. */
 static void end(struct raw_fetch *f)
 {
+    struct raw_node *node = f->node;
     list_remove(&f->link);
-    assert(f->node->fetch == f);
-    f->node->fetch = NULL;
+    list_remove(&f->node_link);
+    assert(node->fetches_n > 0 && node->more_out >= f->more_n);
+    assert(node->asked_bytes >= (size_t)f->asked_bytes && f->port->asked_bytes >= node->asked_bytes);
+    node->fetches_n--;
+    node->more_out -= f->more_n;
+    node->asked_bytes -= (size_t)f->asked_bytes;
+    f->port->asked_bytes -= (size_t)f->asked_bytes;
     for (int32_t i = 0; i < f->parts_n; i++) {
         assert(f->parts[i]->fetch == f && f->parts[i]->users > 0);
         f->parts[i]->fetch = NULL;
@@ -120,6 +126,8 @@ static void take_batches(struct raw_part *part, const struct kp_fetch_response_p
         list_push(&part->chunks, &c->link);
         part->ahead_bytes += s.whole;
         part->port->buffered_bytes += s.whole;
+        int64_t each = (int64_t)s.whole / (s.behind - part->fetch_next) + 1;
+        part->each_bytes = each < INT32_MAX ? (int32_t)each : INT32_MAX;
         part->fetch_next = s.behind;
         part->fetch_epoch = s.epoch;
         part->end_told = false;
@@ -176,12 +184,18 @@ static struct raw_part *named(const struct raw_fetch *f, const struct kp_fetch_r
     return part && part->fetch == f ? part : NULL;
 }
 
-static void fetched(void *arg, const struct client_response *r)
+void raw_fetched(void *arg, const struct client_response *r)
 {
     struct raw_fetch *f = arg;
     struct raw_port *p = f->port;
     const struct kp_fetch_response *m = r->body;
     bool good = m && m->error_code == KE_NONE;
+    raw_pace(f, r->frame ? client_frame_bytes(r->frame) : 0, r->status == -E_TIMEOUT);
+    if (m && m->throttle_time_ms > 0) /* KIP-219: the broker reads nothing of ours until then */
+        f->node->not_before_us =
+            loop_now_us(p->loop) +
+            (m->throttle_time_ms < RAW_THROTTLE_MAX_MS ? m->throttle_time_ms : RAW_THROTTLE_MAX_MS) *
+                INT64_C(1000);
     for (int32_t i = 0; good && i < m->responses_n; i++) {
         for (int32_t k = 0; k < m->responses[i].partitions_n; k++) {
             const struct kp_fetch_response_partitions *answer = &m->responses[i].partitions[k];
@@ -197,108 +211,4 @@ static void fetched(void *arg, const struct client_response *r)
             raw_retry(f->parts[i], r->err ? r->err->text : kafka_error_name(m->error_code));
     end(f);
     raw_work(p); /* the next one leaves before this one is looked into */
-}
-
-/* ---- questions ---- */
-
-static void fill_partition(struct kp_fetch_request_partitions *q, const struct raw_part *part)
-{
-    assert(part->next >= 0 && part->fetch_next >= part->next && part->leader_epoch >= -1);
-    q->partition = part->a.partition;
-    q->current_leader_epoch = part->leader_epoch;
-    q->fetch_offset = part->fetch_next;
-    q->last_fetched_epoch = part->fetch_epoch;
-    q->log_start_offset = -1;
-    q->partition_max_bytes = part->asked_bytes;
-    q->high_watermark = INT64_MAX;
-}
-
-/* Requests under way and this one share a part of the memory: what they bring is not counted before it is here. */
-static int32_t share_of(const struct raw_port *p)
-{
-    enum { SHARE_MIN = 64 << 10 };
-    size_t n = 1;
-    for (const struct list *at = p->fetches.next; at != &p->fetches; at = at->next)
-        n++;
-    size_t share = p->memory_max / 8 * 3 / n;
-    share = share < SHARE_MIN ? SHARE_MIN : share;
-    return share < (size_t)p->answer_max ? (int32_t)share : p->answer_max;
-}
-
-/* A few partitions may each have more: over a long way an answer is what there is on it. */
-static int32_t part_share(const struct raw_port *p, int32_t share, int32_t n)
-{
-    return p->part_max ? p->part_max : share / n > RAW_PART_BYTES ? share / n : RAW_PART_BYTES;
-}
-
-static void fill_request(struct raw_fetch *f, struct kp_fetch_request *q,
-                         struct kp_fetch_request_topics *topics, struct kp_fetch_request_partitions *rows,
-                         bool *ids)
-{
-    struct raw_port *p = f->port;
-    int32_t n = f->node->wanting_n;
-    q->max_wait_ms = p->wait_ms;
-    q->min_bytes = 1;
-    q->max_bytes = share_of(p);
-    q->isolation_level = p->read_uncommitted ? 0 : 1;
-    q->rack_id = SLICE_LIT("");
-    q->topics = topics;
-    q->topics_n = n;
-    while (f->parts_n < n) {
-        struct raw_part *part = LIST_ENTRY(f->node->wanting.next, struct raw_part, todo);
-        int32_t i = f->parts_n++;
-        raw_unplace(part);
-        topics[i].topic = slice_str(part->topic);
-        topics[i].topic_id = part->id.topic;
-        *ids = *ids && !uuid_is_zero(&topics[i].topic_id);
-        topics[i].partitions = &rows[i];
-        topics[i].partitions_n = 1;
-        part->asked_bytes = part_share(p, q->max_bytes, n);
-        fill_partition(&rows[i], part);
-        f->parts[i] = part;
-        part->fetch = f;
-        part->users++;
-    }
-    assert(list_empty(&f->node->wanting) && f->node->wanting_n == 0);
-}
-
-static bool fetch_from(struct raw_port *p, struct raw_node *node)
-{
-    int32_t n = node->wanting_n;
-    assert(n > 0 && !node->fetch);
-    struct client_call *call = client_call(p->client, kp_key_fetch);
-    if (!call)
-        return false;
-    struct raw_fetch *f = ARENA_NEW(call->arena, struct raw_fetch);
-    struct raw_part **parts = ARENA_NEWS(call->arena, struct raw_part *, n);
-    struct kp_fetch_request_topics *topics = ARENA_NEWS(call->arena, struct kp_fetch_request_topics, n);
-    struct kp_fetch_request_partitions *rows = ARENA_NEWS(call->arena, struct kp_fetch_request_partitions, n);
-    if (!f || !parts || !topics || !rows) {
-        client_cancel(p->client, call);
-        return false;
-    }
-    bool ids = true;
-    *f = (struct raw_fetch){.port = p, .call = call, .node = node, .parts = parts};
-    fill_request(f, call->body, topics, rows, &ids);
-    node->fetch = f;
-    call->target = (struct client_target){.kind = CLIENT_BROKER, .number = node->id};
-    if (!ids)
-        call->version_max = 12;
-    call->timeout_us = RAW_FETCH_US;
-    call->on_response = fetched;
-    call->arg = f;
-    list_push(&p->fetches, &f->link);
-    client_send(p->client, call);
-    return true;
-}
-
-void raw_fetch_all(struct raw_port *p)
-{
-    list_each (at, &p->nodes) {
-        struct raw_node *node = LIST_ENTRY(at, struct raw_node, link);
-        if (node->fetch || list_empty(&node->wanting) || p->buffered_bytes >= p->memory_max / 2)
-            continue;
-        if (!fetch_from(p, node) && !p->tick.armed)
-            loop_timer_in(&p->tick, RAW_RETRY_US);
-    }
 }

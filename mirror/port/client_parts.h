@@ -1,5 +1,5 @@
 /* What the files of the raw source share: port_client.c (life, polling), client_find.c (partitions by what names them),
- * client_fetch.c (what is asked and what comes), client_check.c (where a partition stands: offsets, leader epochs),
+ * client_request.c (what is asked), client_fetch.c (what comes), client_check.c (where a partition stands: offsets, leader epochs),
  * client_deliver.c (batches to deliveries). */
 #ifndef SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
 #define SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
@@ -12,19 +12,29 @@
 
 #include <assert.h>
 
-#define RAW_RECORDS_MAX    500
-#define RAW_BYTES_MAX      (512u << 10)
-#define RAW_PART_BYTES     (1 << 20)  /* of one partition in one response */
-#define RAW_AHEAD_BYTES    (2u << 20) /* fetched and not delivered, of one partition */
-#define RAW_MEMORY_DEFAULT ((size_t)64 << 20)
-#define RAW_PAYLOAD_MAX    (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
-#define RAW_PAYLOAD_KEPT   ((size_t)1 << 20) /* larger ones are given back at once */
-#define RAW_TOPIC_MAX      249               /* Kafka's bound of a topic's name */
-#define RAW_WAIT_MS        250
-#define RAW_WAIT_MAX_MS    5000 /* well below RAW_FETCH_US */
-#define RAW_RETRY_US       (INT64_C(200) * 1000)
-#define RAW_FETCH_US       (INT64_C(15) * 1000000)
-#define RAW_GONE_US        (INT64_C(60) * 1000000)
+#define RAW_RECORDS_MAX  500
+#define RAW_BYTES_MAX    (512u << 10)
+#define RAW_PART_BYTES   (1 << 20)  /* of one partition in one response */
+#define RAW_AHEAD_BYTES  (2u << 20) /* fetched and not delivered, of one partition */
+#define RAW_SHARE_MIN    (64 << 10) /* of one answer */
+#define RAW_PACE_FIRST   (1 << 20)  /* of one answer, until it is known how fast they come */
+#define RAW_OFFSET_BYTES 1000       /* of a record, until some have been seen */
+#define RAW_PACE_FAST_US (INT64_C(500) * 1000)
+#define RAW_PACE_SLOW_US (INT64_C(2) * 1000000)
+#define RAW_DEPTH        4 /* answers that a leader's room is cut into, where so many partitions have more */
+#define RAW_FETCHES_MAX  8 /* under way at one leader */
+/* Between two questions for those at their ends, beside others who have more: so much for each. */
+#define RAW_TAIL_EACH_US    INT64_C(10)
+#define RAW_THROTTLE_MAX_MS 60000 /* a broker's wish beyond this is not believed */
+#define RAW_MEMORY_DEFAULT  ((size_t)64 << 20)
+#define RAW_PAYLOAD_MAX     (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
+#define RAW_PAYLOAD_KEPT    ((size_t)1 << 20) /* larger ones are given back at once */
+#define RAW_TOPIC_MAX       249               /* Kafka's bound of a topic's name */
+#define RAW_WAIT_MS         250
+#define RAW_WAIT_MAX_MS     5000 /* well below RAW_FETCH_US */
+#define RAW_RETRY_US        (INT64_C(200) * 1000)
+#define RAW_FETCH_US        (INT64_C(15) * 1000000)
+#define RAW_GONE_US         (INT64_C(60) * 1000000)
 
 enum raw_state {
     RAW_ASKING, /* where it begins, and whether the log still has what came before */
@@ -72,7 +82,8 @@ struct raw_part {
     char *topic;             /* in `name` */
     struct raw_id id;        /* as metadata said last; zero where the cluster has none, then not in by_id */
     struct raw_fetch *fetch; /* the request under way that asks for it */
-    struct raw_node *wanted_of; /* whose `wanting` it stands in */
+    struct raw_node *wanted_of; /* in whose turns it stands */
+    struct raw_turns *turns;    /* in which of them */
     struct port_assignment a;
     enum raw_state state;
     int64_t next;       /* the next offset to be delivered */
@@ -86,6 +97,7 @@ struct raw_part {
     bool dropped, end_due, end_told, troubled;
     bool got_some;       /* in the answer that has just come */
     int32_t asked_bytes; /* of it by the last fetch */
+    int32_t each_bytes;  /* of an offset, in the last answer; 0: not known */
     bool stale;          /* the answer under way belongs to a history that was given up: not taken */
     unsigned users;      /* fetches that name it: it is freed when none does */
     struct client_call *ask;
@@ -96,22 +108,35 @@ struct raw_part {
     char trouble[64]; /* the last cause that was told */
 };
 
-/* A broker that leads partitions; kept for the life of the port. */
+/* Partitions that may be fetched from one leader, in turn: whoever got something last stands behind. */
+struct raw_turns {
+    struct list list;
+    int32_t n;
+};
+
+/* A broker that leads partitions; kept for the life of the port. It answers in order, and what waits for news holds up
+ * what stands behind it: a request behind another names somebody who has more, one that may wait goes alone. */
 struct raw_node {
     struct list link;
     int32_t id;
-    struct raw_fetch *fetch; /* the one under way */
-    struct list wanting;     /* partitions that may be fetched; whoever got something last stands behind */
-    int32_t wanting_n;
+    struct raw_turns more;       /* known to have more */
+    struct raw_turns tail;       /* at their ends, or it is not known where these are */
+    struct list fetches;         /* under way */
+    int32_t fetches_n, more_out; /* of these; partitions in them that have more */
+    size_t asked_bytes;          /* by them */
+    int32_t pace_bytes;          /* of one answer: what comes in good time */
+    int64_t answered_at_us, tail_at_us, not_before_us;
 };
 
 struct raw_fetch {
-    struct list link;
+    struct list link, node_link;
     struct raw_port *port;
     struct client_call *call;
     struct raw_node *node;
     struct raw_part **parts; /* in the call's arena */
-    int32_t parts_n;
+    int32_t parts_n, more_n;
+    int32_t asked_bytes;
+    int64_t sent_at_us;
 };
 
 struct raw_delivery {
@@ -130,7 +155,7 @@ struct raw_port {
     struct loop *loop;
     struct client *client;
     bool read_uncommitted, hungry;
-    size_t memory_max, buffered_bytes, out_n;
+    size_t memory_max, buffered_bytes, asked_bytes, out_n; /* asked: by requests under way */
     int32_t answer_max, part_max, wait_ms; /* as the file says; part_max 0: as there is room */
     void (*ready)(void *arg);
     void *arg;
@@ -150,8 +175,9 @@ static inline struct raw_port *raw_port(struct port *p)
 }
 
 /* port_client.c */
-void raw_wake(struct raw_port *p);     /* look again soon at what is to be asked */
-void raw_work(struct raw_port *p);     /* look now */
+void raw_wake(struct raw_port *p); /* look again soon at what is to be asked */
+void raw_work(struct raw_port *p); /* look now */
+void raw_tick_by(struct raw_port *p, int64_t at_us);
 void raw_ready(struct raw_part *part); /* it has something to deliver */
 void raw_event(struct raw_part *part, enum port_event e, int16_t error, const char *text);
 void raw_stop(struct raw_part *part, enum port_event e, int16_t error, const char *text);
@@ -168,6 +194,11 @@ const struct client_topic *raw_topic(const struct raw_part *part);
 void raw_place(struct raw_part *part);
 void raw_unplace(struct raw_part *part);
 void raw_nodes_free(struct raw_port *p);
+/* What may be read ends here, as the leader said last; -1: not known. */
+static inline int64_t raw_readable(const struct raw_part *part)
+{
+    return part->port->read_uncommitted ? part->high_watermark : part->last_stable;
+}
 
 /* client_find.c. NULL: no such partition, or it has been dropped. */
 struct raw_part *raw_find_owner(struct raw_port *p, const void *owner);
@@ -177,8 +208,13 @@ bool raw_make_findable(struct raw_part *part);                     /* false: no 
 bool raw_keep_id(struct raw_part *part, const struct uuid *topic); /* the same */
 void raw_unfind(struct raw_part *part);
 
-/* client_fetch.c */
+/* client_request.c */
 void raw_fetch_all(struct raw_port *p);
+/* What an answer says of the way: `bytes` have come. */
+void raw_pace(struct raw_fetch *f, size_t bytes, bool late);
+
+/* client_fetch.c */
+void raw_fetched(void *arg, const struct client_response *r);
 void raw_fetch_cancel(struct raw_fetch *f);
 
 /* client_conf.c */

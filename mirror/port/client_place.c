@@ -14,7 +14,10 @@ static struct raw_node *node_of(struct raw_port *p, int32_t id)
     if (!n)
         return NULL;
     n->id = id;
-    list_init(&n->wanting);
+    n->pace_bytes = RAW_PACE_FIRST;
+    list_init(&n->more.list);
+    list_init(&n->tail.list);
+    list_init(&n->fetches);
     list_push(&p->nodes, &n->link);
     return n;
 }
@@ -23,7 +26,8 @@ void raw_nodes_free(struct raw_port *p)
 {
     while (!list_empty(&p->nodes)) {
         struct raw_node *n = LIST_ENTRY(list_pop(&p->nodes), struct raw_node, link);
-        assert(!n->fetch && list_empty(&n->wanting));
+        assert(n->fetches_n == 0 && n->asked_bytes == 0 && list_empty(&n->more.list) &&
+               list_empty(&n->tail.list));
         free(n);
     }
 }
@@ -33,9 +37,10 @@ void raw_unplace(struct raw_part *part)
     if (!list_linked(&part->todo))
         return;
     list_remove(&part->todo);
-    if (part->wanted_of)
-        part->wanted_of->wanting_n--;
+    if (part->turns)
+        part->turns->n--;
     part->wanted_of = NULL;
+    part->turns = NULL;
 }
 
 static bool has_room(const struct raw_part *part)
@@ -44,11 +49,17 @@ static bool has_room(const struct raw_part *part)
     return part->ahead_bytes < (ahead > RAW_AHEAD_BYTES ? ahead : RAW_AHEAD_BYTES);
 }
 
+static struct raw_turns *turns_of(struct raw_node *n, const struct raw_part *part)
+{
+    return part->fetch_next < raw_readable(part) ? &n->more : &n->tail;
+}
+
 void raw_place(struct raw_part *part)
 {
     struct raw_port *p = part->port;
     if (part->wanted_of && part->state == RAW_FETCHING && part->leader == part->wanted_of->id && !part->ask &&
-        part->retry_at_us <= loop_now_us(p->loop) && has_room(part))
+        part->retry_at_us <= loop_now_us(p->loop) && has_room(part) &&
+        part->turns == turns_of(part->wanted_of, part))
         return; /* keeps its turn */
     raw_unplace(part);
     if (part->dropped || part->state == RAW_STOPPED || part->ask || part->fetch)
@@ -59,9 +70,11 @@ void raw_place(struct raw_part *part)
         list_push(&p->attention, &part->todo);
     } else if (has_room(part)) {
         struct raw_node *n = node_of(p, part->leader);
-        list_push(n ? &n->wanting : &p->attention, &part->todo);
+        struct raw_turns *turns = n ? turns_of(n, part) : NULL;
+        list_push(turns ? &turns->list : &p->attention, &part->todo);
         part->wanted_of = n;
-        if (n)
-            n->wanting_n++;
+        part->turns = turns;
+        if (turns)
+            turns->n++;
     }
 }

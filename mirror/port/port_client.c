@@ -1,5 +1,5 @@
-/* A source on our own client: raw fetches, one request per leader at a time, partitions read ahead within the memory
- * bound. Works wherever loop and net do, so on the simulator too; hands out records, or whole batches as they lie. */
+/* A source on our own client: raw fetches, several requests per leader at a time, partitions read ahead within the
+ * memory bound. Works wherever loop and net do, so on the simulator too; hands out records, or whole batches as they lie. */
 #include "mirror/port/client_parts.h"
 #include "mirror/port/port_ask.h"
 
@@ -55,8 +55,7 @@ void raw_retry(struct raw_part *part, const char *why)
         snprintf(part->trouble, sizeof part->trouble, "%s", why);
         raw_event(part, PORT_TROUBLE, KE_NONE, why);
     }
-    if (!part->port->tick.armed)
-        loop_timer_in(&part->port->tick, RAW_RETRY_US);
+    raw_tick_by(part->port, part->retry_at_us);
 }
 
 /* ---- partitions ---- */
@@ -241,11 +240,8 @@ void raw_work(struct raw_port *p)
     int64_t now = loop_now_us(p->loop);
     look_around(p, now);
     raw_fetch_all(p);
-    if (!list_empty(&p->retrying)) {
-        int64_t due = LIST_ENTRY(p->retrying.next, struct raw_part, todo)->retry_at_us;
-        if (!p->tick.armed || p->tick.due_us > due)
-            loop_timer_at(&p->tick, due);
-    }
+    if (!list_empty(&p->retrying))
+        raw_tick_by(p, LIST_ENTRY(p->retrying.next, struct raw_part, todo)->retry_at_us);
     bool some = !list_empty(&p->ready_parts);
     if (some && p->hungry) {
         p->hungry = false;
@@ -262,6 +258,12 @@ static void on_metadata(void *arg)
 {
     ((struct raw_port *)arg)->metadata_new = true;
     raw_wake(arg);
+}
+
+void raw_tick_by(struct raw_port *p, int64_t at_us)
+{
+    if (!p->closing && (!p->tick.armed || p->tick.due_us > at_us))
+        loop_timer_at(&p->tick, at_us);
 }
 
 void raw_wake(struct raw_port *p)

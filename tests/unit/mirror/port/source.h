@@ -37,7 +37,8 @@ struct source {
     /* what was asked */
     int fetches, epochs_asked;
     size_t answer_most, answer_left; /* of the answer that is made */
-    int32_t max_bytes_seen, part_bytes_seen;
+    int32_t max_bytes_seen, max_bytes_last, part_bytes_seen;
+    int32_t throttle_ms; /* said in each answer to a fetch */
     struct sim_node *node;
     struct net_listener *listener;
     struct peer *peers;
@@ -209,6 +210,8 @@ static inline bool answer_fetch(struct source *s, struct arena *a, const struct 
     kp_init(&kp_fetch_response_message, m);
     s->fetches++;
     s->answer_left = s->answer_most = s->answer_max ? s->answer_max : SIZE_MAX;
+    s->max_bytes_last = q->max_bytes;
+    m->throttle_time_ms = s->throttle_ms;
     s->max_bytes_seen = q->max_bytes > s->max_bytes_seen ? q->max_bytes : s->max_bytes_seen;
     m->responses = ARENA_NEWS(a, struct kp_fetch_response_responses, q->topics_n);
     m->responses_n = q->topics_n;
