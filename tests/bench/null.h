@@ -40,6 +40,7 @@ struct null_topic {
 
 struct null_broker {
     int epoll, port;
+    const char *host; /* as it is told to clients */
     enum null_role role;
     struct null_topic topics[NULL_TOPICS_MAX]; /* the first is the null one */
     int topics_n;

@@ -23,7 +23,6 @@ static const int16_t served[][3] = {
 };
 #define SERVED_N ((int)(sizeof served / sizeof *served))
 
-static const struct slice host = SLICE_LIT("127.0.0.1");
 static int32_t node = 1;
 
 static void *api_versions(struct null_broker *b, const void *request)
@@ -65,7 +64,7 @@ static void *metadata(struct null_broker *b, const void *request)
     kp_init(&kp_metadata_response_message, a);
     a->brokers = ARENA_NEW(&b->arena, struct kp_metadata_response_brokers);
     a->brokers_n = 1;
-    *a->brokers = (struct kp_metadata_response_brokers){node, host, b->port, SLICE_NULL};
+    *a->brokers = (struct kp_metadata_response_brokers){node, slice_str(b->host), b->port, SLICE_NULL};
     a->controller_id = node;
     a->cluster_id = arena_printf(&b->arena, "null-%d", b->port);
     bool all = q->topics_n < 0 && b->role != NULL_ANY;
@@ -155,7 +154,7 @@ static void *find_coordinator(struct null_broker *b, const void *request)
     struct kp_find_coordinator_response *a = ARENA_NEW(&b->arena, struct kp_find_coordinator_response);
     kp_init(&kp_find_coordinator_response_message, a);
     a->node_id = node;
-    a->host = host;
+    a->host = slice_str(b->host);
     a->port = b->port;
     return a;
 }

@@ -1,6 +1,7 @@
 /* bench_null: a broker that keeps nothing, to tell what the client and the network cost.
  *
- *   bench_null PORT PARTITIONS RECORD_BYTES [BATCH_BYTES [CODEC [source|target TOPIC]]]      on 127.0.0.1, until killed
+ *   bench_null [ADDRESS:]PORT PARTITIONS RECORD_BYTES [BATCH_BYTES [CODEC [source|target TOPIC]]]
+ * On 127.0.0.1 unless told otherwise, until killed.
  * Any topic is there and has so many partitions. Produce is acknowledged unread; Fetch answers endless batches from
  * memory, their base offsets patched in place (they lie outside the CRC). As a mirror's source or target (null.h) only
  * TOPIC is so, and the mirror's own topics are kept. One thread, one epoll; an answer is sent whole before the next
@@ -113,10 +114,11 @@ static void readable(struct null_broker *b, struct client *c)
     }
 }
 
-static int listen_on(int port)
+static int listen_on(const char *address, int port)
 {
-    struct sockaddr_in a = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    if (inet_pton(AF_INET, address, &a.sin_addr) != 1)
+        BENCH_DIE("'%s' is not an IPv4 address", address);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 4096))
@@ -152,11 +154,16 @@ static void configure(struct null_broker *b, int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (argc < 4 || atoi(argv[2]) < 1)
-        BENCH_DIE("PORT PARTITIONS RECORD_BYTES [BATCH_BYTES [CODEC [source|target TOPIC]]]");
-    struct null_broker b = {.port = atoi(argv[1])};
+        BENCH_DIE("[ADDRESS:]PORT PARTITIONS RECORD_BYTES [BATCH_BYTES [CODEC [source|target TOPIC]]]");
+    char *colon = strrchr(argv[1], ':');
+    struct null_broker b = {.host = "127.0.0.1", .port = atoi(colon ? colon + 1 : argv[1])};
+    if (colon) {
+        *colon = '\0';
+        b.host = argv[1];
+    }
     signal(SIGPIPE, SIG_IGN); /* who goes away while it is sent something */
     configure(&b, argc, argv);
-    int listener = listen_on(b.port);
+    int listener = listen_on(b.host, b.port);
     b.epoll = epoll_create1(0);
     epoll_ctl(b.epoll, EPOLL_CTL_ADD, listener, &(struct epoll_event){EPOLLIN, {.ptr = NULL}});
     for (struct epoll_event e[EVENTS];;) {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CANNED_BYTES     ((size_t)1 << 20)
+#define CANNED_BYTES     ((size_t)8 << 20)
 #define CANNED_BYTES_ALL ((size_t)2 << 30) /* of all partitions */
 #define ENDLESS          (INT64_C(1) << 50)
 

@@ -1,6 +1,6 @@
 /* bench_raw: pre-built batches over one connection, what a broker can do when the client costs next to nothing.
  *
- *   bench_raw produce BOOTSTRAP TOPIC PARTITIONS BATCH_BYTES RECORD_BYTES MEGABYTES [acks=-1] [inflight=5]
+ *   bench_raw produce BOOTSTRAP TOPIC PARTITIONS BATCH_BYTES RECORD_BYTES MEGABYTES [acks=-1 [inflight=5 [codec=0]]]
  *   bench_raw ack     BOOTSTRAP TOPIC RECORD_BYTES COUNT         one record in flight
  *   bench_raw first   BOOTSTRAP TOPIC                            one record of 100 B, acknowledged, and no more
  *   bench_raw ends    BOOTSTRAP TOPIC PARTITIONS COUNT           waits until the end offsets come to COUNT
@@ -30,7 +30,8 @@ static void read_ack(int fd, struct buf *in)
 static void produce(int argc, char **argv)
 {
     if (argc < 8)
-        BENCH_DIE("produce BOOTSTRAP TOPIC PARTITIONS BATCH_BYTES RECORD_BYTES MEGABYTES [acks] [inflight]");
+        BENCH_DIE("produce BOOTSTRAP TOPIC PARTITIONS BATCH_BYTES RECORD_BYTES MEGABYTES [acks [inflight "
+                  "[codec]]]");
     const char *topic = argv[3];
     int partitions = atoi(argv[4]), inflight = argc > 9 ? atoi(argv[9]) : 5;
     size_t batch_bytes = strtoul(argv[5], NULL, 10), size = strtoul(argv[6], NULL, 10);
@@ -40,7 +41,8 @@ static void produce(int argc, char **argv)
     struct buf batch, *frames = calloc((size_t)partitions, sizeof *frames), in;
     buf_init(&batch, 1u << 28);
     buf_init(&in, 1u << 28);
-    bench_batch(&batch, records < 1 ? 1 : records, size, 0);
+    records = records < 1 ? 1 : records;
+    bench_batch(&batch, records, size, argc > 10 ? atoi(argv[10]) : 0);
     for (int p = 0; p < partitions; p++) {
         buf_init(&frames[p], 1u << 28);
         bench_produce_frame(&frames[p], topic, p, buf_slice(&batch), acks);
@@ -60,11 +62,12 @@ static void produce(int argc, char **argv)
     }
     double took = bench_now() - start;
     double bytes = (double)acked * (double)batch.n;
-    printf("{\"bench\":\"raw_produce\",\"batch_bytes\":%zu,\"record_bytes\":%zu,\"partitions\":%d,\"acks\":%"
-           "d,\"seconds\":%.3f,"
-           "\"mb_per_s\":%.1f,\"records_per_s\":%.0f,\"bytes\":%.0f,\"client_cpu_s\":%.3f}\n",
-           batch.n, size, partitions, acks, took, bytes / took / 1e6, (double)acked * records / took, bytes,
-           bench_cpu() - cpu);
+    printf(
+        "{\"bench\":\"raw_produce\",\"batch_bytes\":%zu,\"record_bytes\":%zu,\"partitions\":%d,\"acks\":%"
+        "d,\"seconds\":%.3f,"
+        "\"mb_per_s\":%.1f,\"records_per_s\":%.0f,\"records\":%.0f,\"bytes\":%.0f,\"client_cpu_s\":%.3f}\n",
+        batch.n, size, partitions, acks, took, bytes / took / 1e6, (double)acked * records / took,
+        (double)acked * records, bytes, bench_cpu() - cpu);
 }
 
 static void ack(int argc, char **argv)

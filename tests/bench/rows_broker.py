@@ -1,13 +1,14 @@
 """Rows of one broker: throughput, CPU, latency, counts."""
 import tempfile, time
 
-from sides import Kafka, Null, Ours, alternate, bench, fresh, pick, with_cpu
+from peers import kafka
+from sides import Null, Ours, alternate, bench, fresh, make_topic, pick, with_cpu
 
 LATENCIES = ('p50_us', 'p99_us', 'p999_us')
 
 
 def sides(row, **how):
-    return [Ours(**how), Kafka(**how)] if row.peer else [Ours(**how)]
+    return [Ours(**how), kafka(**how)] if row.peer else [Ours(**how)]
 
 
 def produce(row):
@@ -41,7 +42,7 @@ def fetch(row):
     for side in all_sides:
         with side.awake():
             for size, count in ((100, 6_000_000), (1024, 1_500_000)):
-                side.topic(f'read{size}', 4)
+                make_topic(side.bootstrap, f'read{size}', 4)
                 bench('rdk', 'produce', side.bootstrap, f'read{size}', 4, size, count)
 
     def measure(side, add):

@@ -1,7 +1,8 @@
 """Rows of a start, and of what a broker takes when nothing happens."""
 import os, subprocess, time
 
-from sides import BIN, Kafka, Ours, bench, cpu_of, rss_of
+from peers import Kafka
+from sides import BIN, Ours, bench, cpu_of, drop_topic, make_topic, remove, rss_of
 
 
 def first_ack(side, since, limit=90):
@@ -10,7 +11,7 @@ def first_ack(side, since, limit=90):
         if subprocess.run([os.path.join(BIN, 'bench_raw'), 'first', side.bootstrap, 'first'], capture_output=True).returncode == 0:
             return round((time.monotonic() - since) * 1000, 1)
         time.sleep(0.001)
-    raise SystemExit(f'no acknowledgement within {limit} s')
+    raise AssertionError(f'no acknowledgement within {limit} s')
 
 
 def restart(side, politely):
@@ -26,7 +27,7 @@ def served(side, n):
         if subprocess.run([os.path.join(BIN, 'bench_many'), side.bootstrap, 'wide', str(n), '1', '5', '100', '0.5'], capture_output=True).returncode == 0:
             return
         time.sleep(0.1)
-    raise SystemExit(f'{n} partitions are not served')
+    raise AssertionError(f'{n} partitions are not served')
 
 
 def restarts(row, side, what, hows=('clean', 'killed')):
@@ -37,17 +38,23 @@ def restarts(row, side, what, hows=('clean', 'killed')):
 
 def load(side, gib=5):
     """As much as the row says, in four partitions; whoever needs the newest of it last in the page cache."""
-    side.topic('load', 4)
+    make_topic(side.bootstrap, 'load', 4)
     bench('rdk', 'produce', side.bootstrap, 'load', 4, 1024, gib * (1 << 20))
+
+
+def drop_load(side):
+    drop_topic(side.bootstrap, 'load')
+    remove(side.data, 'load')
 
 
 def with_sides(row, run, flushes=(False,)):
     for make in [Ours, Kafka] if row.peer else [Ours]:
         for flush in flushes:
             side = make(flush=flush)
-            side.topic('first', 1)
             try:
-                run(side, flush)
+                with side.awake():
+                    make_topic(side.bootstrap, 'first', 1)
+                    run(side, flush)
             finally:
                 side.close()
 
@@ -62,7 +69,7 @@ def start(row):
 def start_wide(row):
     """the same with 1,000 partitions"""
     def run(side, _):
-        side.topic('wide', 1000)
+        make_topic(side.bootstrap, 'wide', 1000)
         served(side, 1000)
         restarts(row, side, '1000 partitions')
     with_sides(row, run)
@@ -77,8 +84,7 @@ def start_full(row):
             load(side)
             row.add(side.name, '5 GiB flushed' if flush else '5 GiB page cache', first_ack_ms=restart(side, False))
             time.sleep(10)  # what a start has left to do is done
-            side.drop('load')
-            time.sleep(1)
+            drop_load(side)
     with_sides(row, run, (True, False))
     row.goal('5 GiB flushed', 'first_ack_ms', most=500)
     row.goal('5 GiB page cache', 'first_ack_ms', most=500)
@@ -93,18 +99,18 @@ def memory(row):
             before = cpu_of(side.pid)
             time.sleep(10)
             row.add(side.name, 'idle', cpu_percent=round((cpu_of(side.pid) - before) * 10, 3), rss_mib=rss_of(side.pid))
-        side.topic('wide', 1000)
+        make_topic(side.bootstrap, 'wide', 1000)
         served(side, 1000)
         for n in range(row.rounds):
             restart(side, True)
             served(side, 1000)
             row.add(side.name, '1000 partitions', rss_mib=rss_of(side.pid))
-        side.drop('wide')
+        drop_topic(side.bootstrap, 'wide')
         for n in range(row.rounds):
             restart(side, True)
             load(side)
             row.add(side.name, 'after 5 GiB', rss_mib=rss_of(side.pid))
-            side.drop('load')
+            drop_load(side)
     with_sides(row, run)
     row.goal('idle', 'rss_mib', most=24)
     row.goal('idle', 'cpu_percent', most=0.2)

@@ -1,22 +1,18 @@
-"""Who is measured: Sundog, Apache Kafka, the null broker; each awake only while it is its turn."""
-import contextlib, json, mmap, os, shutil, signal, subprocess, tempfile, time
+"""Who is measured: Sundog, Apache Kafka (peers.py), the null broker; each awake only while it is its turn."""
+import contextlib, json, mmap, os, shutil, subprocess, time
 
-from confluent_kafka.admin import AdminClient, NewPartitions
-from site_rig import BIN, TOP, Rig, die_with_parent, free_port, wait
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from site_rig import BIN, Rig, die_with_parent, free_port, wait
 
 CREATE_MAX = 5000  # partitions: a controller takes 10,000 changes a request
-KAFKA = os.path.join(TOP, 'tests', 'support', 'kafka')
 PAGE_CACHE = {'sundog.flush.before.ack': 'false'}
-WARM_SECONDS = 30
-# As Kafka's own start script has it; tests elsewhere save memory.
-JVM = {'KAFKA_NODE_JVM': '-Xms1g -Xmx1g -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35',
-       'KAFKA_MM2_JVM': '-Xms256m -Xmx2g -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35'}
 
 
 def bench(program, *args, timeout=400):
     r = subprocess.run([os.path.join(BIN, 'bench_' + program), *map(str, args)], capture_output=True, text=True, timeout=timeout)
     if r.returncode:
-        raise SystemExit(f'bench_{program} {args}: {r.stderr}')
+        raise AssertionError(f'bench_{program} {args}: {r.stderr}')
     return json.loads(r.stdout)
 
 
@@ -35,6 +31,39 @@ def rss_of(pid):
         return round(next(int(l.split()[1]) / 1024 for l in f if l.startswith('VmRSS')), 1)
 
 
+def settle(futures, fine):
+    """Waits for an administrator's request; `fine`: the error that says it was done before."""
+    for f in futures.values():
+        try:
+            f.result(60)
+        except KafkaException as e:
+            if e.args[0].code() != fine:
+                raise
+
+
+def again(what):
+    """Up to five times: a JVM that slept must find its feet."""
+    for left in range(4, -1, -1):
+        try:
+            return what()
+        except KafkaException:
+            if not left:
+                raise
+            time.sleep(1)
+
+
+def make_topic(bootstrap, name, partitions):
+    admin, first = AdminClient({'bootstrap.servers': bootstrap, 'log_level': 4}), min(partitions, CREATE_MAX)
+    again(lambda: settle(admin.create_topics([NewTopic(name, first, 1)], operation_timeout=60, request_timeout=60), KafkaError.TOPIC_ALREADY_EXISTS))
+    if partitions > first:
+        again(lambda: settle(admin.create_partitions([NewPartitions(name, partitions)], operation_timeout=60, request_timeout=60), KafkaError.INVALID_PARTITIONS))
+
+
+def drop_topic(bootstrap, name):
+    admin = AdminClient({'bootstrap.servers': bootstrap, 'log_level': 4})
+    again(lambda: settle(admin.delete_topics([name], operation_timeout=60, request_timeout=60), KafkaError.UNKNOWN_TOPIC_OR_PART))
+
+
 class Ours:
     name, jvm = 'sundog', False
 
@@ -48,17 +77,6 @@ class Ours:
     @property
     def pid(self):
         return self.rig.brokers['east'].proc.pid
-
-    def topic(self, name, partitions):
-        at_once = min(partitions, CREATE_MAX)
-        self.rig.cli('topic', 'create', name, '--partitions', str(at_once), '--bootstrap', self.bootstrap)
-        if partitions > at_once:
-            admin = AdminClient({'bootstrap.servers': self.bootstrap})
-            for f in admin.create_partitions([NewPartitions(name, partitions)], operation_timeout=60).values():
-                f.result(60)
-
-    def drop(self, name):
-        self.rig.cli('topic', 'delete', name, '--bootstrap', self.bootstrap)
 
     def stop(self, politely):
         b = self.rig.brokers['east']
@@ -75,60 +93,6 @@ class Ours:
         self.rig.close()
 
 
-class Kafka:
-    name, jvm = 'kafka', True
-
-    def __init__(self, flush=False):
-        self.dir = tempfile.mkdtemp(prefix='sundog-bench-kafka-')
-        keys = ['broker.session.timeout.ms=600000']
-        if flush:
-            keys.append('log.flush.interval.messages=1')  # flush.messages=1 for every topic
-        for _ in range(5):
-            self.bootstrap = f'127.0.0.1:{free_port()}'
-            if self.tool('start', self.dir, self.bootstrap.split(':')[1], *keys):
-                break
-        self.data = os.path.join(self.dir, 'data')
-
-    @staticmethod
-    def tool(*args):
-        return subprocess.run([KAFKA, *args], capture_output=True, env={**os.environ, **JVM}).returncode == 0
-
-    @property
-    def pid(self):
-        return int(open(self.dir + '/node.pid').read())
-
-    def topic(self, name, partitions):
-        for _ in range(5):  # it may have slept, and must find its feet
-            if self.tool('tool', 'topics', '--bootstrap-server', self.bootstrap, '--create', '--if-not-exists', '--topic', name, '--partitions', str(partitions)):
-                return
-        raise SystemExit(f'Apache Kafka does not make {name}: see {self.dir}/node.log')
-
-    def drop(self, name):
-        self.tool('tool', 'topics', '--bootstrap-server', self.bootstrap, '--delete', '--topic', name)
-
-    def stop(self, politely):
-        pid = self.pid
-        self.tool('kill', self.dir, 'TERM' if politely else 'KILL')
-        wait('the node ends', 120, lambda: not os.path.exists(f'/proc/{pid}') or open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[0] == 'Z')
-
-    def start(self):
-        subprocess.Popen([KAFKA, 'restart', self.dir], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **JVM})
-
-    @contextlib.contextmanager
-    def awake(self):
-        """Stopped by a signal while others are measured: an idle JVM still takes some percent of a processor."""
-        if getattr(self, 'asleep', False):
-            os.kill(self.pid, signal.SIGCONT)
-            time.sleep(0.5)
-        yield
-        os.kill(self.pid, signal.SIGSTOP)
-        self.asleep = True
-
-    def close(self):
-        self.tool('kill', self.dir, 'KILL')
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-
 class Null:
     name, jvm, data = 'null', False, None
 
@@ -137,11 +101,6 @@ class Null:
         self.proc = subprocess.Popen([os.path.join(BIN, 'bench_null'), str(port), str(partitions), str(record_bytes)], preexec_fn=die_with_parent)
         self.bootstrap, self.pid = f'127.0.0.1:{port}', self.proc.pid
         time.sleep(0.3)
-
-    def topic(self, name, partitions):
-        pass
-
-    drop = topic = lambda *_: None
 
     @contextlib.contextmanager
     def awake(self):
@@ -162,10 +121,10 @@ def with_cpu(side, run):
 
 
 def alternate(row, sides, measure):
-    """measure(side, add) for each side in turn, `row.rounds` times; JVMs first run it unheard for half a minute."""
+    """measure(side, add) for each side in turn, `row.rounds` times; JVMs first run it unheard for a while."""
     try:
         for side in sides:
-            end = time.monotonic() + WARM_SECONDS
+            end = time.monotonic() + (side.warm_seconds() if side.jvm else 0)
             with side.awake():
                 while side.jvm and time.monotonic() < end:
                     measure(side, lambda *_, **__: None)
@@ -191,12 +150,13 @@ def fresh(side, partitions, gib=0):
     `gib` are about to be written."""
     fresh.n += 1
     name = f'bench{fresh.n}'
-    side.topic(name, partitions)
+    if side.data:
+        make_topic(side.bootstrap, name, partitions)
     if gib:
         touch_pages(gib)
     yield name
-    side.drop(name)
     if side.data:
+        drop_topic(side.bootstrap, name)
         remove(side.data, name)
 
 
