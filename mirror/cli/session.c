@@ -178,20 +178,20 @@ static int ask(struct session *s, const struct client_target *target, enum clien
 {
     const struct kp_api *api = kp_api_find(api_key);
     assert(api);
-    struct client_call *call = client_call(s->client, api_key);
+    struct waiting w = {.s = s, .out = out, .err = err, .message = &api->response};
+    int64_t left_us = s->deadline_us - loop_now_us(session_loop(s));
+    struct client_call *call =
+        client_ask(s->client, &(struct client_ask){.api = api_key,
+                                                   .version_min = version_min,
+                                                   .version_max = version_max,
+                                                   .retry = retry,
+                                                   .target = *target,
+                                                   .timeout_us = left_us < 1000 ? 1000 : left_us,
+                                                   .on_response = on_response,
+                                                   .arg = &w});
     if (!call)
         return err_set(err, -E_NOMEM, "out of memory");
     memcpy(call->body, body, api->request.body->size_bytes);
-    struct waiting w = {.s = s, .out = out, .err = err, .message = &api->response};
-    call->target = *target;
-    call->retry = retry;
-    call->version_min = version_min;
-    call->version_max = version_max;
-    call->timeout_us = s->deadline_us - loop_now_us(session_loop(s));
-    if (call->timeout_us < 1000)
-        call->timeout_us = 1000;
-    call->on_response = on_response;
-    call->arg = &w;
     client_send(s->client, call);
     int rc = session_wait(s, waiting_done, &w, err);
     if (rc) {

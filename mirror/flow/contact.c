@@ -112,18 +112,18 @@ static void ask(void *arg)
 
 static bool ask_with(struct contact *c, void (*on_response)(void *arg, const struct client_response *r))
 {
-    c->call = client_call(c->client, kp_key_metadata);
+    c->call = client_ask(c->client, &(struct client_ask){.api = kp_key_metadata,
+                                                         .version_min = 2,
+                                                         .retry = CLIENT_RETRY_SAFE,
+                                                         .target = {.kind = CLIENT_ANY},
+                                                         .timeout_us = REQUEST_US,
+                                                         .on_response = on_response,
+                                                         .arg = c});
     if (!c->call)
         return false;
     struct kp_metadata_request *q = c->call->body;
     q->topics_n = 0; /* none: only brokers and the id (v1 and up) */
     q->allow_auto_topic_creation = false;
-    c->call->target = (struct client_target){.kind = CLIENT_ANY};
-    c->call->retry = CLIENT_RETRY_SAFE;
-    c->call->version_min = 2;
-    c->call->timeout_us = REQUEST_US;
-    c->call->on_response = on_response;
-    c->call->arg = c;
     client_send(c->client, c->call);
     return true;
 }

@@ -93,17 +93,17 @@ static bool ask(struct flow *f, struct ends_call *e, int32_t leader, int64_t now
     assert(!e->call && leader >= 0);
     e->flow = f;
     e->sent_us = now;
-    e->call = client_call(f->source, kp_key_list_offsets);
+    e->call = client_ask(f->source, &(struct client_ask){.api = kp_key_list_offsets,
+                                                         .version_min = 1,
+                                                         .version_max = 7,
+                                                         .retry = CLIENT_RETRY_UNSENT,
+                                                         .target = {.kind = CLIENT_BROKER, .number = leader},
+                                                         .timeout_us = PORT_ASK_US,
+                                                         .on_response = answered,
+                                                         .arg = e});
     if (!e->call)
         return false;
     fill(f, e->call, leader, now);
-    e->call->target = (struct client_target){.kind = CLIENT_BROKER, .number = leader};
-    e->call->retry = CLIENT_RETRY_UNSENT;
-    e->call->version_min = 1;
-    e->call->version_max = 7;
-    e->call->timeout_us = PORT_ASK_US;
-    e->call->on_response = answered;
-    e->call->arg = e;
     client_send(f->source, e->call);
     return true;
 }

@@ -185,7 +185,13 @@ static bool ask(struct flow *f, struct client *c,
                 void (*answered)(void *arg, const struct client_response *r))
 {
     struct retire *r = &f->retire;
-    struct client_call *call = client_call(c, kp_key_metadata);
+    struct client_call *call = client_ask(c, &(struct client_ask){.api = kp_key_metadata,
+                                                                  .version_min = 4,
+                                                                  .version_max = 12,
+                                                                  .retry = CLIENT_RETRY_SAFE,
+                                                                  .target = {.kind = CLIENT_ANY},
+                                                                  .on_response = answered,
+                                                                  .arg = f});
     struct kp_metadata_request *q = call ? call->body : NULL;
     assert(!r->call && r->n > 0 && r->n <= RETIRE_TOPICS);
     if (q)
@@ -201,12 +207,6 @@ static bool ask(struct flow *f, struct client *c,
     if (c == f->target)
         q->topics[q->topics_n++] = (struct kp_metadata_request_topics){.name = r->progress_topic};
     q->allow_auto_topic_creation = false;
-    call->target = (struct client_target){.kind = CLIENT_ANY};
-    call->retry = CLIENT_RETRY_SAFE;
-    call->version_min = 4;
-    call->version_max = 12;
-    call->on_response = answered;
-    call->arg = f;
     r->call = call;
     r->asked = c;
     client_send(c, call);

@@ -55,16 +55,13 @@ struct client_call *compact_call(struct compact_log *l, int16_t api, enum client
                                  enum client_retry retry, int16_t version_max,
                                  void (*on)(void *arg, const struct client_response *r))
 {
-    struct client_call *c = client_call(l->client, api);
-    if (!c)
-        return NULL;
-    c->target = (struct client_target){.kind = kind, .name = slice_str(l->name)};
-    c->retry = retry;
-    c->version_max = version_max < c->version_max || c->version_max == 0 ? version_max : c->version_max;
-    c->timeout_us = INT64_C(1000) * REQUEST_MS;
-    c->on_response = on;
-    c->arg = l;
-    return c;
+    return client_ask(l->client, &(struct client_ask){.api = api,
+                                                      .version_max = version_max,
+                                                      .retry = retry,
+                                                      .target = {.kind = kind, .name = slice_str(l->name)},
+                                                      .timeout_us = INT64_C(1000) * REQUEST_MS,
+                                                      .on_response = on,
+                                                      .arg = l});
 }
 
 static bool opened(struct compact_log *l, const struct client_response *r, const char *what)

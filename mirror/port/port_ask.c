@@ -6,17 +6,15 @@ static struct client_call *call_of(struct client *c, const struct port_question 
                                    int16_t version_min, int16_t version_max)
 {
     assert(!*q->call && q->answered && q->partition >= 0 && q->topic.n > 0);
-    struct client_call *call = client_call(c, api);
-    if (!call)
-        return NULL;
-    call->target = (struct client_target){.kind = CLIENT_LEADER, .name = q->topic, .number = q->partition};
-    call->retry = q->retry;
-    call->version_min = version_min;
-    call->version_max = version_max;
-    call->timeout_us = PORT_ASK_US;
-    call->on_response = q->answered;
-    call->arg = q->arg;
-    return call;
+    return client_ask(
+        c, &(struct client_ask){.api = api,
+                                .version_min = version_min,
+                                .version_max = version_max,
+                                .retry = q->retry,
+                                .target = {.kind = CLIENT_LEADER, .name = q->topic, .number = q->partition},
+                                .timeout_us = PORT_ASK_US,
+                                .on_response = q->answered,
+                                .arg = q->arg});
 }
 
 /* Rows may have found no room in the call's arena: then it is given back. */

@@ -104,7 +104,14 @@ static void ask(struct port_rdk *p)
     list_each (at, &p->parts)
         n++;
     p->asked = atomic_load(&p->doubts);
-    p->doubt_call = client_call(p->client, kp_key_metadata);
+    p->doubt_call = client_ask(p->client, &(struct client_ask){.api = kp_key_metadata,
+                                                               .version_min = 4,
+                                                               .version_max = 12,
+                                                               .retry = CLIENT_RETRY_SAFE,
+                                                               .target = {.kind = CLIENT_ANY},
+                                                               .timeout_us = PORT_ASK_US,
+                                                               .on_response = answered,
+                                                               .arg = p});
     if (!p->doubt_call)
         return; /* with the next tick */
     struct kp_metadata_request *q = p->doubt_call->body;
@@ -118,13 +125,6 @@ static void ask(struct port_rdk *p)
         last = part->topic;
         q->topics[q->topics_n++].name = arena_dup(p->doubt_call->arena, slice_str(part->topic));
     }
-    p->doubt_call->target = (struct client_target){.kind = CLIENT_ANY};
-    p->doubt_call->retry = CLIENT_RETRY_SAFE;
-    p->doubt_call->version_min = 4;
-    p->doubt_call->version_max = 12;
-    p->doubt_call->timeout_us = PORT_ASK_US;
-    p->doubt_call->on_response = answered;
-    p->doubt_call->arg = p;
     client_send(p->client, p->doubt_call);
 }
 

@@ -174,7 +174,14 @@ static void on_created(void *arg, const struct client_response *r)
 static void create(struct internal_topic *t)
 {
     assert(!t->call);
-    t->call = client_call(t->client, kp_key_create_topics);
+    t->call = client_ask(t->client, &(struct client_ask){.api = kp_key_create_topics,
+                                                         .version_min = 4,
+                                                         .version_max = 7,
+                                                         .retry = CLIENT_RETRY_SAFE,
+                                                         .target = {.kind = CLIENT_CONTROLLER},
+                                                         .timeout_us = CALL_TIMEOUT_US,
+                                                         .on_response = on_created,
+                                                         .arg = t});
     if (!t->call) {
         again_later(t, "cannot create topic", "too many requests are under way", NULL);
         return;
@@ -198,13 +205,6 @@ static void create(struct internal_topic *t)
     r->topics = topic;
     r->topics_n = 1;
     r->timeout_ms = CALL_TIMEOUT_US / 1000;
-    t->call->target = (struct client_target){.kind = CLIENT_CONTROLLER};
-    t->call->retry = CLIENT_RETRY_SAFE;
-    t->call->version_min = 4;
-    t->call->version_max = 7;
-    t->call->timeout_us = CALL_TIMEOUT_US;
-    t->call->on_response = on_created;
-    t->call->arg = t;
     client_send(t->client, t->call);
 }
 

@@ -37,7 +37,10 @@ int appender_producer_id(struct client *target,
                                       const struct err *err),
                          void *arg)
 {
-    struct client_call *call = client_call(target, kp_key_init_producer_id);
+    struct client_call *call = client_ask(target, &(struct client_ask){.api = kp_key_init_producer_id,
+                                                                       .retry = CLIENT_RETRY_SAFE,
+                                                                       .timeout_us = ASK_US,
+                                                                       .on_response = id_answered});
     struct id_ask *ask = call ? ARENA_NEW(call->arena, struct id_ask) : NULL;
     if (!ask) {
         if (call)
@@ -50,9 +53,6 @@ int appender_producer_id(struct client *target,
     q->transaction_timeout_ms = INT32_MAX;
     q->producer_id = -1;
     q->producer_epoch = -1;
-    call->retry = CLIENT_RETRY_SAFE;
-    call->timeout_us = ASK_US;
-    call->on_response = id_answered;
     call->arg = ask;
     client_send(target, call);
     return 0;
@@ -97,7 +97,12 @@ static void configs_answered(void *arg, const struct client_response *r)
 
 static bool ask_configs(const struct guard_ask *from, int32_t node_id)
 {
-    struct client_call *call = client_call(from->client, kp_key_describe_configs);
+    struct client_call *call =
+        client_ask(from->client, &(struct client_ask){.api = kp_key_describe_configs,
+                                                      .retry = CLIENT_RETRY_SAFE,
+                                                      .target = {.kind = CLIENT_BROKER, .number = node_id},
+                                                      .timeout_us = ASK_US,
+                                                      .on_response = configs_answered});
     if (!call)
         return false;
     struct guard_ask *ask = ARENA_NEW(call->arena, struct guard_ask);
@@ -119,10 +124,6 @@ static bool ask_configs(const struct guard_ask *from, int32_t node_id)
     res->configuration_keys_n = 2;
     q->resources = res;
     q->resources_n = 1;
-    call->target = (struct client_target){.kind = CLIENT_BROKER, .number = node_id};
-    call->retry = CLIENT_RETRY_SAFE;
-    call->timeout_us = ASK_US;
-    call->on_response = configs_answered;
     call->arg = ask;
     client_send(from->client, call);
     return true;
@@ -140,7 +141,11 @@ static void brokers_answered(void *arg, const struct client_response *r)
 int appender_guard_refresh(struct client *target, struct appender_guard *g, void (*done)(void *arg),
                            void *arg)
 {
-    struct client_call *call = client_call(target, kp_key_metadata);
+    struct client_call *call = client_ask(target, &(struct client_ask){.api = kp_key_metadata,
+                                                                       .version_min = 4,
+                                                                       .retry = CLIENT_RETRY_SAFE,
+                                                                       .timeout_us = ASK_US,
+                                                                       .on_response = brokers_answered});
     struct guard_ask *ask = call ? ARENA_NEW(call->arena, struct guard_ask) : NULL;
     if (!ask) {
         if (call)
@@ -151,10 +156,6 @@ int appender_guard_refresh(struct client *target, struct appender_guard *g, void
     struct kp_metadata_request *q = call->body;
     q->topics_n = 0;
     q->allow_auto_topic_creation = false;
-    call->version_min = 4;
-    call->retry = CLIENT_RETRY_SAFE;
-    call->timeout_us = ASK_US;
-    call->on_response = brokers_answered;
     call->arg = ask;
     client_send(target, call);
     return 0;

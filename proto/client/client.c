@@ -338,6 +338,25 @@ struct client_call *client_call(struct client *c, int16_t api_key)
     return call ? &call->pub : NULL;
 }
 
+struct client_call *client_ask(struct client *c, const struct client_ask *ask)
+{
+    struct client_call *call = client_call(c, ask->api);
+    if (!call)
+        return NULL;
+    assert(ask->on_response);
+    call->target = ask->target;
+    call->retry = ask->retry;
+    if (ask->version_min > call->version_min)
+        call->version_min = ask->version_min;
+    if (ask->version_max && ask->version_max < call->version_max)
+        call->version_max = ask->version_max;
+    assert(call->version_min <= call->version_max);
+    call->timeout_us = ask->timeout_us;
+    call->on_response = ask->on_response;
+    call->arg = ask->arg;
+    return call;
+}
+
 void client_send(struct client *c, struct client_call *call)
 {
     client_core_submit(c->core, call_of(call), loop_now_us(c->loop));

@@ -122,6 +122,18 @@ struct client_call {
 
 /* A new call of an API (kp_key_…), or NULL above `calls_max` or out of memory. */
 struct client_call *client_call(struct client *c, int16_t api_key);
+
+/* A call but for its body. Versions narrow the rows' range; a version_max or a time-out of 0 leaves it as it is. */
+struct client_ask {
+    int16_t api, version_min, version_max;
+    enum client_retry retry;
+    struct client_target target;
+    int64_t timeout_us;
+    void (*on_response)(void *arg, const struct client_response *r);
+    void *arg;
+};
+/* client_call filled in by `ask`: only the body is left to fill before client_send. */
+struct client_call *client_ask(struct client *c, const struct client_ask *ask);
 /* Hands it to the client. Record slices in the body (Produce) are sent by reference: they must stay as they
  * are until the callback, or until client_cancel has returned. */
 void client_send(struct client *c, struct client_call *call);
