@@ -79,7 +79,8 @@ void lane_batch_give(struct appender_budget *budget, struct lane_batch *b)
     }
     if (list_linked(&b->link))
         list_remove(&b->link);
-    if (budget->spare_bytes + batch_memory(b) > budget->limit_bytes / 4) {
+    size_t spare = budget->spare_bytes + batch_memory(b);
+    if (spare > budget->limit_bytes / 4 || budget->used_bytes + spare > budget->limit_bytes) {
         free_batch(b);
         return;
     }

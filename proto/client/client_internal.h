@@ -26,7 +26,8 @@
 #define CLIENT_FRAME_KEPT_MAX ((size_t)8 << 20)
 
 struct client_frames {
-    size_t limit_bytes, used_bytes; /* held by connections and callers */
+    size_t limit_bytes, used_bytes; /* used: held by connections and callers */
+    size_t kept_bytes;
     struct client_frame *kept[CLIENT_FRAMES_KEPT];
     unsigned kept_n;
     unsigned live; /* frames out there */
@@ -115,7 +116,7 @@ struct client_conn {
     struct list calls;    /* queued and in flight, in order */
     struct call *writing; /* the first that is not wholly written, NULL: none */
     int32_t correlation;
-    int64_t since_us, used_us; /* of this state; last sent or received */
+    int64_t since_us, used_us, received_us; /* of this state; last sent or received; last received */
     struct version_range versions[CONN_APIS];
     uint8_t *stage; /* CONN_STAGE bytes while open */
     size_t staged;

@@ -271,7 +271,7 @@ void client_conn_received(struct client_conn *conn, size_t n, int64_t now_us)
     if (client_conn_state(conn) < CONN_SECURING)
         return;
     conn->core->counts.bytes_in += n;
-    conn->used_us = now_us;
+    conn->used_us = conn->received_us = now_us;
     if (conn->frame) {
         conn->frame_have += n;
         assert(conn->frame_have <= conn->frame->size);

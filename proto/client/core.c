@@ -8,6 +8,8 @@
 #define NEVER INT64_MAX
 /* Calls of our own (metadata, coordinators, versions) do not count against the caller's maximum. */
 #define INTERNAL_CALLS_MAX 1024
+/* Between two pieces of an answer. */
+#define ARRIVING_US (INT64_C(10) * 1000000)
 
 static void defaults(struct client_options *o)
 {
@@ -389,6 +391,19 @@ static void expire(struct client_core *core, struct call *call)
         client_conn_close(conn, -E_TIMEOUT, "no answer in time");
 }
 
+/* An answer whose bytes are coming is not late, nor is what stands behind it, nor one that waits for memory which
+ * callers hold. Then when to look again; else 0. */
+static int64_t arriving_until(const struct client_core *core, const struct call *call)
+{
+    const struct client_conn *conn = call->state == CALL_QUEUED ? call->conn : NULL;
+    if (!conn || !call->written || call->handshake)
+        return 0;
+    if (conn->stalled)
+        return core->now_us + ARRIVING_US;
+    return conn->frame && core->now_us < conn->received_us + ARRIVING_US ? conn->received_us + ARRIVING_US
+                                                                         : 0;
+}
+
 static struct call *find_expired(struct client_core *core)
 {
     list_each (at, &core->all) {
@@ -398,7 +413,7 @@ static struct call *find_expired(struct client_core *core)
         bool unsent = call->state == CALL_WAITING && call->attempts == 0;
         int64_t until_us =
             unsent && call->send_by_us < call->deadline_us ? call->send_by_us : call->deadline_us;
-        if (until_us <= core->now_us)
+        if (until_us <= core->now_us && !(until_us = arriving_until(core, call)))
             return call;
         client_core_due_by(core, until_us);
     }

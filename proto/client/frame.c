@@ -1,5 +1,6 @@
 /* Response memory: counted while anybody holds it, recycled where it is large (fresh megabytes cost a page fault every
- * four kilobytes). */
+ * four kilobytes). What is held and what is kept come to no more than the limit together, a single larger one and small
+ * ones excepted. */
 #include "proto/client/client_internal.h"
 
 #include <stdlib.h>
@@ -15,17 +16,33 @@ struct client_frames *client_frames_create(size_t limit_bytes, void (*freed)(voi
     return f;
 }
 
-static void drop_kept(struct client_frames *f)
+static size_t capacity_for(size_t size)
 {
-    while (f->kept_n)
-        free(f->kept[--f->kept_n]);
+    return size > CLIENT_FRAME_SMALL ? (size + FRAME_ROUND - 1) / FRAME_ROUND * FRAME_ROUND : size;
+}
+
+static struct client_frame *pop_kept(struct client_frames *f, unsigned i)
+{
+    struct client_frame *frame = f->kept[i];
+    f->kept[i] = f->kept[--f->kept_n];
+    assert(f->kept_bytes >= frame->capacity);
+    f->kept_bytes -= frame->capacity;
+    return frame;
+}
+
+/* Until `size` more would fit beside what is used, or nothing is kept. */
+static void drop_kept(struct client_frames *f, size_t size)
+{
+    while (f->kept_n && f->used_bytes + f->kept_bytes + size > f->limit_bytes)
+        free(pop_kept(f, f->kept_n - 1));
 }
 
 void client_frames_destroy(struct client_frames *f)
 {
     if (!f)
         return;
-    drop_kept(f);
+    drop_kept(f, SIZE_MAX / 2);
+    assert(f->kept_n == 0 && f->kept_bytes == 0);
     f->orphaned = true;
     f->freed = NULL;
     if (f->live == 0)
@@ -34,7 +51,8 @@ void client_frames_destroy(struct client_frames *f)
 
 bool client_frames_room(const struct client_frames *f, size_t size)
 {
-    return size <= CLIENT_FRAME_SMALL || f->used_bytes == 0 || f->used_bytes + size <= f->limit_bytes;
+    return size <= CLIENT_FRAME_SMALL || f->used_bytes == 0 ||
+           f->used_bytes + capacity_for(size) <= f->limit_bytes;
 }
 
 /* A kept frame that fits without wasting most of itself. */
@@ -42,10 +60,8 @@ static struct client_frame *take_kept(struct client_frames *f, size_t size)
 {
     for (unsigned i = 0; i < f->kept_n; i++) {
         struct client_frame *frame = f->kept[i];
-        if (frame->capacity >= size && frame->capacity / 4 <= size) {
-            f->kept[i] = f->kept[--f->kept_n];
-            return frame;
-        }
+        if (frame->capacity >= size && frame->capacity / 4 <= size)
+            return pop_kept(f, i);
     }
     return NULL;
 }
@@ -55,8 +71,8 @@ struct client_frame *client_frame_new(struct client_frames *f, size_t size)
     assert(!f->orphaned);
     struct client_frame *frame = size > CLIENT_FRAME_SMALL ? take_kept(f, size) : NULL;
     if (!frame) {
-        size_t capacity =
-            size > CLIENT_FRAME_SMALL ? (size + FRAME_ROUND - 1) / FRAME_ROUND * FRAME_ROUND : size;
+        size_t capacity = capacity_for(size);
+        drop_kept(f, capacity);
         frame = malloc(sizeof *frame + capacity);
         if (!frame)
             return NULL;
@@ -65,7 +81,7 @@ struct client_frame *client_frame_new(struct client_frames *f, size_t size)
     frame->frames = f;
     frame->refs = 1;
     frame->size = size;
-    f->used_bytes += size;
+    f->used_bytes += frame->capacity;
     f->live++;
     return frame;
 }
@@ -90,14 +106,17 @@ void client_frame_unref(struct client_frame *frame)
     if (--frame->refs)
         return;
     struct client_frames *f = frame->frames;
-    assert(f->live > 0 && f->used_bytes >= frame->size);
-    f->used_bytes -= frame->size;
+    assert(f->live > 0 && f->used_bytes >= frame->capacity);
+    f->used_bytes -= frame->capacity;
     f->live--;
     bool large = frame->capacity > CLIENT_FRAME_SMALL && frame->capacity <= CLIENT_FRAME_KEPT_MAX;
-    if (!f->orphaned && large && f->kept_n < CLIENT_FRAMES_KEPT)
+    bool fits = f->used_bytes + f->kept_bytes + frame->capacity <= f->limit_bytes;
+    if (!f->orphaned && large && fits && f->kept_n < CLIENT_FRAMES_KEPT) {
         f->kept[f->kept_n++] = frame;
-    else
+        f->kept_bytes += frame->capacity;
+    } else {
         free(frame);
+    }
     if (f->orphaned && f->live == 0)
         free(f);
     else if (f->freed)
