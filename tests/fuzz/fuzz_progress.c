@@ -3,16 +3,12 @@
  * are read while running; then length of
  * the key (u8; 255: null) and of the value (u16; 65535: null), key, value. The real progress.c and store, a topic of
  * ours in compact_log's place. */
-#include <stdio.h>
-#include <unistd.h>
-
 #include "base/core/bytes.h"
 #include "base/world/loop_posix.h"
 #include "mirror/offsets/compact_log.h"
 #include "mirror/offsets/progress.h"
-#include "mirror/offsets/store_internal.h"
 #include "proto/kafka/batch.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/store_env.h"
 
 #define RECORDS_MAX 1000
 
@@ -99,31 +95,15 @@ static struct store *store;
 static void open_world(void)
 {
     struct job_pool *jobs;
-    static char dir[256];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/sundog-fuzz-XXXXXX",
-             access("/dev/shm", W_OK) ? tmp ? tmp : "/tmp" : "/dev/shm");
     if (job_pool_create(1, &jobs, NULL) ||
-        loop_posix_create(&(struct loop_posix_options){.jobs = jobs}, &loop, NULL) || !mkdtemp(dir) ||
-        store_open(&(struct store_options){.path = dir, .map_bytes = 16 << 20}, &store, NULL))
+        loop_posix_create(&(struct loop_posix_options){.jobs = jobs}, &loop, NULL))
         abort();
-    for (int i = 0; i < 2; i++) { /* open: nobody needs the names any more */
-        char path[300];
-        snprintf(path, sizeof path, "%s/%s", dir, i ? "lock.mdb" : "data.mdb");
-        unlink(path);
-    }
-    rmdir(dir);
+    store = store_env_open();
 }
 
 static void empty_store(void)
 {
-    MDB_txn *txn;
-    if (mdb_txn_begin(store->env, NULL, 0, &txn))
-        abort();
-    for (int t = 0; t < TABLES_N; t++)
-        if (mdb_drop(txn, store->dbi[t], 0))
-            abort();
-    if (mdb_txn_commit(txn))
+    if (mdb_txn_commit(store_env_empty(store)))
         abort();
     store->topic_next = store->flow_next = 1;
     store->event_next = 1;

@@ -1,14 +1,10 @@
 /* The mirror's store. First byte, even: one value: which one, then its bytes, decoded and encoded again. Odd: rows of an
  * LMDB environment, each with a right CRC (or nothing would get past it): table, length of the key (u8) and of the
  * message (u16), key, message; then everything is read, translated through, and written on. */
-#include <stdio.h>
-#include <unistd.h>
-
 #include "mirror/offsets/codec.h"
-#include "mirror/offsets/store_internal.h"
 #include "mirror/offsets/topic_map.h"
 #include "mirror/offsets/translate.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/store_env.h"
 
 #define TOPIC 1
 
@@ -83,24 +79,6 @@ static void one_value(unsigned which, struct slice in)
 
 static struct store *store;
 
-/* One environment for all inputs, on memory where there is such a file system: opening it costs more than an input. */
-static void open_store(void)
-{
-    static char dir[256];
-    const char *tmp = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/sundog-fuzz-XXXXXX",
-             access("/dev/shm", W_OK) ? tmp ? tmp : "/tmp" : "/dev/shm");
-    if (!mkdtemp(dir) ||
-        store_open(&(struct store_options){.path = dir, .map_bytes = 16 << 20}, &store, NULL))
-        abort();
-    for (int i = 0; i < 2; i++) { /* open: nobody needs the names any more */
-        char path[300];
-        snprintf(path, sizeof path, "%s/%s", dir, i ? "lock.mdb" : "data.mdb");
-        unlink(path);
-    }
-    rmdir(dir);
-}
-
 static void put_row(MDB_txn *txn, unsigned table, struct slice k, struct slice message)
 {
     uint8_t bytes[65540];
@@ -113,12 +91,7 @@ static void put_row(MDB_txn *txn, unsigned table, struct slice k, struct slice m
 
 static void put_rows(struct slice in)
 {
-    MDB_txn *txn;
-    if (mdb_txn_begin(store->env, NULL, 0, &txn))
-        abort();
-    for (int t = 0; t < TABLES_N; t++)
-        if (mdb_drop(txn, store->dbi[t], 0))
-            abort();
+    MDB_txn *txn = store_env_empty(store);
     while (in.n >= 4) {
         unsigned table = in.p[0] % TABLES_N;
         size_t key_n = in.p[1], n = be16_get(in.p + 2);
@@ -275,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     }
     if (!store)
-        open_store();
+        store = store_env_open();
     put_rows(slice_of(data + 1, n - 1));
     read_everything();
     write_on();
