@@ -17,7 +17,8 @@ class Kafka:
     def __init__(self, flush=False, kept=False):
         self.kept, self.warm, self.users = kept, False, 0
         self.dir = tempfile.mkdtemp(prefix='sundog-bench-kafka-')
-        keys = ['broker.session.timeout.ms=1800000']
+        # One that sleeps is not to lose its session; one that is killed waits for the end of its own (9 s) when it is back.
+        keys = ['broker.session.timeout.ms=1800000'] if kept else []
         if flush:
             keys.append('log.flush.interval.messages=1')  # flush.messages=1 for every topic
         for _ in range(5):

@@ -1,5 +1,5 @@
 """Who is measured: Sundog, Apache Kafka (peers.py), the null broker; each awake only while it is its turn."""
-import contextlib, json, mmap, os, shutil, subprocess, time
+import contextlib, json, mmap, os, subprocess, time
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
@@ -161,12 +161,16 @@ def fresh(side, partitions, gib=0):
 
 
 def remove(data, topic):
-    """The broker has set the folders aside, to be unlinked in a minute: it is done here, at nobody's expense."""
+    """The broker has set the folders aside, to be unlinked in a minute: their content goes here, at nobody's expense. (The
+    files stay: Apache Kafka renames each before it unlinks it, and ends when one is not there.)"""
     def left():
         return [d for d in os.listdir(data) if d.startswith((topic + '-', topic + '.'))]
     wait(f'{topic} is set aside', 300, lambda: all(d.endswith('-delete') for d in left()))
     for d in left():
-        shutil.rmtree(os.path.join(data, d), ignore_errors=True)
+        for f in os.listdir(os.path.join(data, d)):
+            if f.endswith('.log'):
+                with contextlib.suppress(FileNotFoundError):
+                    os.truncate(os.path.join(data, d, f), 0)
 
 
 fresh.n = 0
