@@ -139,11 +139,38 @@ static void take_batches(struct raw_part *part, const struct kp_fetch_response_p
         raw_ready(part);
 }
 
+/* Where the leader would have us read. True: there. */
+static bool take_replica(struct raw_part *part, const struct kp_fetch_response_partitions *m)
+{
+    if (m->error_code || m->preferred_read_replica < 0 || m->preferred_read_replica == part->leader ||
+        part->replica >= 0 || m->records.bytes.n)
+        return false;
+    part->replica = m->preferred_read_replica;
+    part->replica_until_us = loop_now_us(part->port->loop) + part->port->replica_us;
+    return true;
+}
+
+/* A replica that is not the leader judges nothing, its log may be behind: the leader is asked again. */
+static bool refused_by_replica(struct raw_part *part, const struct kp_fetch_response_partitions *m)
+{
+    bool diverging = m->diverging_epoch.epoch >= 0 || m->diverging_epoch.end_offset >= 0;
+    if (part->replica < 0 || (m->error_code == KE_NONE && !diverging))
+        return false;
+    char text[128];
+    snprintf(text, sizeof text, "Fetch from replica %d: %s", part->replica,
+             diverging ? "another history" : kafka_error_name(m->error_code));
+    part->replica = -1;
+    raw_retry(part, text);
+    return true;
+}
+
 static void take_partition(struct raw_part *part, const struct kp_fetch_response_partitions *m,
                            struct client_frame *frame)
 {
     char text[128];
     assert(part->fetch && !part->ask && part->state == RAW_FETCHING);
+    if (refused_by_replica(part, m) || take_replica(part, m))
+        return;
     if (m->error_code == KE_NONE && (m->diverging_epoch.epoch >= 0 || m->diverging_epoch.end_offset >= 0)) {
         int64_t end = m->diverging_epoch.end_offset;
         if (part->fetch_next > part->next)
@@ -206,6 +233,8 @@ void raw_fetched(void *arg, const struct client_response *r)
             part->got_some = answer->records.bytes.n > 0;
         }
     }
+    for (int32_t i = 0; !good && i < f->parts_n; i++)
+        f->parts[i]->replica = -1;
     for (int32_t i = 0; !good && i < f->parts_n; i++)
         if (!f->parts[i]->dropped && f->parts[i]->state == RAW_FETCHING)
             raw_retry(f->parts[i], r->err ? r->err->text : kafka_error_name(m->error_code));

@@ -34,7 +34,10 @@
 #define RAW_WAIT_MAX_MS     5000 /* well below RAW_FETCH_US */
 #define RAW_RETRY_US        (INT64_C(200) * 1000)
 #define RAW_FETCH_US        (INT64_C(15) * 1000000)
-#define RAW_GONE_US         (INT64_C(60) * 1000000)
+#define RAW_REPLICA_US      (INT64_C(300) * 1000000) /* metadata.max.age.ms, as for Kafka's consumer */
+#define RAW_REPLICA_SEND_US                                                                                  \
+    (INT64_C(2) * 1000000) /* a replica that cannot be reached is given up for the leader */
+#define RAW_GONE_US (INT64_C(60) * 1000000)
 
 enum raw_state {
     RAW_ASKING, /* where it begins, and whether the log still has what came before */
@@ -89,6 +92,8 @@ struct raw_part {
     int64_t next;       /* the next offset to be delivered */
     int64_t fetch_next; /* the next to be fetched */
     int32_t leader, leader_epoch;
+    int32_t replica;                 /* the leader would have us read there (KIP-392); -1: at the leader */
+    int64_t replica_until_us;        /* then the leader is asked again */
     int32_t last_epoch, fetch_epoch; /* of the record before `next`, before `fetch_next`; -1 not known */
     struct list chunks;
     size_t ahead_bytes;
@@ -157,6 +162,8 @@ struct raw_port {
     bool read_uncommitted, hungry;
     size_t memory_max, buffered_bytes, asked_bytes, out_n; /* asked: by requests under way */
     int32_t answer_max, part_max, wait_ms; /* as the file says; part_max 0: as there is room */
+    char *rack;                            /* where we stand; empty: nowhere */
+    int64_t replica_us;
     void (*ready)(void *arg);
     void *arg;
     struct list parts, ready_parts, fetches, free_deliveries, nodes;
@@ -194,6 +201,10 @@ const struct client_topic *raw_topic(const struct raw_part *part);
 void raw_place(struct raw_part *part);
 void raw_unplace(struct raw_part *part);
 void raw_nodes_free(struct raw_port *p);
+static inline int32_t raw_reads_at(const struct raw_part *part)
+{
+    return part->replica >= 0 ? part->replica : part->leader;
+}
 /* What may be read ends here, as the leader said last; -1: not known. */
 static inline int64_t raw_readable(const struct raw_part *part)
 {
@@ -217,8 +228,8 @@ void raw_pace(struct raw_fetch *f, size_t bytes, bool late);
 void raw_fetched(void *arg, const struct client_response *r);
 void raw_fetch_cancel(struct raw_fetch *f);
 
-/* client_conf.c */
-void raw_configure(struct raw_port *p, const struct port_options *o);
+/* client_conf.c. False: no memory. */
+bool raw_configure(struct raw_port *p, const struct port_options *o);
 
 /* client_check.c */
 void raw_check(struct raw_part *part);

@@ -57,8 +57,10 @@ static struct raw_turns *turns_of(struct raw_node *n, const struct raw_part *par
 void raw_place(struct raw_part *part)
 {
     struct raw_port *p = part->port;
-    if (part->wanted_of && part->state == RAW_FETCHING && part->leader == part->wanted_of->id && !part->ask &&
-        part->retry_at_us <= loop_now_us(p->loop) && has_room(part) &&
+    if (part->replica >= 0 && part->replica_until_us <= loop_now_us(p->loop))
+        part->replica = -1;
+    if (part->wanted_of && part->state == RAW_FETCHING && raw_reads_at(part) == part->wanted_of->id &&
+        !part->ask && part->retry_at_us <= loop_now_us(p->loop) && has_room(part) &&
         part->turns == turns_of(part->wanted_of, part))
         return; /* keeps its turn */
     raw_unplace(part);
@@ -69,7 +71,7 @@ void raw_place(struct raw_part *part)
     } else if (part->state == RAW_ASKING || part->leader < 0) {
         list_push(&p->attention, &part->todo);
     } else if (has_room(part)) {
-        struct raw_node *n = node_of(p, part->leader);
+        struct raw_node *n = node_of(p, raw_reads_at(part));
         struct raw_turns *turns = n ? turns_of(n, part) : NULL;
         list_push(turns ? &turns->list : &p->attention, &part->todo);
         part->wanted_of = n;

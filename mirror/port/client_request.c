@@ -87,7 +87,8 @@ static void fill_row(struct kp_fetch_request_partitions *q, const struct raw_par
 struct question {
     struct raw_node *node;
     int32_t share, tail, more;
-    bool ids; /* all topics have one */
+    bool ids;     /* all topics have one */
+    bool replica; /* for somebody it is not the leader */
 };
 
 static void take_turns(struct raw_fetch *f, struct question *s, struct raw_turns *turns, int32_t n,
@@ -102,6 +103,7 @@ static void take_turns(struct raw_fetch *f, struct question *s, struct raw_turns
         topics[i].topic = slice_str(part->topic);
         topics[i].topic_id = part->id.topic;
         s->ids = s->ids && !uuid_is_zero(&topics[i].topic_id);
+        s->replica = s->replica || part->replica >= 0;
         topics[i].partitions = &rows[i];
         topics[i].partitions_n = 1;
         part->asked_bytes = f->port->part_max ? f->port->part_max : most;
@@ -123,7 +125,7 @@ static void fill(struct raw_fetch *f, struct question *s, struct kp_fetch_reques
     q->min_bytes = 1;
     q->max_bytes = s->share;
     q->isolation_level = p->read_uncommitted ? 0 : 1;
-    q->rack_id = SLICE_LIT("");
+    q->rack_id = slice_str(p->rack);
     q->topics_n = s->tail + s->more;
     take_turns(f, s, &s->node->tail, s->tail, tail_most, topics, rows); /* what is new at an end goes first */
     take_turns(f, s, &s->node->more, s->more, s->share, topics, rows);
@@ -161,6 +163,7 @@ static bool send(struct raw_port *p, struct question *s)
     if (!s->ids)
         call->version_max = 12;
     call->timeout_us = RAW_FETCH_US;
+    call->send_within_us = s->replica ? RAW_REPLICA_SEND_US : 0;
     call->on_response = raw_fetched;
     call->arg = f;
     node->tail_at_us = s->tail ? f->sent_at_us : node->tail_at_us;

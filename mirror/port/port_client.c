@@ -135,6 +135,7 @@ static int raw_assign(struct port *port, const struct port_assignment *a, struct
                               .next = a->offset,
                               .fetch_next = a->offset,
                               .leader = -1,
+                              .replica = -1,
                               .leader_epoch = -1,
                               .last_epoch = a->offset >= 0 ? a->leader_epoch : -1,
                               .fetch_epoch = a->offset >= 0 ? a->leader_epoch : -1,
@@ -189,6 +190,7 @@ static bool identified(struct raw_part *part)
         return false;
     }
     const struct client_partition *l = &t->partitions[part->a.partition];
+    part->replica = part->leader == l->leader ? part->replica : -1;
     part->leader = l->leader;
     if (l->leader_epoch != part->leader_epoch) {
         /* KIP-320: does the new leader have what we have read? */
@@ -420,6 +422,7 @@ static void raw_destroy(struct port *port, void (*destroyed)(void *arg), void *a
         free_delivery(LIST_ENTRY(list_pop(&p->free_deliveries), struct raw_delivery, link));
     assert(p->buffered_bytes == 0);
     raw_nodes_free(p);
+    free(p->rack);
     free(p);
     if (destroyed)
         destroyed(arg);
@@ -452,7 +455,10 @@ int port_client_create(const struct port_options *o, struct port **out, struct e
     loop_timer_init(&p->tick, p->loop, on_tick, p);
     p->watch = (struct client_watch){.changed = on_metadata, .arg = p};
     client_watch_add(p->client, &p->watch);
-    raw_configure(p, o);
+    if (!raw_configure(p, o)) {
+        raw_destroy(&p->port, NULL, NULL);
+        return err_set(err, -E_NOMEM, "source");
+    }
     *out = &p->port;
     return 0;
 }

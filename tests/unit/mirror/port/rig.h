@@ -204,16 +204,17 @@ static inline void reader_shut(void *arg, void *program)
 
 struct rig {
     struct sim *sim;
-    struct source source;
+    struct source source, replica; /* the replica is there where the source prefers it */
     struct reader reader;
-    struct sim_node *at_source, *at_reader;
+    struct sim_node *at_source, *at_replica, *at_reader;
 };
 
 static inline struct rig *rig_create(void)
 {
     struct rig *g = calloc(1, sizeof *g);
     g->source.id = uuid_small(7);
-    g->source.epoch_end = g->source.diverging = -1;
+    g->replica.id = g->source.id;
+    g->source.epoch_end = g->source.diverging = g->replica.epoch_end = g->replica.diverging = -1;
     g->reader.first.leader_epoch = -1;
     g->reader.source = &g->source;
     buf_init(&g->reader.last_key, 1 << 20);
@@ -233,6 +234,13 @@ static inline void rig_run(struct rig *g, int64_t us)
             g->sim, &(struct sim_node_options){
                         .name = "reader", .boot = reader_boot, .destroy = reader_shut, .arg = &g->reader});
         cr_assert(sim_start(g->at_source) && sim_start(g->at_reader));
+        if (g->source.preferred) {
+            g->at_replica = sim_node_add(g->sim, &(struct sim_node_options){.name = "replica",
+                                                                            .boot = source_boot,
+                                                                            .destroy = source_shut,
+                                                                            .arg = &g->replica});
+            cr_assert(sim_start(g->at_replica));
+        }
     }
     sim_run_for(g->sim, us);
 }
@@ -241,6 +249,7 @@ static inline void rig_destroy(struct rig *g)
 {
     sim_destroy(g->sim);
     source_clear(&g->source);
+    source_clear(&g->replica);
     free(g);
 }
 

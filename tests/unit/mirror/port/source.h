@@ -39,6 +39,7 @@ struct source {
     size_t answer_most, answer_left; /* of the answer that is made */
     int32_t max_bytes_seen, max_bytes_last, part_bytes_seen;
     int32_t throttle_ms; /* said in each answer to a fetch */
+    int32_t preferred;   /* a fetch with a rack is sent to this node, host "replica"; 0: to none */
     struct sim_node *node;
     struct net_listener *listener;
     struct peer *peers;
@@ -130,6 +131,14 @@ static inline void answer_metadata(struct source *s, struct arena *a, struct kp_
     m->brokers = ARENA_NEW(a, struct kp_metadata_response_brokers);
     *m->brokers = (struct kp_metadata_response_brokers){1, SLICE_LIT("source"), SOURCE_PORT, SLICE_NULL};
     m->brokers_n = 1;
+    if (s->preferred) {
+        m->brokers = ARENA_NEWS(a, struct kp_metadata_response_brokers, 2);
+        m->brokers[0] =
+            (struct kp_metadata_response_brokers){1, SLICE_LIT("source"), SOURCE_PORT, SLICE_NULL};
+        m->brokers[1] = (struct kp_metadata_response_brokers){s->preferred, SLICE_LIT("replica"), SOURCE_PORT,
+                                                              SLICE_LIT("here")};
+        m->brokers_n = 2;
+    }
     m->cluster_id = SLICE_LIT("script");
     m->controller_id = 1;
     m->topics = ARENA_NEW(a, struct kp_metadata_response_topics);
@@ -193,6 +202,8 @@ static inline void fetch_partition(struct source *s, struct arena *a, const stru
         p->error_code = KE_OFFSET_OUT_OF_RANGE;
     } else if (s->diverging >= 0 && one->last_fetched_epoch >= 0 && one->last_fetched_epoch != s->epoch) {
         p->diverging_epoch = (struct kp_fetch_response_diverging_epoch){0, s->diverging};
+    } else if (s->preferred && slice_eq_str(q->rack_id, "here")) {
+        p->preferred_read_replica = s->preferred;
     } else {
         fetch_records(s, a, one, q->max_bytes, p);
         p->aborted_transactions = s->aborted;
@@ -221,7 +232,7 @@ static inline bool answer_fetch(struct source *s, struct arena *a, const struct 
             ARENA_NEWS(a, struct kp_fetch_response_partitions, t->partitions_n);
         for (int32_t k = 0; k < t->partitions_n; k++) {
             fetch_partition(s, a, q, &t->partitions[k], &p[k]);
-            news = news || p[k].records.bytes.n;
+            news = news || p[k].records.bytes.n || p[k].error_code || p[k].preferred_read_replica >= 0;
         }
         m->responses[i] = (struct kp_fetch_response_responses){.topic_id = t->topic_id,
                                                                .topic = SLICE_LIT("t"),

@@ -501,7 +501,7 @@ Test(port_client, sizes_are_the_files_where_it_says_them)
     struct rig *g = rig_create();
     struct port_property p[] = {{"fetch.max.bytes", "5000"},
                                 {"max.partition.fetch.bytes", "2000"},
-                                {"client.rack", "here"},
+                                {"group.instance.id", "here"},
                                 {"fetch.max.wait.ms", "soon"}};
     memcpy(g->reader.properties, p, sizeof p);
     g->reader.properties_n = 4;
@@ -510,6 +510,6 @@ Test(port_client, sizes_are_the_files_where_it_says_them)
     cr_assert_eq(g->source.max_bytes_seen, 5000);
     cr_assert_leq(g->source.part_bytes_seen, 2000);
     cr_assert_eq(g->reader.offsets_n, 1200);
-    cr_assert_str_eq(g->reader.ignored, "client.rack fetch.max.wait.ms ");
+    cr_assert_str_eq(g->reader.ignored, "group.instance.id fetch.max.wait.ms ");
     rig_destroy(g);
 }
