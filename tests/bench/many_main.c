@@ -10,6 +10,7 @@
 #include "proto/kafka/errors.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -17,7 +18,7 @@
 #include <unistd.h>
 
 #define EVENTS   256
-#define OPEN_MAX (1u << 14) /* requests under way on one connection, open loop */
+#define OPEN_MAX (1u << 17) /* requests under way on one connection, open loop */
 
 struct conn {
     int fd;
@@ -36,15 +37,6 @@ struct load {
     uint64_t sent, acked, *ns;
     size_t ns_n, ns_room, counted;
 };
-
-static void send_one(struct load *l, struct conn *c, uint64_t due)
-{
-    if (c->sent - c->acked >= l->ring)
-        BENCH_DIE("%zu requests wait for an answer: the rate is too high", l->ring);
-    c->due[c->sent++ % l->ring] = due;
-    struct buf *f = &l->frames[l->sent++ % (uint64_t)l->partitions];
-    bench_write_all(c->fd, f->p, f->n);
-}
 
 static void take_answer(struct load *l, struct conn *c, struct slice frame)
 {
@@ -76,6 +68,32 @@ static void readable(struct load *l, struct conn *c)
         at += 4 + size;
     }
     buf_drop(&c->in, at);
+}
+
+/* Answers are taken while it waits: a broker that is behind stops reading once nobody reads what it says. */
+static void send_all(struct load *l, struct conn *c, const uint8_t *p, size_t n)
+{
+    while (n) {
+        ssize_t sent = send(c->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && errno == EAGAIN) {
+            poll(&(struct pollfd){.fd = c->fd, .events = POLLIN | POLLOUT}, 1, -1);
+            readable(l, c);
+            continue;
+        }
+        if (sent < 0)
+            BENCH_DIE("the broker closed a connection");
+        p += sent;
+        n -= (size_t)sent;
+    }
+}
+
+static void send_one(struct load *l, struct conn *c, uint64_t due)
+{
+    if (c->sent - c->acked >= l->ring)
+        BENCH_DIE("%zu requests wait for an answer: the rate is too high", l->ring);
+    c->due[c->sent++ % l->ring] = due;
+    struct buf *f = &l->frames[l->sent++ % (uint64_t)l->partitions];
+    send_all(l, c, f->p, f->n);
 }
 
 static void prepare(struct load *l, const char *bootstrap, size_t size, int inflight, int epoll)

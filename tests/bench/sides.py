@@ -9,7 +9,7 @@ CREATE_MAX = 5000  # partitions: a controller takes 10,000 changes a request
 PAGE_CACHE = {'sundog.flush.before.ack': 'false'}
 
 
-def bench(program, *args, timeout=400):
+def bench(program, *args, timeout=250):
     r = subprocess.run([os.path.join(BIN, 'bench_' + program), *map(str, args)], capture_output=True, text=True, timeout=timeout)
     if r.returncode:
         raise AssertionError(f'bench_{program} {args}: {r.stderr}')
