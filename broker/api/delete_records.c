@@ -1,9 +1,11 @@
-/* DeleteRecords (PROTOCOL.md §2.11): moves a partition's start. */
+/* DeleteRecords (PROTOCOL.md §2.11): moves a partition's start; answered when that is on disk. */
 #include "broker/api/lookup.h"
 #include "broker/api/scatter.h"
 
 struct delete_item {
     struct scatter_item item;
+    struct partition_deletion deletion;
+    struct partition *partition;
     const struct kp_delete_records_request_partitions *in;
     struct kp_delete_records_response_partitions *out;
 };
@@ -15,15 +17,26 @@ struct deletion {
     size_t items_n;
 };
 
+static void deleted(struct partition_deletion *deletion)
+{
+    struct delete_item *it = LIST_ENTRY(deletion, struct delete_item, deletion);
+    it->out->error_code = deletion->error;
+    it->out->low_watermark = deletion->error ? -1 : partition_log_start(it->partition);
+    scatter_done(&it->item);
+}
+
 static void delete_one(struct scatter_item *item, struct partition *p)
 {
     struct delete_item *it = LIST_ENTRY(item, struct delete_item, item);
     int16_t error = lookup_leader_error(p, -1);
-    if (!error)
-        error = partition_delete_records(p, it->in->offset);
-    it->out->error_code = error;
-    it->out->low_watermark = error ? -1 : partition_log_start(p);
-    scatter_done(item);
+    if (error) {
+        it->out->error_code = error;
+        scatter_done(item);
+        return;
+    }
+    it->partition = p;
+    it->deletion = (struct partition_deletion){.offset = it->in->offset, .done = deleted};
+    partition_delete_records(p, &it->deletion);
 }
 
 static void finished(struct api_request *req)

@@ -15,19 +15,14 @@
 
 #define ROWS_ARENA_MAX ((size_t)256 << 20)
 
-struct row {
-    unsigned dir;
-    struct log_checkpoint_row row;
-};
-
 struct checkpoint_rows {
     struct loop_msg msg;
     struct checkpoints *to;
     enum log_checkpoint which;
     unsigned shard;
-    uint64_t deletions;
+    uint64_t deletions, raises;
     struct arena arena;
-    struct row *rows;
+    struct checkpoint_row *rows;
     size_t n;
 };
 
@@ -41,9 +36,9 @@ struct checkpoints {
     struct partition_host *host;
     struct loop *home;
     unsigned shards;
-    bool ending; /* rows are kept for checkpoints_write_last */
-    _Atomic uint64_t deletions;
-    struct deleted *deleted; /* LANE_DIRS */
+    bool ending;                         /* rows are kept for checkpoints_write_last */
+    _Atomic uint64_t deletions, *raises; /* raises by shard: of start offsets, by checkpoint_raise */
+    struct deleted *deleted;             /* LANE_DIRS */
     struct gather {
         struct checkpoints *owner;
         enum log_checkpoint which;
@@ -60,6 +55,11 @@ int checkpoints_create(struct partition_host *h, struct loop *home, unsigned sha
     if (!c)
         return -E_NOMEM;
     *c = (struct checkpoints){.host = h, .home = home, .shards = shards};
+    c->raises = calloc(shards, sizeof *c->raises);
+    if (!c->raises) {
+        free(c);
+        return -E_NOMEM;
+    }
     for (int i = 0; i < LOG_CHECKPOINTS; i++) {
         struct gather *g = &c->gather[i];
         g->owner = c;
@@ -100,6 +100,7 @@ void checkpoints_destroy(struct checkpoints *c)
         free(c->deleted);
         c->deleted = next;
     }
+    free(c->raises);
     free(c);
 }
 
@@ -121,7 +122,7 @@ static void write_dir(struct gather *g, unsigned dir, struct log_checkpoint_row 
     uint64_t sum = UINT64_C(0xcbf29ce484222325);
     for (unsigned s = 0; s < g->owner->shards; s++) {
         for (size_t i = 0; g->writing[s] && i < g->writing[s]->n; i++) {
-            const struct row *r = &g->writing[s]->rows[i];
+            const struct checkpoint_row *r = &g->writing[s]->rows[i];
             if (r->dir != dir)
                 continue;
             all[n++] = r->row;
@@ -140,12 +141,20 @@ static void write_dir(struct gather *g, unsigned dir, struct log_checkpoint_row 
         partition_dir_failed(h, dir, err.text);
 }
 
+/* What has happened since the rows were collected makes them wrong. */
+static bool is_old(const struct gather *g, const struct checkpoint_rows *r)
+{
+    const struct checkpoints *c = g->owner;
+    return r->deletions != atomic_load(&c->deletions) ||
+           (g->which == LOG_CHECKPOINT_START && r->raises != atomic_load(&c->raises[r->shard]));
+}
+
 static void write_all(struct gather *g)
 {
     struct partition_host *h = g->owner->host;
     size_t n = 0;
     for (unsigned s = 0; s < g->owner->shards; s++) {
-        if (g->writing[s] && g->writing[s]->deletions != atomic_load(&g->owner->deletions))
+        if (g->writing[s] && is_old(g, g->writing[s]))
             return; /* the next round will be right */
         n += g->writing[s] ? g->writing[s]->n : 0;
     }
@@ -240,12 +249,40 @@ static int64_t value(const struct partition *p, enum log_checkpoint which)
 {
     switch (which) {
     case LOG_CHECKPOINT_RECOVERY: return log_recovery_point(p->log);
-    case LOG_CHECKPOINT_START: return log_start_offset(p->log);
+    case LOG_CHECKPOINT_START: {
+        int64_t start = log_start_offset(p->log);
+        return start > p->start_on_way ? start : p->start_on_way;
+    }
     case LOG_CHECKPOINT_REPLICATION: return p->high_watermark;
     case LOG_CHECKPOINT_CLEANER: return p->clean_offset;
     case LOG_CHECKPOINTS: break;
     }
     return 0;
+}
+
+/* A log that is still being opened, or could not be, is as the checkpoints have it: without its row it would be checked
+ * from the beginning, and deleted records come back. */
+static bool row_of(const struct partition *p, enum log_checkpoint which, struct checkpoint_row *out)
+{
+    bool failed = sm_state(&p->state) == PARTITION_FAILED;
+    bool compacts = which != LOG_CHECKPOINT_CLEANER || p->config.cleanup_compact;
+    out->dir = p->dir;
+    if (partition_online(p) || (failed && p->log && which == LOG_CHECKPOINT_START)) {
+        out->row.offset = value(p, which);
+        return compacts;
+    }
+    bool waits = sm_state(&p->state) == PARTITION_OPENING || (failed && !p->log);
+    if (!waits || !p->found)
+        return false;
+    out->dir = p->found->dir;
+    switch (which) {
+    case LOG_CHECKPOINT_RECOVERY: out->row.offset = p->found->recovery_point; break;
+    case LOG_CHECKPOINT_START: out->row.offset = p->found->start_offset; break;
+    case LOG_CHECKPOINT_REPLICATION: out->row.offset = p->found->high_watermark; break;
+    case LOG_CHECKPOINT_CLEANER:
+    case LOG_CHECKPOINTS: return false;
+    }
+    return true;
 }
 
 void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
@@ -259,15 +296,17 @@ void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
     r->which = which;
     r->shard = ps->shard->index;
     r->deletions = atomic_load(&c->deletions);
-    r->rows = ARENA_NEWS(&r->arena, struct row, HASH_COUNT(ps->all));
+    r->raises = atomic_load(&c->raises[r->shard]);
+    r->rows = ARENA_NEWS(&r->arena, struct checkpoint_row, HASH_COUNT(ps->all));
     struct partition *p, *next;
     HASH_ITER (hh, ps->all, p, next) {
-        if (!r->rows || !partition_online(p) ||
-            (which == LOG_CHECKPOINT_CLEANER && !p->config.cleanup_compact))
+        struct checkpoint_row row;
+        if (!r->rows || !row_of(p, which, &row))
             continue;
-        char *topic = arena_cstr(&r->arena, slice_str(p->topic));
-        if (topic)
-            r->rows[r->n++] = (struct row){p->dir, {topic, p->key.index, value(p, which)}};
+        row.row.topic = arena_cstr(&r->arena, slice_str(p->topic));
+        row.row.partition = p->key.index;
+        if (row.row.topic)
+            r->rows[r->n++] = row;
     }
     if (arena_failed(&r->arena)) {
         rows_free(r);
@@ -278,6 +317,119 @@ void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
         arrived(&r->msg);
     else
         loop_post(c->home, &r->msg);
+}
+
+/* ---- start offsets that cannot wait ---- */
+
+struct raised {
+    UT_hash_handle hh;
+    struct log_checkpoint_row row;
+    char name[LOG_TOPIC_MAX + 16];
+};
+
+/* A file's rows on their way from what it is to what it is to be. */
+struct raise {
+    struct raised *all; /* uthash; not in `rows` yet */
+    struct arena arena;
+    struct log_checkpoint_row *rows;
+    size_t n, cap;
+};
+
+static void raise_name(const struct log_checkpoint_row *row, char name[LOG_TOPIC_MAX + 16])
+{
+    snprintf(name, LOG_TOPIC_MAX + 16, "%s-%d", row->topic, row->partition);
+}
+
+static void raise_want(struct raise *u, const struct log_checkpoint_row *row)
+{
+    char name[LOG_TOPIC_MAX + 16];
+    struct raised *r = NULL;
+    raise_name(row, name);
+    HASH_FIND_STR(u->all, name, r);
+    if (r) {
+        r->row.offset = row->offset > r->row.offset ? row->offset : r->row.offset;
+        return;
+    }
+    r = ARENA_NEW(&u->arena, struct raised);
+    if (!r)
+        return;
+    r->row = *row;
+    memcpy(r->name, name, sizeof r->name);
+    HASH_ADD_STR(u->all, name, r);
+    if (!HASH_ADDED(r))
+        u->arena.failed = true;
+}
+
+static void raise_add(struct raise *u, const char *topic, const struct log_checkpoint_row *row)
+{
+    if (u->n == u->cap) {
+        struct log_checkpoint_row *more = ARENA_NEWS(&u->arena, struct log_checkpoint_row, 2 * u->cap + 64);
+        if (!more)
+            return;
+        if (u->n)
+            memcpy(more, u->rows, u->n * sizeof *more);
+        u->rows = more;
+        u->cap = 2 * u->cap + 64;
+    }
+    if (topic)
+        u->rows[u->n++] = (struct log_checkpoint_row){topic, row->partition, row->offset};
+}
+
+static void raise_keep(void *arg, const struct log_checkpoint_row *row)
+{
+    struct raise *u = arg;
+    struct log_checkpoint_row now = *row;
+    char name[LOG_TOPIC_MAX + 16];
+    struct raised *r = NULL;
+    raise_name(row, name);
+    HASH_FIND_STR(u->all, name, r);
+    if (r) {
+        now.offset = r->row.offset > now.offset ? r->row.offset : now.offset;
+        HASH_DEL(u->all, r);
+    }
+    raise_add(u, arena_cstr(&u->arena, slice_str(row->topic)), &now);
+}
+
+static int raise_dir(struct checkpoints *c, unsigned dir, struct raise *u, struct err *err)
+{
+    struct partition_host *h = c->host;
+    const char *path = log_dir_of(h->dirs, dir);
+    int rc = log_checkpoint_read(h->disk, path, LOG_CHECKPOINT_START, raise_keep, u, err);
+    struct raised *r, *next;
+    HASH_ITER (hh, u->all, r, next)
+        raise_add(u, r->row.topic, &r->row);
+    if (!rc && arena_failed(&u->arena))
+        rc = err_set(err, -E_NOMEM, "no memory for the rows of %s", path);
+    c->gather[LOG_CHECKPOINT_START].written[dir] = 0;
+    return rc ? rc : log_checkpoint_write(h->disk, path, LOG_CHECKPOINT_START, u->rows, u->n, err);
+}
+
+void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, size_t n,
+                      int rc[LOG_DIRS_MAX])
+{
+    struct partition_host *h = c->host;
+    for (unsigned dir = 0; dir < log_dirs_count(h->dirs); dir++) {
+        struct raise u = {0};
+        struct err err = {0};
+        arena_init(&u.arena, ROWS_ARENA_MAX);
+        for (size_t i = 0; i < n; i++)
+            if (rows[i].dir == dir)
+                raise_want(&u, &rows[i].row);
+        rc[dir] = 0;
+        if (u.all || arena_failed(&u.arena))
+            rc[dir] = log_dir_online(h->dirs, dir) ? raise_dir(c, dir, &u, &err) : -E_FENCED;
+        HASH_CLEAR(hh, u.all);
+        arena_fini(&u.arena);
+        if (rc[dir] && rc[dir] != -E_FENCED)
+            log_error("broker.partition", "checkpoint failed error=%s", err.text);
+        if (rc[dir] == -E_IO)
+            partition_dir_failed(h, dir, err.text);
+    }
+}
+
+void checkpoint_raising(struct partitions *ps)
+{
+    atomic_fetch_add(&ps->host->checkpoints->raises[ps->shard->index], 1);
 }
 
 /* ---- deletions ---- */

@@ -21,6 +21,18 @@ void checkpoints_end(struct checkpoints *c);
 void checkpoints_write_last(struct checkpoints *c);
 bool checkpoints_busy(const struct checkpoints *c);
 
+struct checkpoint_row {
+    unsigned dir;
+    struct log_checkpoint_row row;
+};
+/* Start offsets that cannot wait for their time. On the shard, before the job: rows that were collected until now would
+ * take them back, and are not written any more. */
+void checkpoint_raising(struct partitions *ps);
+/* In LANE_DIRS: the files' rows are these or larger, on disk on return; `rc` by log dir. A dir that cannot be written for
+ * another reason than room is offline then. */
+void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, size_t n,
+                      int rc[LOG_DIRS_MAX]);
+
 /* A partition is about to be deleted; any thread. */
 void checkpoint_deleting(struct checkpoints *c);
 /* In LANE_DIRS: its folder is gone. */

@@ -211,6 +211,7 @@ void host_open(struct partition *p)
     bool ours = f && (uuid_is_zero(&f->row->topic_id) || uuid_eq(&f->row->topic_id, &p->key.topic_id));
     bool load = ours && !atomic_exchange(&f->claimed, true);
     assert(sm_state(&p->state) == PARTITION_OPENING && !p->log);
+    p->found = load ? f->row : NULL;
     if (!load && lies_elsewhere(p))
         partition_fail(
             p, "its log lies in a log dir that is not online: bring the dir back, or delete the topic");
@@ -279,6 +280,7 @@ static void host_free(struct partition *p)
     struct partitions *ps = p->set;
     assert(!p->log && !p->host_job && !p->flush && !p->compaction);
     assert(list_empty(&p->pending) && list_empty(&p->parked) && list_empty(&p->waits));
+    assert(list_empty(&p->deletions));
     loop_timer_stop(&p->retry);
     HASH_DEL(ps->all, p);
     assert(ps->closing_n > 0);
@@ -295,7 +297,7 @@ static void host_free(struct partition *p)
 void host_maybe_closed(struct partitions *ps)
 {
     partitions_check(ps);
-    if (!ps->closing || ps->closing_n > 0 || !ps->closed || upkeep_busy(ps))
+    if (!ps->closing || ps->closing_n > 0 || !ps->closed || upkeep_busy(ps) || ps->start_write)
         return;
     void (*closed)(void *) = ps->closed;
     ps->closed = NULL;
@@ -418,7 +420,9 @@ void host_close(struct partition *p, bool remove)
     if (remove)
         checkpoint_deleting(ps->host->checkpoints);
     loop_timer_stop(&p->retry);
-    append_fail_all(p, remove ? KE_UNKNOWN_TOPIC_OR_PARTITION : KE_NOT_LEADER_OR_FOLLOWER);
+    int16_t error = remove ? KE_UNKNOWN_TOPIC_OR_PARTITION : KE_NOT_LEADER_OR_FOLLOWER;
+    append_fail_all(p, error);
+    deletion_fail_all(p, error);
     wait_end(p);
     if (list_linked(&p->to_flush))
         list_remove(&p->to_flush);

@@ -62,14 +62,19 @@ struct partition {
     uint64_t appended_bytes, flush_bytes, committed_bytes;
     uint64_t checkpoint_bytes; /* appended_bytes when the last checkpoint flush began */
 
+    /* delete.c */
+    struct list deletions; /* that wait for the disk */
+    int64_t start_on_way;  /* the start that is being written: what a checkpoint says meanwhile; 0: none */
+
     /* wait.c */
     struct list waits;
     struct list advanced; /* set->advanced: waits are to be woken */
     bool changed;
 
     /* host.c */
-    struct host_job *host_job; /* under way */
-    bool remove;               /* CLOSING: the log goes too */
+    struct host_job *host_job;     /* under way */
+    const struct log_found *found; /* the log was there at the start */
+    bool remove;                   /* CLOSING: the log goes too */
     int retries;
     struct loop_timer retry;
 
@@ -93,6 +98,10 @@ struct partitions {
 
     struct loop_timer retention, recovery, watermarks, cleaner;
     struct upkeep *upkeep;
+
+    struct list deletions, deleting; /* delete.c: the next write's, and those of the one under way */
+    size_t deletions_n;              /* of both */
+    struct start_write *start_write; /* under way */
 
     bool misplaced;       /* see partitions_misplaced */
     unsigned dirs_failed; /* of host->dirs_failed, those that this shard has looked at */
@@ -161,6 +170,11 @@ void flush_start(struct partition *p);
 void watermark_set(struct partition *p, int64_t offset);
 /* … to the end of the log. */
 void watermark_follow(struct partition *p);
+
+/* delete.c */
+/* Each turn: one write for all that were asked for meanwhile. */
+void deletions_start(struct partitions *ps);
+void deletion_fail_all(struct partition *p, int16_t error);
 
 /* wait.c */
 void wait_mark(struct partition *p);

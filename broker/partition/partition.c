@@ -42,6 +42,7 @@ void partition_check(const struct partition *p)
     assert(!p->compaction || p->log);
     assert(p->committed_bytes <= p->appended_bytes && p->flush_bytes <= p->appended_bytes);
     assert(state == PARTITION_ONLINE || list_empty(&p->parked));
+    assert(state == PARTITION_ONLINE || list_empty(&p->deletions));
     assert(state == PARTITION_ONLINE || state == PARTITION_OPENING || list_empty(&p->pending));
     assert(list_empty(&p->parked) == !list_linked(&p->waiting));
     if (state == PARTITION_ONLINE)
@@ -142,23 +143,6 @@ int partition_read(struct partition *p, int64_t offset, int64_t end, size_t max_
     return rc;
 }
 
-int16_t partition_delete_records(struct partition *p, int64_t offset)
-{
-    assert(partition_online(p));
-    if (!p->config.cleanup_delete)
-        return KE_POLICY_VIOLATION;
-    if (offset == -1)
-        offset = p->high_watermark;
-    if (offset < 0 || offset > p->high_watermark)
-        return KE_OFFSET_OUT_OF_RANGE;
-    int rc = log_set_start(p->log, offset);
-    if (rc)
-        return kafka_error_of(rc);
-    INVARIANT(p);
-    partition_changed(p); /* who waits below the new start must be told */
-    return KE_NONE;
-}
-
 void partition_changed(struct partition *p)
 {
     p->changed = true;
@@ -188,6 +172,7 @@ void partition_fail_unsaid(struct partition *p, const char *why)
     metric_add(ps->failed_n, 1);
     host_doubt(ps, p->dir);
     append_fail_all(p, KE_KAFKA_STORAGE_ERROR);
+    deletion_fail_all(p, KE_KAFKA_STORAGE_ERROR);
     if (list_linked(&p->to_flush))
         list_remove(&p->to_flush);
     partition_changed(p);
@@ -230,9 +215,10 @@ void partition_become(struct partition *p, const struct partition_spec *spec)
     INVARIANT(p);
     if (!other)
         return;
-    if (p->role != PARTITION_LEADER)
+    if (p->role != PARTITION_LEADER) {
         append_fail_all(p, KE_NOT_LEADER_OR_FOLLOWER);
-    else if (partition_online(p))
+        deletion_fail_all(p, KE_NOT_LEADER_OR_FOLLOWER);
+    } else if (partition_online(p))
         log_epoch_assign(p->log, p->leader_epoch, log_end_offset(p->log));
     if (partition_online(p)) {
         partition_changed(p);
@@ -284,8 +270,8 @@ void partitions_host(struct partitions *ps, const struct partition_spec *spec)
     sm_init(&p->state, &partition_sm, p, PARTITION_OPENING);
     p->leader_epoch = -1;
     p->lane = LANE_FLUSH + shard_index_of(&p->key.topic_id, p->key.index + 1, FLUSH_LANES);
-    struct list *lists[] = {&p->pending,  &p->parked, &p->dirty,   &p->waiting,
-                            &p->to_flush, &p->waits,  &p->advanced};
+    struct list *lists[] = {&p->pending,  &p->parked, &p->dirty,    &p->waiting,
+                            &p->to_flush, &p->waits,  &p->advanced, &p->deletions};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     host_init_retry(p);

@@ -67,8 +67,22 @@ struct partition_append {
  * returns when the partition refuses it (not leader, fenced, invalid). */
 void partition_append(struct partition *p, struct partition_append *a);
 
-/* DeleteRecords: the start moves up to `offset`, -1 is the high watermark. KE_…. */
-int16_t partition_delete_records(struct partition *p, int64_t offset);
+/* DeleteRecords: the start moves up to `offset`, -1 is the high watermark. Embed it in what you own; the memory is the
+ * partition's until `done`. */
+struct partition_deletion {
+    /* In. */
+    int64_t offset;
+    void (*done)(struct partition_deletion *d);
+    /* Out. */
+    int16_t error; /* KE_… */
+    /* The partition's own. */
+    struct partition *partition;
+    struct list link, of_partition;
+};
+
+/* `done` is called once: when the new start is on disk and seen, so that not even a power cut brings back what was
+ * deleted; before this returns when the partition refuses it or the start is there already. */
+void partition_delete_records(struct partition *p, struct partition_deletion *d);
 
 /* ---- reading ---- */
 
