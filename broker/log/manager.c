@@ -546,6 +546,9 @@ int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, co
         rc = log_open(d->disk, path, config, &o, out, err);
     if (!rc)
         d->dirs[*dir].logs++;
+    else if (rc != -E_IO)
+        (void)disk_remove_tree(d->disk,
+                               path); /* nobody has it: it must not stand in the way of the next try */
     return rc;
 }
 

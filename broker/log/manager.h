@@ -65,8 +65,8 @@ const struct log_found *log_dirs_found(const struct log_dirs *d, size_t *n);
 /* Opens what was found; any thread, one log per call. */
 int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struct log_config *config,
                   struct log_files *files, int64_t wall_ms, struct log **out, struct err *err);
-/* A new log: in the online folder with the fewest logs; folder and partition.metadata are on disk on return.
- */
+/* A new log: in the online folder with the fewest logs; folder and partition.metadata are on disk on return. After an
+ * error but -E_IO and -E_EXISTS nothing is left of it. */
 int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, const struct uuid *topic_id,
                     const struct log_config *config, struct log_files *files, int64_t wall_ms, unsigned *dir,
                     struct log **out, struct err *err);

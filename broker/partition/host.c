@@ -13,6 +13,11 @@
 /* A folder that is still being deleted under the same name (perhaps by another shard) is waited for. */
 #define RETRY_US    100000
 #define RETRIES_MAX 300
+/* A log that lacked the room to be opened or made is tried again after so long, doubled each time, and looked at only
+ * when there is some. */
+#define ROOM_RETRY_MIN_US INT64_C(2000000)
+#define ROOM_RETRY_MAX_US INT64_C(60000000)
+#define ROOM_BYTES        ((int64_t)4 << 20)
 
 /* What was found in the log dirs at the start, by folder name. */
 struct found {
@@ -39,6 +44,7 @@ struct host_job {
     struct log *log;
     unsigned dir;
     bool skipped; /* the broker ends: there is no log */
+    bool again;   /* it lacked room the last time */
     int rc;
     struct err err;
 };
@@ -134,6 +140,11 @@ static void set_aside(const struct partition_host *h, const struct log_found *ro
     }
 }
 
+static bool has_room(const struct partition_host *h, unsigned dir)
+{
+    return log_dir_online(h->dirs, dir) && disk_free_bytes(h->disk, log_dir_of(h->dirs, dir)) >= ROOM_BYTES;
+}
+
 static void run(struct loop_job *job)
 {
     struct host_job *j = LIST_ENTRY(job, struct host_job, job);
@@ -147,8 +158,11 @@ static void run(struct loop_job *job)
     switch (j->what) {
     case HOST_LOAD:
         j->dir = j->found->row->dir;
-        j->rc =
-            log_dirs_load(h->dirs, j->found->row, &j->config, p->set->files, j->wall_ms, &j->log, &j->err);
+        if (j->again && !has_room(h, j->dir))
+            j->rc = err_set(&j->err, -E_NOSPACE, "no space left in %s", log_dir_of(h->dirs, j->dir));
+        else
+            j->rc = log_dirs_load(h->dirs, j->found->row, &j->config, p->set->files, j->wall_ms, &j->log,
+                                  &j->err);
         break;
     case HOST_CREATE:
         if (j->found && !atomic_exchange(&j->found->claimed, true))
@@ -181,6 +195,7 @@ static bool start(struct partition *p, enum host_what what, struct found *found)
     if (what == HOST_CREATE || what == HOST_DELETE)
         for (size_t i = 0; i < 2; i++)
             j->random[i] = loop_random(shard->loop);
+    j->again = sm_state(&p->state) == PARTITION_FAILED;
     j->job.lane = what == HOST_LOAD || what == HOST_CLOSE ? p->lane : LANE_DIRS;
     j->job.run = run;
     j->job.done = done;
@@ -222,7 +237,8 @@ void host_open(struct partition *p)
 static void retry(void *arg)
 {
     struct partition *p = arg;
-    if (!start(p, HOST_CREATE, NULL))
+    bool load = p->found != NULL; /* only one that lacked room is tried again */
+    if (!start(p, load ? HOST_LOAD : HOST_CREATE, load ? find(p->set->host, p->topic, p->key.index) : NULL))
         partition_fail(p, "out of memory");
 }
 
@@ -250,11 +266,26 @@ void host_opened(struct partition *p)
     INVARIANT(p);
 }
 
+/* There is room again. */
+static void reopening(struct partition *p)
+{
+    struct partitions *ps = p->set;
+    assert(sm_state(&p->state) == PARTITION_FAILED && !p->log);
+    log_info("broker.partition", "there is room again partition=%s-%d", p->topic, p->key.index);
+    sm_move(&p->state, PARTITION_OPENING);
+    p->why[0] = 0;
+    p->room_retry_us = 0;
+    metric_add(ps->failed_n, -1);
+    ps->opening_n++;
+}
+
 /* The log is there. What recovery kept is made durable before anybody reads it (D6); where acks do not wait for the
  * disk, readers do not either. */
 static void opened(struct partition *p, struct host_job *j)
 {
     assert(!p->log && j->log && j->dir < log_dirs_count(p->set->host->dirs));
+    if (sm_state(&p->state) == PARTITION_FAILED)
+        reopening(p);
     p->log = j->log;
     p->dir = j->dir;
     log_configure(p->log, &p->config);
@@ -311,6 +342,12 @@ static void open_failed(struct partition *p, struct host_job *j)
         return;
     }
     partition_fail(p, j->err.text);
+    if (j->rc == -E_NOSPACE) { /* as a full disk heals by itself elsewhere; any other error is for good */
+        p->room_retry_us = p->room_retry_us ? 2 * p->room_retry_us : ROOM_RETRY_MIN_US;
+        if (p->room_retry_us > ROOM_RETRY_MAX_US)
+            p->room_retry_us = ROOM_RETRY_MAX_US;
+        loop_timer_in(&p->retry, p->room_retry_us);
+    }
     if (j->what == HOST_CREATE && j->rc == -E_IO && j->dir < log_dirs_count(p->set->host->dirs))
         partition_dir_failed(p->set->host, j->dir, j->err.text);
 }

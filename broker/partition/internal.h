@@ -76,6 +76,7 @@ struct partition {
     const struct log_found *found; /* the log was there at the start */
     bool remove;                   /* CLOSING: the log goes too */
     int retries;
+    int64_t room_retry_us;
     struct loop_timer retry;
 
     /* upkeep.c */

@@ -13,13 +13,13 @@ static bool partition_invariant(const void *owner, unsigned state)
 }
 
 /*   OPENING ──log open and flushed──▶ ONLINE ──disk error──▶ FAILED
- *      │  └───────disk error, corruption──────────────────────▲ │
+ *      │  └───────disk error, corruption, no room─────────────▲ │     (no room: OPENING again when there is some)
  *      └──▶ CLOSING ◀──────── deleted, moved away, shutdown ─────┘   (then freed)               */
 static const struct sm_state states[] = {
     [PARTITION_OPENING] = {"opening",
                            SM_TO(PARTITION_ONLINE) | SM_TO(PARTITION_FAILED) | SM_TO(PARTITION_CLOSING)},
     [PARTITION_ONLINE] = {"online", SM_TO(PARTITION_FAILED) | SM_TO(PARTITION_CLOSING)},
-    [PARTITION_FAILED] = {"failed", SM_TO(PARTITION_CLOSING)},
+    [PARTITION_FAILED] = {"failed", SM_TO(PARTITION_OPENING) | SM_TO(PARTITION_CLOSING)},
     [PARTITION_CLOSING] = {"closing", SM_END},
 };
 static const struct sm_table partition_sm = SM_TABLE("partition", states, partition_invariant);

@@ -101,6 +101,48 @@ Test(broker_faults, a_stop_when_no_log_could_be_opened)
     end(w);
 }
 
+/* A log that cannot be opened, or made, for lack of room is tried again while it lacks nothing but that. */
+Test(broker_faults, a_log_without_room_to_be_opened_is_opened_with_room)
+{
+    struct world *w = begin(NULL);
+    int64_t offset = -1;
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
+    sim_kill(w->broker);
+    sim_disk_fail(w->broker, SIM_DISK_WRITE, 1, 0, -E_NOSPACE, "orders-0/");
+    restart(w);
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, NULL), KE_KAFKA_STORAGE_ERROR);
+        sim_run_for(w->sim, 61 * SIM_SECOND);
+    }
+    sim_disk_heal(w->broker);
+    sim_run_for(w->sim, 61 * SIM_SECOND);
+    cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, &offset), KE_NONE);
+    cr_expect_eq(offset, 5);
+    stop_well(w);
+    restart(w);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 6);
+    end(w);
+}
+
+Test(broker_faults, a_log_without_room_to_be_made_is_made_with_room)
+{
+    struct world *w = begin(NULL);
+    int64_t offset = -1;
+    sim_disk_fail(w->broker, SIM_DISK_WRITE, 1, 0, -E_NOSPACE, "orders-0/");
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, NULL), KE_KAFKA_STORAGE_ERROR);
+    sim_run_for(w->sim, 61 * SIM_SECOND);
+    cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, NULL), KE_KAFKA_STORAGE_ERROR);
+    sim_disk_heal(w->broker);
+    sim_run_for(w->sim, 61 * SIM_SECOND);
+    cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, &offset), KE_NONE);
+    cr_expect_eq(offset, 0);
+    restart(w);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 1);
+    end(w);
+}
+
 Test(broker_faults, a_clean_stop_leaves_markers_and_a_start_without_recovery)
 {
     struct world *w = begin(NULL);
