@@ -97,13 +97,14 @@ static int16_t grow_one(struct growing *g, int64_t *added)
     return KE_NONE;
 }
 
-static bool named_before(const struct kp_create_partitions_request *q, int32_t i)
+/* By place in the request. NULL: no memory. */
+static const bool *named_twice(const struct decide *d, const struct kp_create_partitions_request *q)
 {
-    for (int32_t j = 0; j < q->topics_n; j++) {
-        if (j != i && slice_eq(q->topics[j].name, q->topics[i].name))
-            return true;
-    }
-    return false;
+    size_t n = q->topics_n > 0 ? (size_t)q->topics_n : 0;
+    struct slice *names = ARENA_NEWS(d->arena, struct slice, n + 1);
+    for (size_t i = 0; names && i < n; i++)
+        names[i] = q->topics[i].name;
+    return names ? decide_repeated(d, names, n) : NULL;
 }
 
 int16_t decide_create_partitions(const struct decide *d, const struct kp_create_partitions_request *q,
@@ -112,7 +113,8 @@ int16_t decide_create_partitions(const struct decide *d, const struct kp_create_
     int64_t added = 0;
     int16_t error = KE_NONE;
     r->results = ARENA_NEWS(d->arena, struct kp_create_partitions_response_results, q->topics_n);
-    if (!r->results)
+    const bool *twice = named_twice(d, q);
+    if (!r->results || !twice)
         return KE_UNKNOWN_SERVER_ERROR;
     for (r->results_n = 0; r->results_n < q->topics_n && !error; r->results_n++) {
         int32_t i = r->results_n;
@@ -121,7 +123,7 @@ int16_t decide_create_partitions(const struct decide *d, const struct kp_create_
         if (q->topics_n > DECIDE_RECORDS_MAX)
             refuse(&g, KE_POLICY_VIOLATION,
                    SLICE_LIT("Unable to perform excessively large batch operation."));
-        else if (named_before(q, i))
+        else if (twice[i])
             refuse(&g, KE_INVALID_REQUEST, SLICE_LIT("Duplicate topic name."));
         else
             error = grow_one(&g, &added);

@@ -17,6 +17,7 @@ struct creating {
     int32_t partitions, replication_factor;
     int32_t *placed;      /* partitions × replication_factor, unless the request says where */
     struct slice *values; /* of t->configs, as they are stored */
+    bool twice;           /* the request names it again */
 };
 
 static int16_t refuse(struct creating *c, int16_t error, struct slice text)
@@ -32,12 +33,14 @@ static int16_t refuse(struct creating *c, int16_t error, struct slice text)
 
 /* ---- name ---- */
 
-static int32_t times_named(const struct creating *c)
+/* By place in the request. NULL: no memory. */
+static const bool *named_twice(const struct decide *d, const struct kp_create_topics_request *q)
 {
-    int32_t n = 0;
-    for (int32_t i = 0; i < c->q->topics_n; i++)
-        n += slice_eq(c->q->topics[i].name, c->t->name);
-    return n;
+    size_t n = q->topics_n > 0 ? (size_t)q->topics_n : 0;
+    struct slice *names = ARENA_NEWS(d->arena, struct slice, n + 1);
+    for (size_t i = 0; names && i < n; i++)
+        names[i] = q->topics[i].name;
+    return names ? decide_repeated(d, names, n) : NULL;
 }
 
 static const struct image_topic *collision(const struct creating *c)
@@ -65,7 +68,7 @@ static int16_t check_name(struct creating *c)
 {
     struct err err = {0};
     struct slice name = c->t->name;
-    if (times_named(c) > 1)
+    if (c->twice)
         return refuse(c, KE_INVALID_REQUEST, SLICE_LIT("Duplicate topic name."));
     if (slice_eq_str(name, "__cluster_metadata"))
         return refuse(c, KE_INVALID_REQUEST,
@@ -303,10 +306,15 @@ int16_t decide_create_topics(const struct decide *d, const struct kp_create_topi
 {
     int64_t new_partitions = 0;
     r->topics = ARENA_NEWS(d->arena, struct kp_create_topics_response_topics, q->topics_n);
-    if (!r->topics)
+    const bool *twice = named_twice(d, q);
+    if (!r->topics || !twice)
         return KE_UNKNOWN_SERVER_ERROR;
     for (r->topics_n = 0; r->topics_n < q->topics_n; r->topics_n++) {
-        struct creating c = {.d = d, .q = q, .t = &q->topics[r->topics_n], .r = &r->topics[r->topics_n]};
+        struct creating c = {.d = d,
+                             .q = q,
+                             .t = &q->topics[r->topics_n],
+                             .r = &r->topics[r->topics_n],
+                             .twice = twice[r->topics_n]};
         *c.r = (struct kp_create_topics_response_topics){.name = c.t->name};
         int16_t error = create_one(&c, &new_partitions);
         if (error)

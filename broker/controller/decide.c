@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define TEXT_MAX 512
 
@@ -48,6 +49,36 @@ struct uuid decide_uuid(const struct decide *d)
         u.b[8] = (uint8_t)((u.b[8] & 0x3f) | 0x80);
     } while (uuid_text(&u, text)[0] == '-');
     return u;
+}
+
+struct placed_key {
+    struct slice key;
+    size_t at;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    return slice_cmp(((const struct placed_key *)a)->key, ((const struct placed_key *)b)->key);
+}
+
+/* Sorted: a request may name as many as a batch of records takes. */
+const bool *decide_repeated(const struct decide *d, const struct slice *keys, size_t n)
+{
+    bool *repeated = ARENA_NEWS(d->arena, bool, n + 1);
+    struct placed_key *sorted = ARENA_NEWS(d->arena, struct placed_key, n + 1);
+    size_t m = 0;
+    if (!repeated || !sorted)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (!slice_is_null(keys[i]))
+            sorted[m++] = (struct placed_key){keys[i], i};
+    qsort(sorted, m, sizeof *sorted, by_key);
+    for (size_t i = 1; i < m; i++) {
+        if (slice_cmp(sorted[i - 1].key, sorted[i].key) != 0)
+            continue;
+        repeated[sorted[i - 1].at] = repeated[sorted[i].at] = true;
+    }
+    return repeated;
 }
 
 bool decide_room(const struct decide *d, int64_t more, struct slice *why)

@@ -79,6 +79,9 @@ void *decide_record(const struct decide *d, int16_t type);
 struct slice decide_text(const struct decide *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 struct uuid decide_uuid(const struct decide *d);
 
+/* For each of `keys` whether another one is equal to it; a null one is equal to none. NULL: no memory. */
+const bool *decide_repeated(const struct decide *d, const struct slice *keys, size_t n);
+
 /* Whether `more` partitions fit under sundog.partitions.max; else why not. */
 bool decide_room(const struct decide *d, int64_t more, struct slice *why);
 

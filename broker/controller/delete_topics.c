@@ -52,19 +52,30 @@ static const struct uuid *wanted_id(const struct kp_delete_topics_request *q, in
     return q->topics_n > 0 ? &q->topics[i].topic_id : &no_id;
 }
 
-/* Named twice, by name or id: as in Kafka neither deletes it. */
-static bool named_twice(const struct kp_delete_topics_request *q, int32_t at, const struct image_topic *topic)
+/* By place in the request, whether its topic is named twice, by name or id: as in Kafka neither deletes it. NULL: no
+ * memory. */
+static const bool *named_twice(const struct decide *d, const struct kp_delete_topics_request *q)
 {
-    assert(wanted_n(q) <= DECIDE_RECORDS_MAX);
-    for (int32_t i = 0; i < wanted_n(q); i++) {
-        if (i != at && (uuid_eq(wanted_id(q, i), &topic->id) || slice_eq(wanted_name(q, i), topic->name)))
-            return true;
+    size_t n = (size_t)wanted_n(q);
+    struct slice *ids = ARENA_NEWS(d->arena, struct slice, 2 * n + 1);
+    for (size_t i = 0; ids && i < n; i++) { /* what names both is refused, but counts for the others */
+        struct slice name = wanted_name(q, (int32_t)i);
+        const struct image_topic *by_name = slice_is_null(name) ? NULL : image_topic(d->img, name);
+        const struct uuid *id = wanted_id(q, (int32_t)i);
+        if (by_name)
+            ids[2 * i] = slice_of(&by_name->id, sizeof by_name->id);
+        if (!uuid_is_zero(id))
+            ids[2 * i + 1] = slice_of(id, sizeof *id);
     }
-    return false;
+    const bool *repeated = ids ? decide_repeated(d, ids, 2 * n) : NULL;
+    bool *twice = ARENA_NEWS(d->arena, bool, n + 1);
+    for (size_t i = 0; repeated && twice && i < n; i++)
+        twice[i] = repeated[2 * i] || repeated[2 * i + 1];
+    return repeated ? twice : NULL;
 }
 
 static int16_t delete_one(const struct decide *d, const struct kp_delete_topics_request *q, int32_t at,
-                          struct kp_delete_topics_response_responses *r)
+                          bool twice, struct kp_delete_topics_response_responses *r)
 {
     struct slice name = wanted_name(q, at);
     const struct uuid *id = wanted_id(q, at);
@@ -80,7 +91,7 @@ static int16_t delete_one(const struct decide *d, const struct kp_delete_topics_
         refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("Neither topic name nor id were specified."));
     else
         find(&x, by_id);
-    if (x.topic && named_twice(q, at, x.topic)) {
+    if (x.topic && twice) {
         refuse(&x, KE_INVALID_REQUEST, SLICE_LIT("Duplicate topic name or id."));
         x.topic = NULL;
     }
@@ -100,9 +111,10 @@ int16_t decide_delete_topics(const struct decide *d, const struct kp_delete_topi
     int32_t n = wanted_n(q);
     int16_t error = KE_NONE;
     r->responses = ARENA_NEWS(d->arena, struct kp_delete_topics_response_responses, n);
-    if (!r->responses)
+    const bool *twice = named_twice(d, q);
+    if (!r->responses || !twice)
         return KE_UNKNOWN_SERVER_ERROR;
     for (; r->responses_n < n && !error; r->responses_n++)
-        error = delete_one(d, q, r->responses_n, &r->responses[r->responses_n]);
+        error = delete_one(d, q, r->responses_n, twice[r->responses_n], &r->responses[r->responses_n]);
     return arena_failed(d->arena) ? KE_UNKNOWN_SERVER_ERROR : error;
 }
