@@ -192,10 +192,17 @@ class Group:
         for m in self.members:
             m.end.set()
         for m in self.members:
+            m.join(10)  # its last commit is answered
             m.die()
             m.stop()
         with Wire(self.rig.bootstrap(self.site), 'last') as w:
-            return {p: o for p in range(self.partitions) for o in [self.look(w, p)] if o is not None}
+            last, found = None, {}
+            for _ in range(20):  # one who died just now may have left a commit on its way
+                last, found = found, {p: o for p in range(self.partitions) for o in [self.look(w, p)] if o is not None}
+                if found and found == last:
+                    break
+                time.sleep(0.5)
+            return found
 
 
 class Watch(Client):
