@@ -3,7 +3,8 @@
  * A file holds the partitions of all shards: each shard sends its rows to shard 0, which writes them together in
  * LANE_DIRS when the last shard's have come; a file that would not change is not written. A row must never outlive its
  * partition: a new log of the same name would be trusted further than it is durable. So rows that were collected
- * before a deletion are thrown away (`deletions`), and before a log is made the files are rid of deleted names. */
+ * before a deletion are thrown away (`deletions`), and before a log is made the files are rid of deleted names: those of
+ * this run, and before the first one those of runs before, which have rows but were not found. */
 #include "broker/partition/checkpoint.h"
 
 #include "base/core/arena.h"
@@ -26,11 +27,17 @@ struct checkpoint_rows {
     size_t n;
 };
 
+#define NAME_MAX_BYTES (LOG_TOPIC_MAX + 16)
+
 struct deleted {
-    struct deleted *next;
-    int32_t index;
-    char topic[LOG_TOPIC_MAX + 1];
+    UT_hash_handle hh;
+    char name[NAME_MAX_BYTES];
 };
+
+static void name_of(const char *topic, int32_t index, char name[NAME_MAX_BYTES])
+{
+    snprintf(name, NAME_MAX_BYTES, "%s-%d", topic, index);
+}
 
 struct checkpoints {
     struct partition_host *host;
@@ -38,7 +45,8 @@ struct checkpoints {
     unsigned shards;
     bool ending;                         /* rows are kept for checkpoints_write_last */
     _Atomic uint64_t deletions, *raises; /* raises by shard: of start offsets, by checkpoint_raise */
-    struct deleted *deleted;             /* LANE_DIRS */
+    struct deleted *deleted;             /* LANE_DIRS; uthash */
+    bool looked;                         /* LANE_DIRS: rows of what was deleted before this start are gone */
     struct gather {
         struct checkpoints *owner;
         enum log_checkpoint which;
@@ -83,6 +91,15 @@ static void rows_free(struct checkpoint_rows *r)
     free(r);
 }
 
+static void forget_deleted(struct checkpoints *c)
+{
+    struct deleted *d, *next;
+    HASH_ITER (hh, c->deleted, d, next) {
+        HASH_DEL(c->deleted, d);
+        free(d);
+    }
+}
+
 void checkpoints_destroy(struct checkpoints *c)
 {
     if (!c)
@@ -95,11 +112,7 @@ void checkpoints_destroy(struct checkpoints *c)
         free(g->latest);
         free(g->writing);
     }
-    while (c->deleted) {
-        struct deleted *next = c->deleted->next;
-        free(c->deleted);
-        c->deleted = next;
-    }
+    forget_deleted(c);
     free(c->raises);
     free(c);
 }
@@ -324,7 +337,7 @@ void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
 struct raised {
     UT_hash_handle hh;
     struct log_checkpoint_row row;
-    char name[LOG_TOPIC_MAX + 16];
+    char name[NAME_MAX_BYTES];
 };
 
 /* A file's rows on their way from what it is to what it is to be. */
@@ -335,16 +348,11 @@ struct raise {
     size_t n, cap;
 };
 
-static void raise_name(const struct log_checkpoint_row *row, char name[LOG_TOPIC_MAX + 16])
-{
-    snprintf(name, LOG_TOPIC_MAX + 16, "%s-%d", row->topic, row->partition);
-}
-
 static void raise_want(struct raise *u, const struct log_checkpoint_row *row)
 {
-    char name[LOG_TOPIC_MAX + 16];
+    char name[NAME_MAX_BYTES];
     struct raised *r = NULL;
-    raise_name(row, name);
+    name_of(row->topic, row->partition, name);
     HASH_FIND_STR(u->all, name, r);
     if (r) {
         r->row.offset = row->offset > r->row.offset ? row->offset : r->row.offset;
@@ -379,9 +387,9 @@ static void raise_keep(void *arg, const struct log_checkpoint_row *row)
 {
     struct raise *u = arg;
     struct log_checkpoint_row now = *row;
-    char name[LOG_TOPIC_MAX + 16];
+    char name[NAME_MAX_BYTES];
     struct raised *r = NULL;
-    raise_name(row, name);
+    name_of(row->topic, row->partition, name);
     HASH_FIND_STR(u->all, name, r);
     if (r) {
         now.offset = r->row.offset > now.offset ? r->row.offset : now.offset;
@@ -441,13 +449,15 @@ void checkpoint_deleting(struct checkpoints *c)
 
 void checkpoint_deleted(struct checkpoints *c, const char *topic, int32_t index)
 {
-    struct deleted *d = calloc(1, sizeof *d);
+    struct deleted *d = calloc(1, sizeof *d), *same = NULL;
     if (!d)
         return;
-    d->index = index;
-    snprintf(d->topic, sizeof d->topic, "%s", topic);
-    d->next = c->deleted;
-    c->deleted = d;
+    name_of(topic, index, d->name);
+    HASH_FIND_STR(c->deleted, d->name, same);
+    if (!same)
+        HASH_ADD_STR(c->deleted, name, d);
+    if (same || !HASH_ADDED(d))
+        free(d);
 }
 
 struct purge {
@@ -460,11 +470,13 @@ struct purge {
 static void keep_row(void *arg, const struct log_checkpoint_row *row)
 {
     struct purge *u = arg;
-    for (const struct deleted *d = u->c->deleted; d; d = d->next) {
-        if (d->index == row->partition && strcmp(d->topic, row->topic) == 0) {
-            u->dropped++;
-            return;
-        }
+    char name[NAME_MAX_BYTES];
+    struct deleted *d = NULL;
+    name_of(row->topic, row->partition, name);
+    HASH_FIND_STR(u->c->deleted, name, d);
+    if (d || (!u->c->looked && !host_found(u->c->host, row->topic, row->partition))) {
+        u->dropped++;
+        return;
     }
     if (u->n == u->cap) {
         struct log_checkpoint_row *more = ARENA_NEWS(&u->arena, struct log_checkpoint_row, 2 * u->cap + 64);
@@ -484,7 +496,7 @@ int checkpoint_purge(struct checkpoints *c, struct err *err)
 {
     struct partition_host *h = c->host;
     int rc = 0;
-    for (unsigned dir = 0; c->deleted && dir < log_dirs_count(h->dirs); dir++) {
+    for (unsigned dir = 0; (c->deleted || !c->looked) && dir < log_dirs_count(h->dirs); dir++) {
         for (int which = 0; log_dir_online(h->dirs, dir) && which < LOG_CHECKPOINTS; which++) {
             struct purge u = {.c = c};
             arena_init(&u.arena, ROWS_ARENA_MAX);
@@ -500,10 +512,9 @@ int checkpoint_purge(struct checkpoints *c, struct err *err)
             rc = rc ? rc : r;
         }
     }
-    while (!rc && c->deleted) {
-        struct deleted *next = c->deleted->next;
-        free(c->deleted);
-        c->deleted = next;
+    if (!rc) {
+        forget_deleted(c);
+        c->looked = true;
     }
     return rc;
 }

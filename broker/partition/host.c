@@ -95,6 +95,11 @@ static struct found *find(const struct partition_host *h, const char *topic, int
     return f;
 }
 
+bool host_found(const struct partition_host *h, const char *topic, int32_t index)
+{
+    return find(h, topic, index) != NULL;
+}
+
 static bool hosted(const struct image *image, const struct log_found *row, int32_t node_id)
 {
     const struct image_topic *t = image_topic(image, slice_str(row->topic));
@@ -165,8 +170,10 @@ static void run(struct loop_job *job)
                                   &j->err);
         break;
     case HOST_CREATE:
-        if (j->found && !atomic_exchange(&j->found->claimed, true))
+        if (j->found && !atomic_exchange(&j->found->claimed, true)) {
             set_aside(h, j->found->row, j->random);
+            checkpoint_deleted(h->checkpoints, p->topic, p->key.index);
+        }
         j->rc = checkpoint_purge(h->checkpoints, &j->err);
         j->rc = j->rc ? j->rc
                       : log_dirs_create(h->dirs, p->topic, p->key.index, &p->key.topic_id, &j->config,

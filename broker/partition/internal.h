@@ -145,6 +145,8 @@ void partition_configure(struct partition *p, const struct image *image);
 void host_open(struct partition *p);
 void host_close(struct partition *p, bool remove);
 void host_init_retry(struct partition *p);
+/* Its folder was there at the start; any thread. */
+bool host_found(const struct partition_host *h, const char *topic, int32_t index);
 /* On shard 0, with the first image: logs that belong to none of its topics are said. */
 void host_report_strays(const struct partition_host *h, const struct image *image);
 /* The first flush of an opened log has ended. */

@@ -311,6 +311,37 @@ Test(broker_faults, a_topic_made_again_under_its_name_is_empty_whenever_the_powe
     }
 }
 
+static int16_t delete_records(struct world *w, const char *topic, int64_t offset)
+{
+    struct kp_delete_records_request_partitions p = {.offset = offset};
+    struct kp_delete_records_request_topics t = {
+        .name = slice_str(topic), .partitions = &p, .partitions_n = 1};
+    struct kp_delete_records_request q = {.topics = &t, .topics_n = 1, .timeout_ms = 5000};
+    const struct kp_delete_records_response *a =
+        sim_client_ask(w->client, CLIENT_ANY, kp_key_delete_records, 1, &q, 60 * SIM_SECOND);
+    return a ? a->topics[0].partitions[0].error_code : -1;
+}
+
+/* Nor do the checkpoints know of it that an earlier run of the broker has left. */
+Test(broker_faults, a_topic_made_again_by_the_next_run_is_empty_too)
+{
+    struct world *w = begin(NULL);
+    int64_t offset = -1;
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 50, NULL), KE_NONE);
+    cr_assert_eq(delete_records(w, "orders", 40), KE_NONE);
+    cr_assert_eq(delete_topic(w, "orders"), KE_NONE);
+    sim_run_for(w->sim, SIM_SECOND);
+    restart(w);
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 2, &offset), KE_NONE);
+    cr_expect_eq(offset, 0);
+    restart(w);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -2), 0);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -1), 2, "acknowledged");
+    end(w);
+}
+
 Test(broker_faults, retention_deletes_what_is_old)
 {
     struct world *w = begin("log.roll.ms=1000\nlog.retention.ms=3000\nlog.retention.check.interval.ms=500\n");
