@@ -185,10 +185,11 @@ static bool ask(struct flow *f, struct client *c,
                 void (*answered)(void *arg, const struct client_response *r))
 {
     struct retire *r = &f->retire;
+    /* Not SAFE: that a topic is unknown is the answer. */
     struct client_call *call = client_ask(c, &(struct client_ask){.api = kp_key_metadata,
                                                                   .version_min = 4,
                                                                   .version_max = 12,
-                                                                  .retry = CLIENT_RETRY_SAFE,
+                                                                  .retry = CLIENT_RETRY_LOST,
                                                                   .target = {.kind = CLIENT_ANY},
                                                                   .on_response = answered,
                                                                   .arg = f});

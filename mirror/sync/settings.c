@@ -28,7 +28,8 @@ int sync_ask_settings(struct client *c, int64_t timeout_us, const char *const *n
             .resource_name = arena_dup((*call)->arena, slice_str(names[i])),
             .configuration_keys_n = -1};
     (*call)->target = (struct client_target){.kind = CLIENT_ANY};
-    (*call)->retry = CLIENT_RETRY_SAFE;
+    /* Not SAFE: one may have been deleted since it was listed, and would be asked for until the deadline. */
+    (*call)->retry = CLIENT_RETRY_LOST;
     (*call)->version_min = 1;
     (*call)->version_max = 4;
     (*call)->timeout_us = timeout_us;

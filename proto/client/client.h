@@ -87,9 +87,10 @@ enum client_retry {
     /* Waits for a connection and for metadata until the deadline; never sent twice. A Produce that stands behind
      * another on a connection that breaks fails with it, unsent: order is the caller's to restore. */
     CLIENT_RETRY_UNSENT,
-    CLIENT_RETRY_SAFE, /* also sent again when the connection broke, or when any error in the answer is
-                            retriable,   until the deadline: for what may be done twice. The last answer is handed
-                            over. */
+    CLIENT_RETRY_LOST, /* also sent again when the connection broke, until the deadline: for what may be done twice,
+                          and whose answer may be an error that counts as retriable (a topic that is not there). */
+    CLIENT_RETRY_SAFE, /* also sent again when any error in the answer is retriable. The last answer is handed
+                          over. */
 };
 
 /* What a call came to. Valid until the callback returns; `frame` may be kept longer (client_frame_ref). */

@@ -361,7 +361,7 @@ static void bereave(struct client_core *core, struct call *call, int code, const
     }
     call->response.sent = call->started;
     bool ordered = call->api->key == kp_key_produce;
-    bool safe = call->pub.retry == CLIENT_RETRY_SAFE;
+    bool safe = call->pub.retry != CLIENT_RETRY_UNSENT;
     if (safe || (!call->started && !ordered)) {
         client_call_again(core, call, call->started ? client_core_backoff(core, call->attempts++) : 0);
         return;

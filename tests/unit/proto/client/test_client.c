@@ -197,6 +197,21 @@ Test(client, a_safe_call_is_sent_again)
     cr_assert_eq(g.status, 0);
 }
 
+/* "Unknown topic" counts as retriable, and is the answer to who asks whether there is one. */
+Test(client, a_call_whose_errors_are_answers)
+{
+    rig_ask(&r, 0, CLIENT_RETRY_LOST, &g);
+    rig_run(&r);
+    struct request q = rig_take(&r);
+    client_conn_broken(q.conn, -E_CLOSED, "reset", r.now);
+    rig_pass(&r, SEC);
+    q = rig_take(&r);
+    rig_answer_offsets(&r, &q, KE_UNKNOWN_TOPIC_OR_PARTITION);
+    rig_run(&r);
+    cr_assert_eq(g.n, 1, "handed over at once");
+    cr_assert_eq(g.status, 0);
+}
+
 Test(client, a_safe_call_hands_over_its_last_answer)
 {
     rig_ask(&r, 0, CLIENT_RETRY_SAFE, &g);
