@@ -1,6 +1,7 @@
 #include "mirror/mirror.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -319,6 +320,8 @@ static void summarize(void *arg)
 {
     struct mirror *m = arg;
     log_summarize();
+    /* Free pages between those in use stay resident otherwise: batches and frames come in all sizes. */
+    malloc_trim(0);
     loop_timer_in(&m->summary, SUMMARY_US);
 }
 

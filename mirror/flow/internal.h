@@ -29,6 +29,8 @@
 #define FLOW_SILENT_US INT64_C(5000000)
 /* What was last known of a partition's end is too old to be told. */
 #define FLOW_END_OLD_US INT64_C(12000000)
+/* Buffers that nothing needed for so long go back to the system. */
+#define FLOW_REST_US INT64_C(10000000)
 /* Requests for ends that are open at once. */
 #define FLOW_ENDS_CALLS 8
 /* Tries of what a source refused (no permission, a damaged batch) start anew after this long. */
@@ -177,7 +179,7 @@ struct retire {
     struct slice progress_topic;
     struct stored_topic topic[RETIRE_TOPICS];
     size_t n;
-    bool decided; /* those in `topic` are to be forgotten */
+    bool decided;    /* those in `topic` are to be forgotten */
     uint32_t cursor; /* topics up to this number have been looked at in this round */
 };
 
@@ -200,6 +202,7 @@ struct flow {
     struct heartbeat *beat, *beat_back;
     struct offset_syncs *syncs;
     struct appender_budget *budget;
+    int64_t rest_us; /* when it was asked to free what is not needed */
     struct appender_guard guard;
     struct loop_timer guard_timer;
 

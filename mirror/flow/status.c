@@ -263,6 +263,10 @@ static void tick(void *arg)
         flow_retire_tick(f);
         ends_tick(f);
     }
+    if (loop_now_us(f->loop) - f->rest_us >= FLOW_REST_US) {
+        f->rest_us = loop_now_us(f->loop);
+        appender_budget_rest(f->budget);
+    }
     flow_status_refresh(f);
     loop_timer_in(&f->tick, TICK_US);
 }

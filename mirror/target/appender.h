@@ -156,6 +156,8 @@ struct appender_budget;
 struct appender_budget *appender_budget_create(size_t limit_bytes);
 void appender_budget_destroy(struct appender_budget *b); /* after all its appenders */
 size_t appender_budget_used(const struct appender_budget *b);
+/* Frees the buffers that nobody has needed since it was called last. */
+void appender_budget_rest(struct appender_budget *b);
 
 /* What rule 3 needs of the target; one per flow, kept fresh by appender_guard_refresh (DescribeConfigs). */
 struct appender_guard {

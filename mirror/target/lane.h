@@ -84,6 +84,7 @@ struct appender_budget {
     struct list waiters;
     struct list spare;  /* batches with their buffers */
     size_t spare_bytes; /* at most a quarter of the limit */
+    size_t spare_least; /* since appender_budget_rest */
 };
 
 struct lane_batch *lane_batch_take(struct appender_budget *budget);

@@ -46,6 +46,25 @@ size_t appender_budget_used(const struct appender_budget *b)
     return b->used_bytes;
 }
 
+/* Each that is taken may grow to the largest batch: without this the pool fills up with buffers of that size, though
+ * a load that has become smaller needs few. The ones at the end have been there longest. */
+void appender_budget_rest(struct appender_budget *b)
+{
+    size_t unused = b->spare_least;
+    while (!list_empty(&b->spare)) {
+        struct lane_batch *oldest = LIST_ENTRY(b->spare.prev, struct lane_batch, link);
+        size_t bytes = batch_memory(oldest);
+        assert(b->spare_bytes >= bytes);
+        if (bytes > unused)
+            break;
+        unused -= bytes;
+        b->spare_bytes -= bytes;
+        list_remove(&oldest->link);
+        free_batch(oldest);
+    }
+    b->spare_least = b->spare_bytes;
+}
+
 struct lane_batch *lane_batch_take(struct appender_budget *budget)
 {
     struct lane_batch *b;
@@ -53,7 +72,10 @@ struct lane_batch *lane_batch_take(struct appender_budget *budget)
         b = LIST_ENTRY(list_pop(&budget->spare), struct lane_batch, link);
         assert(budget->spare_bytes >= batch_memory(b));
         budget->spare_bytes -= batch_memory(b);
+        if (budget->spare_bytes < budget->spare_least)
+            budget->spare_least = budget->spare_bytes;
     } else {
+        budget->spare_least = 0;
         b = calloc(1, sizeof *b);
         if (!b)
             return NULL;

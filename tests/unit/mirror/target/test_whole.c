@@ -314,3 +314,42 @@ Test(whole, what_is_no_batch_is_not_taken)
     cr_assert_eq(take(100, &next), -E_CORRUPT, "a marker is no record");
     cr_assert_eq(group_take_batch(&r.m[0].g, 3, buf_slice(&batch), &next), -E_NOTFOUND);
 }
+
+/* What the rest needs in one turn of appending: `n` batches of `bytes`, all at once. */
+static void use_batches(struct appender_budget *b, int n, size_t bytes)
+{
+    struct lane_batch *taken[16];
+    static const uint8_t zeros[300000];
+    cr_assert(n <= 16 && bytes <= sizeof zeros);
+    for (int i = 0; i < n; i++) {
+        taken[i] = lane_batch_take(b);
+        cr_assert_not_null(taken[i]);
+        buf_put(&taken[i]->bytes, zeros, bytes);
+    }
+    while (n > 0)
+        lane_batch_give(b, taken[--n]);
+}
+
+Test(whole, buffers_that_a_smaller_load_does_not_need_are_freed)
+{
+    struct appender_budget *b = appender_budget_create((size_t)64 << 20);
+    use_batches(b, 12, 300000);
+    size_t high = b->spare_bytes;
+    cr_assert_geq(high, 12 * 300000, "kept for the next");
+    appender_budget_rest(b);
+    use_batches(b, 12, 300000);
+    cr_assert_eq(b->spare_bytes, high, "all of them have been in use since");
+    appender_budget_rest(b);
+    cr_assert_eq(b->spare_bytes, high);
+    use_batches(b, 2, 300000);
+    use_batches(b, 2, 1000);
+    appender_budget_rest(b);
+    cr_assert_eq(b->spare_bytes, high / 6, "two of twelve were in use");
+    use_batches(b, 3, 300000);
+    cr_assert_eq(b->spare_bytes, high / 4);
+    appender_budget_rest(b);
+    cr_assert_eq(b->spare_bytes, high / 4, "one has been made since");
+    appender_budget_rest(b);
+    cr_assert_eq(b->spare_bytes, 0, "nothing has been in use");
+    appender_budget_destroy(b);
+}
