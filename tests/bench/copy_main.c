@@ -27,6 +27,7 @@
 #define HEAD_BYTES      512 /* of a Produce request, in front of its batch */
 #define FETCH_VERSION   11
 #define PRODUCE_VERSION 7
+#define PRODUCER_TRIES  300
 #define NONE            (-1)
 
 struct frame {
@@ -321,7 +322,12 @@ static int64_t new_producer(int fd)
     arena_init(&arena, 1u << 20);
     kp_init(&kp_api_find(kp_key_init_producer_id)->request, &q);
     q.transactional_id = SLICE_NULL;
-    bench_call(fd, kp_api_find(kp_key_init_producer_id), 1, &q, &arena, &a);
+    for (int tries = 0; tries < PRODUCER_TRIES; tries++) {
+        bench_call(fd, kp_api_find(kp_key_init_producer_id), 1, &q, &arena, &a);
+        if (a.error_code != KE_COORDINATOR_LOAD_IN_PROGRESS)
+            break;
+        usleep(100000); /* a node that is new */
+    }
     if (a.error_code)
         BENCH_DIE("InitProducerId: %s", kafka_error_name(a.error_code));
     arena_fini(&arena);
