@@ -2,12 +2,17 @@
  *
  *   bench_disk FOLDER WRITERS RECORD_BYTES SECONDS
  * So many writers of one file, each with one record under way: one appends in the page cache, and is on only when an
- * fdatasync that began later has ended (group commit, one flusher). One JSON line. */
+ * fdatasync that began later has ended (group commit, one flusher). One JSON line.
+ *
+ *   bench_disk FOLDER room RECORD_BYTES SECONDS RATE_PER_S
+ * One writer, fdatasync after each record, at a rate (0: as fast as it can), on three files in turn: see enum room. */
 #include "tests/bench/bench.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct group {
@@ -60,10 +65,100 @@ static void *flusher(void *arg)
     return NULL;
 }
 
+/* ---- one writer that waits for each record: what the room behind the end of the file costs ---- */
+
+/* As a log without reserved room; as one whose room is reserved (its size grows with each record all the same, and its
+ * extents are unwritten); as one that was written before, where a sync need not touch the file system's journal. */
+enum room { ROOM_NONE, ROOM_RESERVED, ROOM_WRITTEN, ROOMS };
+
+static const char *const room_names[ROOMS] = {"append", "reserved", "written"};
+
+#define ROOM_BYTES ((size_t)256 << 20)
+#define ROOM_ACKS  ((size_t)1 << 20)
+#define TURN_NS    UINT64_C(500000000)
+#define ROOM_CHUNK ((size_t)1 << 20)
+
+struct room_file {
+    int fd;
+    off_t end;
+    uint64_t *ns;
+    size_t n;
+};
+
+static void room_open(struct room_file *f, const char *folder, enum room room)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/bench_disk_%s", folder, room_names[room]);
+    *f = (struct room_file){.fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600),
+                            .ns = calloc(ROOM_ACKS, sizeof *f->ns)};
+    char *zeros = calloc(1, ROOM_CHUNK);
+    if (f->fd < 0 || !f->ns || !zeros)
+        BENCH_DIE("%s", path);
+    unlink(path);
+    if (room == ROOM_RESERVED && fallocate(f->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)ROOM_BYTES))
+        BENCH_DIE("fallocate");
+    for (size_t at = 0; room == ROOM_WRITTEN && at < ROOM_BYTES; at += ROOM_CHUNK)
+        if (pwrite(f->fd, zeros, ROOM_CHUNK, (off_t)at) != (ssize_t)ROOM_CHUNK)
+            BENCH_DIE("write");
+    free(zeros);
+    if (fsync(f->fd))
+        BENCH_DIE("fsync");
+}
+
+static void room_turn(struct room_file *f, const char *record, size_t bytes, uint64_t gap_ns)
+{
+    uint64_t due = bench_now_ns(), until = due + TURN_NS;
+    while (due < until && f->n < ROOM_ACKS && (size_t)f->end + bytes <= ROOM_BYTES) {
+        uint64_t now = bench_now_ns();
+        if (now < due)
+            nanosleep(&(struct timespec){.tv_nsec = (long)(due - now)}, NULL);
+        uint64_t from = bench_now_ns();
+        if (pwrite(f->fd, record, bytes, f->end) != (ssize_t)bytes || fdatasync(f->fd))
+            BENCH_DIE("write");
+        f->end += (off_t)bytes;
+        now = bench_now_ns();
+        f->ns[f->n++] = now - from;
+        due = gap_ns ? due + gap_ns : now;
+        due = due < now ? now : due;
+    }
+}
+
+/* They take turns, so that whatever else the disk does is the same for all. */
+static void rooms(const char *folder, size_t bytes, double seconds, int rate)
+{
+    struct room_file files[ROOMS];
+    char *record = malloc(bytes);
+    if (!record || bytes == 0 || bytes > ROOM_CHUNK || rate < 0)
+        BENCH_DIE("%zu bytes, %d a second", bytes, rate);
+    memset(record, 'd', bytes);
+    for (enum room r = 0; r < ROOMS; r++)
+        room_open(&files[r], folder, r);
+    uint64_t end = bench_now_ns() + (uint64_t)(seconds * 1e9);
+    while (bench_now_ns() < end)
+        for (enum room r = 0; r < ROOMS; r++)
+            room_turn(&files[r], record, bytes, rate ? 1000000000u / (unsigned)rate : 0);
+    printf("{\"bench\":\"disk_room\",\"record_bytes\":%zu,\"rate\":%d", bytes, rate);
+    for (enum room r = 0; r < ROOMS; r++) {
+        struct room_file *f = &files[r];
+        printf(",\"%s\":{\"n\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f}", room_names[r], f->n,
+               (double)bench_percentile(f->ns, f->n, 50) / 1e3,
+               (double)bench_percentile(f->ns, f->n, 99) / 1e3,
+               (double)bench_percentile(f->ns, f->n, 99.9) / 1e3);
+        close(f->fd);
+        free(f->ns);
+    }
+    printf("}\n");
+    free(record);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 6 && strcmp(argv[2], "room") == 0) {
+        rooms(argv[1], strtoul(argv[3], NULL, 10), strtod(argv[4], NULL), atoi(argv[5]));
+        return 0;
+    }
     if (argc != 5)
-        BENCH_DIE("FOLDER WRITERS RECORD_BYTES SECONDS");
+        BENCH_DIE("FOLDER WRITERS RECORD_BYTES SECONDS, or FOLDER room RECORD_BYTES SECONDS RATE_PER_S");
     char path[256];
     int writers = atoi(argv[2]);
     double seconds = strtod(argv[4], NULL);

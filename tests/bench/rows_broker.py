@@ -93,15 +93,23 @@ def paced(row):
 
 
 def fsync(row):
-    """ack latency, 1 KiB, fsync before the ack on both sides: one in flight, 1,000 records/s"""
+    """ack latency, 1 KiB, fsync before the ack on both sides: one in flight, 1,000 records/s, beside the bare disk"""
     def measure(side, add):
         with fresh(side, 1) as topic:
             add('one in flight', **pick(bench('raw', 'ack', side.bootstrap, topic, 1024, 10000), *LATENCIES))
             add('1000/s', **pick(bench('many', side.bootstrap, topic, 1, 1, 1, 1024, 10, 1000), *LATENCIES))
+        if side.name == 'sundog':
+            with tempfile.TemporaryDirectory(prefix='sundog-bench-disk-') as folder:
+                for what, rate in (('one in flight', 0), ('1000/s', 1000)):
+                    got = bench('disk', folder, 'room', 1024, 4.5, rate)
+                    for room, name in (('append', 'disk'), ('reserved', 'disk_reserved'), ('written', 'disk_written')):
+                        row.add(name, what, **pick(got[room], *LATENCIES))
     alternate(row, sides(row, flush=True), measure)
     row.goal('one in flight', 'p50_us', most=1, of='kafka')
     row.goal('one in flight', 'p99_us', most=0.5, of='kafka')
     row.goal('1000/s', 'p99_us', most=0.1, of='kafka')
+    for metric in LATENCIES[:2]:
+        row.goal('one in flight', metric, most=2, of='disk')
 
 
 def group_commit(row):
