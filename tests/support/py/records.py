@@ -110,6 +110,16 @@ def end_offsets(bootstrap, topic, timeout=10):
         c.close()
 
 
+def held(bootstrap, topic, timeout=10):
+    """{partition: offsets between log start and end}: as many records as there are, but where a log was compacted or has marks."""
+    c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-ends'})
+    try:
+        marks = {p: c.get_watermark_offsets(TopicPartition(topic, p), timeout=timeout) for p in partitions_of(c, topic, timeout)}
+        return {p: high - low for p, (low, high) in marks.items()}
+    finally:
+        c.close()
+
+
 def same(source, target, what):
     """Both are {partition: [Record]}: equal content, order, timestamps and headers, partition by partition."""
     assert sorted(source) == sorted(target), f'{what}: partitions {sorted(source)} and {sorted(target)}'
