@@ -21,24 +21,30 @@ static int64_t hint_find(const struct log *l, const struct segment *s, int64_t o
     return -1;
 }
 
-/* As segment_locate, but without index and walk when a batch is known to begin at `offset`. */
+/* As segment_locate, but without index and walk when a batch is known to begin at `offset`. A base offset is under no CRC: a
+ * batch that does not lie within its segment is damaged, and must not look like a gap up to the end. */
 static int locate(struct log *l, struct segment *s, int64_t offset, struct batch_header *h, int64_t *position,
                   struct err *err)
 {
     assert(offset >= 0);
     int64_t size = segment_size(l, s, err), hint = hint_find(l, s, offset);
+    int rc;
     if (size < 0)
         return (int)size;
     if (hint >= 0 && hint <= size) {
         *position = hint;
         if (hint == size)
             return 0;
-        int rc = segment_header_at(l, s, hint, h, err);
+        rc = segment_header_at(l, s, hint, h, err);
         if (!rc && batch_last_offset(h) < offset)
             rc = segment_bad(l, s, hint, -E_CORRUPT, "a batch has changed", err);
-        return rc ? rc : 1;
+        rc = rc ? rc : 1;
+    } else {
+        rc = segment_locate(l, s, offset, h, position, err);
     }
-    return segment_locate(l, s, offset, h, position, err);
+    if (rc > 0 && (h->base_offset < s->base_offset || batch_last_offset(h) >= s->next_offset))
+        return segment_bad(l, s, *position, -E_CORRUPT, "a batch has offsets of another segment", err);
+    return rc;
 }
 
 /* Where the batches that end at or below `limit` end in this segment, and the offset to go on from. */

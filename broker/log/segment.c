@@ -295,8 +295,11 @@ static int locate_from(struct log *l, struct segment *s, int64_t from, int64_t o
         return rc;
     struct walk w;
     walk_init(&w, log_file_disk(f), from, s->size_bytes, WALK_WINDOW_HEADERS);
-    while ((rc = walk_next(&w)) > 0 && batch_last_offset(&w.h) < offset)
-        ;
+    int64_t behind = s->base_offset; /* offsets rise, or what is passed over here has been damaged */
+    while ((rc = walk_next(&w)) > 0 && w.h.base_offset >= behind && batch_last_offset(&w.h) < offset)
+        behind = batch_last_offset(&w.h) + 1;
+    if (rc > 0 && w.h.base_offset < behind)
+        rc = -E_CORRUPT;
     *h = w.h;
     *position = w.position;
     walk_fini(&w);

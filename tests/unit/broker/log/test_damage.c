@@ -309,6 +309,32 @@ Test(damage, a_rotten_header_is_not_searched_by_time)
     }
 }
 
+/* The base offset is under no CRC: wherever it says that a batch lies, a reader is told, not shown a gap up to the end. */
+Test(damage, a_batch_that_claims_other_offsets_is_no_gap)
+{
+    static const struct {
+        int64_t byte;
+        uint8_t bits;
+    } damage[] = {{0, 0x25},
+                  {3, 0x01},
+                  {7, 0x04},
+                  {7, 0x08},
+                  {BATCH_ATTRIBUTES_AT + 2, 0x01},
+                  {BATCH_ATTRIBUTES_AT + 5, 0x10}};
+    fill(12);
+    for (size_t i = 0; i < sizeof damage / sizeof damage[0]; i++) {
+        int64_t at = positions[5] + damage[i].byte;
+        struct log_slice s;
+        cr_assert(crash_disk_flip(cd, path_of(0, ".log"), at, damage[i].bits));
+        int rc = log_read(rig.l, 5, INT64_MAX, 1 << 20, LOG_READ_AT_LEAST_ONE, &s, &rig.err);
+        cr_assert_eq(rc, -E_CORRUPT, "byte %lld: %d, %zu bytes", (long long)damage[i].byte, rc, s.size_bytes);
+        cr_assert_eq(log_read(rig.l, 4, INT64_MAX, 1, LOG_READ_AT_LEAST_ONE, &s, &rig.err), 0, "%s",
+                     rig.err.text);
+        log_slice_drop(&s);
+        crash_disk_flip(cd, path_of(0, ".log"), at, damage[i].bits);
+    }
+}
+
 /* A marker of a clean stop beside an index that is gone and a batch that is no good: while it was looked for the end the
  * index was half rebuilt. */
 Test(damage, a_clean_stop_that_was_none_is_recovered)
