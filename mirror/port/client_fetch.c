@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The partitions of a request that has ended. Whoever got something asks last: an answer that is full begins with the
  * others next time. */
@@ -58,15 +59,22 @@ static bool keep_aborted(struct raw_chunk *c, const struct kp_fetch_response_par
     return true;
 }
 
+static const char no_follower[] = "Fetch: no batch that follows what was read";
+
 /* An answer without a whole batch to go on with: what cannot be read stops the partition, a piece of a batch must not
- * make it spin. */
+ * make it spin. A whole one behind a gap and not to be believed may be a deposed leader's; again, it is damaged. */
 static void raw_unusable(struct raw_part *part, struct slice rest)
 {
     struct batch_header h;
     struct err err = {0};
     int rc = rest.n ? batch_read(rest, &h, &err) : 0;
+    bool again = part->troubled && strcmp(part->trouble, no_follower) == 0;
+    if (rest.n && rc == 0 && again && h.base_offset > part->fetch_next) {
+        rc = err_set(&err, -E_CORRUPT, "the batch at offset %lld does not follow what was read, %lld",
+                     (long long)h.base_offset, (long long)part->fetch_next);
+    }
     if (rc == 0 || rc == -E_TRUNCATED)
-        raw_retry(part, "Fetch: no batch that follows what was read");
+        raw_retry(part, no_follower);
     else if (list_empty(&part->chunks))
         raw_stop(part, PORT_FAILED, rc == -E_VERSION ? KE_UNSUPPORTED_FOR_MESSAGE_FORMAT : KE_CORRUPT_MESSAGE,
                  err.text);
@@ -81,20 +89,23 @@ struct span {
 };
 
 /* The whole batches of an answer, up to the first that is not stable yet, or goes back: no broker sends one, none is
- * believed. */
-static struct span whole_batches(struct slice batches, int64_t stable)
+ * believed, and neither is the one before it that has left a gap: a base offset is under no CRC. */
+static struct span whole_batches(struct slice batches, int64_t stable, int64_t wanted)
 {
     struct batch_header h;
-    struct span s = {.behind = -1, .epoch = -1};
-    while (batch_header_read(slice_of(batches.p + s.whole, batches.n - s.whole), &h, NULL) == 0 &&
-           batch_size(&h) <= batches.n - s.whole && (stable < 0 || h.base_offset < stable) &&
-           h.base_offset >= s.behind && batch_last_offset(&h) >= h.base_offset &&
-           batch_last_offset(&h) < INT64_MAX) {
+    struct span s = {.behind = -1, .epoch = -1}, before = s;
+    bool gap = false, more;
+    while ((more = batch_header_read(slice_of(batches.p + s.whole, batches.n - s.whole), &h, NULL) == 0 &&
+                   batch_size(&h) <= batches.n - s.whole) &&
+           (stable < 0 || h.base_offset < stable) && h.base_offset >= s.behind &&
+           batch_last_offset(&h) >= h.base_offset && batch_last_offset(&h) < INT64_MAX) {
+        before = s;
+        gap = h.base_offset > (s.behind >= 0 ? s.behind : wanted);
         s.behind = batch_last_offset(&h) + 1;
         s.epoch = h.leader_epoch;
         s.whole += batch_size(&h);
     }
-    return s;
+    return more && gap && h.base_offset < s.behind ? before : s;
 }
 
 static void take_batches(struct raw_part *part, const struct kp_fetch_response_partitions *m,
@@ -102,8 +113,9 @@ static void take_batches(struct raw_part *part, const struct kp_fetch_response_p
 {
     int64_t stable = part->port->read_uncommitted ? m->high_watermark : m->last_stable_offset;
     struct slice bytes = m->records.bytes;
-    struct span s = bytes.n ? whole_batches(bytes, part->port->read_uncommitted ? -1 : stable)
-                            : (struct span){.behind = -1};
+    struct span s = bytes.n
+                        ? whole_batches(bytes, part->port->read_uncommitted ? -1 : stable, part->fetch_next)
+                        : (struct span){.behind = -1};
     part->troubled = part->troubled && bytes.n;
     if (bytes.n && s.behind <= part->fetch_next) {
         raw_unusable(part, slice_of(bytes.p + s.whole, bytes.n - s.whole));
@@ -193,6 +205,12 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
             raw_rewind(part);
         else
             raw_ask_range(part);
+        break;
+    case KE_CORRUPT_MESSAGE:
+        if (!list_empty(&part->chunks))
+            raw_retry(part, NULL); /* what was read before it is handed out first */
+        else
+            raw_stop(part, PORT_FAILED, m->error_code, text);
         break;
     case KE_TOPIC_AUTHORIZATION_FAILED:
     case KE_UNSUPPORTED_COMPRESSION_TYPE:

@@ -178,7 +178,8 @@ Test(port_client, a_corrupt_batch_stops_the_partition)
     rig_destroy(g);
 }
 
-/* Its CRC is right, and yet the batches of the answer go back: what lies before is handed out, nothing out of order. */
+/* Its CRC is right, and yet the batches of the answer go back: the one that has left a gap before is not believed either,
+ * for what would fill it comes behind. */
 Test(port_client, batches_that_go_back_are_not_believed)
 {
     struct rig *g = rig_create();
@@ -187,9 +188,43 @@ Test(port_client, batches_that_go_back_are_not_believed)
     g->source.batch[2] = g->source.batch[0];
     g->source.batch[0] = last; /* 20.., 10.., 0.. */
     rig_run(g, SIM_SECOND);
-    cr_assert_eq(g->reader.next, 30, "%lld", (long long)g->reader.next);
-    cr_assert_leq(g->reader.offsets_n, 10);
+    cr_assert_eq(g->reader.next, 0, "%lld", (long long)g->reader.next);
+    cr_assert_eq(g->reader.offsets_n, 0);
+    cr_assert_eq(rig_event(g, PORT_FAILED)->error, KE_CORRUPT_MESSAGE);
     cr_assert_lt(g->source.fetches, 60, "it does not spin");
+    rig_destroy(g);
+}
+
+/* A damaged base offset, which no CRC covers, within the log and far behind it. */
+Test(port_client, a_batch_that_claims_other_offsets_stops_the_partition)
+{
+    static const int64_t claims[] = {25, INT64_C(0x2500000000000010)};
+    for (int i = 0; i < 2; i++) {
+        struct rig *g = rig_create();
+        batches(g, 4, 10, CODEC_NONE);
+        be64_put(g->source.batch[1].p, (uint64_t)claims[i]);
+        rig_run(g, 2 * SIM_SECOND);
+        const struct got_event *e = rig_event(g, PORT_FAILED);
+        cr_assert_not_null(e, "%d", i);
+        cr_assert_eq(e->error, KE_CORRUPT_MESSAGE);
+        cr_assert_eq(e->next_offset, 10);
+        cr_assert_eq(g->reader.offsets_n, 10, "what lies before it is good");
+        rig_destroy(g);
+    }
+}
+
+/* Its broker sees it first. */
+Test(port_client, what_the_broker_calls_corrupt_stops_the_partition)
+{
+    struct rig *g = rig_create();
+    batches(g, 2, 10, CODEC_NONE);
+    rig_run(g, SIM_SECOND);
+    g->source.fetch_error = KE_CORRUPT_MESSAGE;
+    g->source.fetch_errors = 1;
+    batches(g, 1, 10, CODEC_NONE);
+    rig_run(g, SIM_SECOND);
+    cr_assert_not_null(rig_event(g, PORT_FAILED));
+    cr_assert_eq(rig_event(g, PORT_FAILED)->error, KE_CORRUPT_MESSAGE);
     rig_destroy(g);
 }
 
