@@ -168,6 +168,7 @@ static void take_error(struct port_rdk *p, struct part *part, const rd_kafka_mes
         part_stop(part);
         return;
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG: /* the broker finds its own batch corrupt */
     case RD_KAFKA_RESP_ERR__BAD_MSG:
     case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
     case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
@@ -192,6 +193,41 @@ void rdk_drop_held(struct port_rdk *p, const struct part *part)
     p->held = NULL;
 }
 
+/* A record that belongs into a gap which was passed over: the batch behind that gap claims offsets that are not its own (a
+ * base offset is under no CRC). Records that come twice never lie in one. */
+static bool fills_gap(const struct part *part, const rd_kafka_message_t *m)
+{
+    return m->offset < part->next && m->offset >= part->gap_from && m->offset < part->gap_to;
+}
+
+static void take_contradiction(struct part *part, const rd_kafka_message_t *m)
+{
+    char text[128];
+    struct waiting_event *e;
+    snprintf(text, sizeof text,
+             "offset %lld came behind %lld: a batch in between claims other offsets than its own",
+             (long long)m->offset, (long long)part->gap_to);
+    if ((e = rdk_event(part, PORT_FAILED, text)))
+        e->d.kafka_error = KE_CORRUPT_MESSAGE;
+    part->contradicted = e;
+    part_stop(part);
+}
+
+/* What a delivery holds from behind the gap on is not handed out. (What was before, in an earlier one, is there.) */
+static void take_back(struct rdk_delivery *d, struct part *part)
+{
+    size_t n = d->n;
+    struct waiting_event *told = part->contradicted;
+    part->contradicted = NULL;
+    while (n && d->records[n - 1].offset >= part->gap_to)
+        n--;
+    if (n == d->n || d->records[n].offset != part->gap_to)
+        return;
+    while (d->n > n)
+        rd_kafka_message_destroy(d->messages[--d->n]);
+    part->next = told->d.next_offset = part->gap_from;
+}
+
 /* The next record of a partition that is read, or NULL when there is nothing more now. Errors become events. */
 static rd_kafka_message_t *next_message(struct port_rdk *p, struct part **part)
 {
@@ -212,6 +248,9 @@ static rd_kafka_message_t *next_message(struct port_rdk *p, struct part **part)
             return m;
         if (m->err) {
             take_error(p, *part, m);
+            errors++;
+        } else if (*part && (*part)->state == PART_READING && fills_gap(*part, m)) {
+            take_contradiction(*part, m);
             errors++;
         }
         rd_kafka_message_destroy(m);
@@ -245,10 +284,16 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
         }
         part = of;
         assert(part->state == PART_READING && !part->dropped && m->offset >= part->next);
+        if (part->next >= 0 && m->offset > part->next) {
+            part->gap_from = part->next;
+            part->gap_to = m->offset;
+        }
         part->next = m->offset + 1;
         part->record_epoch = rd_kafka_message_leader_epoch ? rd_kafka_message_leader_epoch(m) : -1;
         bytes += m->len + m->key_len + RDK_MESSAGE_BYTES;
     }
+    if (part && part->contradicted)
+        take_back(d, part);
     if (d->n == 0)
         return false;
     assert(part &&

@@ -37,9 +37,11 @@ struct part {
     char *topic;
     struct port_assignment a;
     enum part_state state;
-    bool in_library; /* the library has it, or is being told */
-    bool dropped;    /* unassigned: freed when the library has let it go */
-    int64_t next;    /* the next offset wanted; PORT_FROM_… until the first record */
+    bool in_library;                    /* the library has it, or is being told */
+    bool dropped;                       /* unassigned: freed when the library has let it go */
+    int64_t next;                       /* the next offset wanted; PORT_FROM_… until the first record */
+    int64_t gap_from, gap_to;           /* the last offsets that were passed over */
+    struct waiting_event *contradicted; /* what says that one of them came behind; until it is handed out */
     int32_t
         leader_epoch; /* of the partition, as the last metadata said; the library may have read on under a newer one */
     int64_t confirmed;    /* records below were delivered before that answer: their epochs are no newer */
