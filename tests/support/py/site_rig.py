@@ -2,7 +2,7 @@
 here is a mock.
 
 Everything lives in one temporary directory; processes die with this one (PR_SET_PDEATHSIG) and are ended by pid."""
-import collections, ctypes, json, os, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import collections, ctypes, fcntl, json, os, random, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 from history import History, now
 
@@ -17,10 +17,32 @@ def die_with_parent():
     _libc.prctl(1, signal.SIGKILL)
 
 
+_ports = None
+
+
+def reserve(port):
+    """True: no other test of this machine has this port, and none is given it as long as this process lives: what is to
+    listen there may come later, or be away for a while."""
+    global _ports
+    if _ports is None:
+        _ports = os.open(f'/tmp/sundog-test-ports-{os.getuid()}', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), set()
+    fd, mine = _ports
+    if port in mine:
+        return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # of this process, one byte a port
+    except OSError:
+        return False
+    mine.add(port)
+    return True
+
+
 def free_port():
-    """A port below the ephemeral range that nobody listens on now; the caller retries when it loses the race."""
+    """A port below the ephemeral range that nobody listens on now, and nobody else is given."""
     for _ in range(200):
         port = random.randint(20000, 32767)
+        if not reserve(port):
+            continue
         with socket.socket() as s:
             try:
                 s.bind(('127.0.0.1', port))
