@@ -124,8 +124,13 @@ class World:
         same(a, b, 'orders')
         check_log(b, set(range(self.sent)), WRITER, 'east.orders')
         assert not ledger(self.rig), ledger(self.rig)
-        states = {p['state'] for f in self.rig.mirrors['west'].status()['flows'] for p in f['partitions'] if p['topic'] == 'orders'}
-        assert states <= {'mirroring', 'caught up'}, states
+
+        def running():
+            rows = [p for f in self.rig.mirrors['west'].status()['flows'] for p in f['partitions'] if p['topic'] == 'orders']
+            told = [(p['partition'], p['state'], p['reason']) for p in rows if p['state'] not in ('mirroring', 'caught up')]
+            assert len(rows) == len(self.ends) and not told, told
+            return True
+        wait('every partition runs', 20, running, 0.2)
 
 
 # Of each site: (request, with records in it, what makes the mirror send it besides records).
