@@ -4,6 +4,7 @@
  *   bench_raw ack     BOOTSTRAP TOPIC RECORD_BYTES COUNT         one record in flight
  *   bench_raw first   BOOTSTRAP TOPIC                            one record of 100 B, acknowledged, and no more
  *   bench_raw ends    BOOTSTRAP TOPIC PARTITIONS COUNT           waits until the end offsets come to COUNT
+ *   bench_raw ready   BOOTSTRAP TOPIC PARTITIONS                 waits until the leader answers for all of them
  *   bench_raw fetch   BOOTSTRAP TOPIC PARTITIONS FETCH_BYTES SECONDS
  * One JSON line. */
 #include "tests/bench/bench.h"
@@ -15,7 +16,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ENDS_SECONDS 240
+#define ENDS_SECONDS  240
+#define READY_SECONDS 60
 
 static const int16_t fetch_version = 11;
 
@@ -110,8 +112,8 @@ static void first(char **argv)
     printf("{\"bench\":\"first\"}\n");
 }
 
-/* The sum of the topic's end offsets; 0 where it does not exist. */
-static int64_t end_sum(int fd, const char *topic, int partitions)
+/* The sum of the topic's end offsets, and of how many partitions there is none. */
+static int64_t end_sum(int fd, const char *topic, int partitions, int *missing)
 {
     struct arena a;
     arena_init(&a, 1u << 24);
@@ -126,9 +128,12 @@ static int64_t end_sum(int fd, const char *topic, int partitions)
     struct kp_list_offsets_response r;
     bench_call(fd, kp_api_find(kp_key_list_offsets), 5, &q, &a, &r);
     int64_t sum = 0;
+    *missing = 0;
     for (int i = 0; i < partitions; i++)
         if (!r.topics[0].partitions[i].error_code)
             sum += r.topics[0].partitions[i].offset;
+        else
+            ++*missing;
     arena_fini(&a);
     return sum;
 }
@@ -138,14 +143,27 @@ static void ends(int argc, char **argv)
     if (argc < 6)
         BENCH_DIE("ends BOOTSTRAP TOPIC PARTITIONS COUNT");
     int64_t count = strtoll(argv[5], NULL, 10), sum;
-    int fd = bench_connect(argv[2]), partitions = atoi(argv[4]);
+    int fd = bench_connect(argv[2]), partitions = atoi(argv[4]), missing;
     double until = bench_now() + ENDS_SECONDS;
-    while ((sum = end_sum(fd, argv[3], partitions)) < count) {
+    while ((sum = end_sum(fd, argv[3], partitions, &missing)) < count) {
         if (bench_now() > until)
             BENCH_DIE("%lld of %lld records", (long long)sum, (long long)count);
         usleep(2000);
     }
     printf("{\"bench\":\"ends\",\"records\":%lld}\n", (long long)sum);
+}
+
+static void ready(int argc, char **argv)
+{
+    if (argc < 5)
+        BENCH_DIE("ready BOOTSTRAP TOPIC PARTITIONS");
+    int fd = bench_connect(argv[2]), partitions = atoi(argv[4]), missing = partitions;
+    for (double until = bench_now() + READY_SECONDS; end_sum(fd, argv[3], partitions, &missing), missing;) {
+        if (bench_now() > until)
+            BENCH_DIE("%d of %d partitions are not there", missing, partitions);
+        usleep(10000);
+    }
+    printf("{\"bench\":\"ready\"}\n");
 }
 
 static void fetch(int argc, char **argv)
@@ -213,7 +231,7 @@ static void fetch(int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (argc < 4)
-        BENCH_DIE("produce|ack|first|ends|fetch BOOTSTRAP TOPIC ...");
+        BENCH_DIE("produce|ack|first|ends|ready|fetch BOOTSTRAP TOPIC ...");
     if (!strcmp(argv[1], "produce"))
         produce(argc, argv);
     else if (!strcmp(argv[1], "ack"))
@@ -222,6 +240,8 @@ int main(int argc, char **argv)
         first(argv);
     else if (!strcmp(argv[1], "ends"))
         ends(argc, argv);
+    else if (!strcmp(argv[1], "ready"))
+        ready(argc, argv);
     else if (!strcmp(argv[1], "fetch"))
         fetch(argc, argv);
     else

@@ -57,6 +57,7 @@ def make_topic(bootstrap, name, partitions):
     again(lambda: settle(admin.create_topics([NewTopic(name, first, 1)], operation_timeout=60, request_timeout=60), KafkaError.TOPIC_ALREADY_EXISTS))
     if partitions > first:
         again(lambda: settle(admin.create_partitions([NewPartitions(name, partitions)], operation_timeout=60, request_timeout=60), KafkaError.INVALID_PARTITIONS))
+    bench('raw', 'ready', bootstrap, name, partitions)
 
 
 def drop_topic(bootstrap, name):
