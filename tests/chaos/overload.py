@@ -13,6 +13,8 @@ afterwards the broker serves as before.
 Raw sockets and the standard library only: a client library would not misbehave so."""
 import contextlib, math, multiprocessing, os, resource, selectors, shutil, socket, struct, sys, time
 
+import kafka_bytes
+from kafka_bytes import Client, record, request, text
 from site_rig import BIN, Rig, run_cases, wait
 
 MEMORY = int(os.environ.get('SUNDOG_MEMORY', 64 << 20))
@@ -26,47 +28,17 @@ MIB = 1 << 20
 
 # ---- the protocol, as far as it is needed ----
 
-def text(s):
-    return struct.pack('>h', len(s)) + s.encode()
-
-
 def frame(key, version, body=b''):
-    head = struct.pack('>hhi', key, version, 7) + text('overload')
-    return struct.pack('>i', len(head) + len(body)) + head + body
-
-
-CRC_TABLE = []
-for n in range(256):
-    for _ in range(8):
-        n = n >> 1 ^ (0x82f63b78 if n & 1 else 0)
-    CRC_TABLE.append(n)
-
-
-def crc32c(data):
-    crc = 0xffffffff
-    for b in data:
-        crc = crc >> 8 ^ CRC_TABLE[(crc ^ b) & 255]
-    return crc ^ 0xffffffff
-
-
-def varint(n):
-    n, out = n << 1 ^ n >> 63, b''
-    while n > 127:
-        out, n = out + bytes([n & 127 | 128]), n >> 7
-    return out + bytes([n])
+    return request(key, version, body, client='overload')
 
 
 def batch(size):
     """A batch of one record without key."""
-    record = b'\0\0\0' + varint(-1) + varint(size) + b'x' * size + b'\0'
-    now = int(time.time() * 1000)
-    body = struct.pack('>hiqqqhii', 0, 0, now, now, -1, -1, -1, 1) + varint(len(record)) + record
-    return struct.pack('>qiibI', 0, len(body) + 9, 0, 2, crc32c(body)) + body
+    return kafka_bytes.batch(record(b'x' * size), 1)
 
 
 def produce(topic, partitions, records):
-    data = b''.join(struct.pack('>ii', p, len(records)) + records for p in partitions)
-    return frame(0, 7, struct.pack('>hhii', -1, -1, 20000, 1) + text(topic) + struct.pack('>i', len(partitions)) + data)
+    return kafka_bytes.produce(topic, records, partitions=partitions, timeout_ms=20000, client='overload')
 
 
 def produced(answer, topic):
@@ -98,34 +70,6 @@ def find_coordinator(group):
 
 
 VERSIONS = frame(18, 0)
-
-
-class Client:
-    """One connection, one request after the other."""
-
-    def __init__(self, port, timeout=20):
-        self.s = socket.create_connection(('127.0.0.1', port), timeout)
-        self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def exactly(self, n):
-        out = bytearray(n)
-        at, view = 0, memoryview(out)
-        while at < n:
-            got = self.s.recv_into(view[at:])
-            if not got:
-                raise ConnectionError('closed by the broker')
-            at += got
-        return out
-
-    def answer(self):
-        return self.exactly(struct.unpack('>i', self.exactly(4))[0])
-
-    def ask(self, request):
-        self.s.sendall(request)
-        return self.answer()
-
-    def close(self):
-        self.s.close()
 
 
 # ---- another client, which must not feel any of it ----

@@ -5,20 +5,15 @@ One connection, one request after another unless `send` and `receive` are used a
 back as Kafka's numbers; a lost connection is an OSError (Lost), and what was under way may have happened."""
 import socket, struct
 
+import kafka_bytes
+from kafka_bytes import data as blob, framed, header, record, text
+
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, COMMIT, OFFSETS, FIND, JOIN, HEARTBEAT, LEAVE, SYNC, DELETE_RECORDS, INIT_PRODUCER = 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 21, 22
 MEMBER_ID_REQUIRED = 79
 
 
 class Lost(OSError):
     """The connection ended with a request under way."""
-
-
-def text(s):
-    return struct.pack('>h', -1) if s is None else struct.pack('>h', len(s.encode())) + s.encode()
-
-
-def blob(b):
-    return struct.pack('>i', len(b)) + b
 
 
 def array(items):
@@ -68,9 +63,8 @@ class Wire:
 
     def send(self, api, version, body):
         self.correlation += 1
-        frame = struct.pack('>hhi', api, version, self.correlation) + text(self.client) + body
         try:
-            self.s.sendall(struct.pack('>i', len(frame)) + frame)
+            self.s.sendall(framed(header(api, version, self.client, self.correlation) + body))
         except OSError as e:
             raise Lost(str(e)) from e
 
@@ -208,39 +202,7 @@ class Wire:
         return out[0][1][0][1:3]
 
 
-def _table():
-    for n in range(256):
-        for _ in range(8):
-            n = n >> 1 ^ (0x82F63B78 if n & 1 else 0)
-        yield n
-
-
-CRC32C = list(_table())
-
-
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for b in data:
-        crc = CRC32C[(crc ^ b) & 255] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-def varint(n):
-    n = n << 1 if n >= 0 else -n * 2 - 1
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    return bytes(out) + bytes([n])
-
-
 def batch(records, timestamp_ms, pid=-1, epoch=-1, sequence=-1):
     """A record batch of (key, value, [(header, value or None)]), uncompressed."""
-    body = b''
-    for i, (key, value, headers) in enumerate(records):
-        one = b'\0' + varint(0) + varint(i) + varint(len(key)) + key + varint(len(value)) + value + varint(len(headers))
-        for name, v in headers:
-            one += varint(len(name)) + name.encode() + (varint(-1) if v is None else varint(len(v)) + v)
-        body += varint(len(one)) + one
-    rest = struct.pack('>hiqqqhii', 0, len(records) - 1, timestamp_ms, timestamp_ms, pid, epoch, sequence, len(records)) + body
-    return struct.pack('>qiibI', 0, len(rest) + 9, -1, 2, crc32c(rest)) + rest
+    rows = b''.join(record(value, key, [(name.encode(), v) for name, v in headers], i) for i, (key, value, headers) in enumerate(records))
+    return kafka_bytes.batch(rows, len(records), pid=pid, epoch=epoch, seq=sequence, ts=timestamp_ms, leader_epoch=-1)

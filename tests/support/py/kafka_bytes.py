@@ -1,4 +1,5 @@
-"""Kafka's protocol as bytes, for clients that misbehave: no client library would. Non-flexible versions where possible."""
+"""Kafka's protocol as bytes: for clients that misbehave, as no client library would, and for those that must see what a library
+hides (wire.py). Non-flexible versions where possible. Standard library only."""
 import socket, struct, time
 
 CRC_TABLE = []
@@ -19,7 +20,7 @@ def i8(n): return struct.pack('>b', n)
 def i16(n): return struct.pack('>h', n)
 def i32(n): return struct.pack('>i', n)
 def i64(n): return struct.pack('>q', n)
-def text(s): return i16(len(s := s.encode() if isinstance(s, str) else s)) + s
+def text(s): return i16(-1) if s is None else i16(len(s := s.encode() if isinstance(s, str) else s)) + s
 def data(s): return i32(len(s)) + s
 
 
@@ -35,7 +36,7 @@ def varint(n):
 
 
 def header(key, version, client=b'hostile', correlation=7, tags=b''):
-    return struct.pack('>hhi', key, version, correlation) + (i16(-1) if client is None else text(client)) + tags
+    return struct.pack('>hhi', key, version, correlation) + text(client) + tags
 
 
 def framed(frame):
@@ -58,7 +59,8 @@ def record(value=b'v', key=None, headers=(), delta=0, count=None, ts=0):
     return varint(len(body)) + body
 
 
-def batch(records=None, n=None, attributes=0, base=0, magic=2, length=None, last=None, pid=-1, epoch=-1, seq=-1, crc=None, ts=None):
+def batch(records=None, n=None, attributes=0, base=0, magic=2, length=None, last=None, pid=-1, epoch=-1, seq=-1, crc=None, ts=None,
+          leader_epoch=0):
     """One batch; `records` is the payload as it shall stand there."""
     if records is None:
         records, n = record(), 1
@@ -67,12 +69,12 @@ def batch(records=None, n=None, attributes=0, base=0, magic=2, length=None, last
     body = struct.pack('>hiqqqhii', attributes, n - 1 if last is None else last, ts, ts, pid, epoch, seq, n) + records
     crc = crc32c(body) if crc is None else crc
     length = len(body) + 9 if length is None else length
-    return struct.pack('>qiibI', base, length, 0, magic, crc) + body
+    return struct.pack('>qiibI', base, length, leader_epoch, magic, crc) + body
 
 
-def produce(topic, records, acks=-1, version=7, partitions=(0,)):
+def produce(topic, records, acks=-1, version=7, partitions=(0,), timeout_ms=5000, **more):
     parts = b''.join(i32(p) + data(records) for p in partitions)
-    return request(0, version, struct.pack('>hhii', -1, acks, 5000, 1) + text(topic) + i32(len(partitions)) + parts)
+    return request(0, version, struct.pack('>hhii', -1, acks, timeout_ms, 1) + text(topic) + i32(len(partitions)) + parts, **more)
 
 
 def produced(answer, topic):
@@ -122,7 +124,7 @@ def list_offset(topic, which=-1):
 class Client:
     """One connection, one request after the other."""
 
-    def __init__(self, port, timeout=10):
+    def __init__(self, port, timeout=20):
         self.s = socket.create_connection(('127.0.0.1', port), timeout)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -133,13 +135,14 @@ class Client:
         self.s.close()
 
     def exactly(self, n):
-        out = bytearray()
-        while len(out) < n:
-            got = self.s.recv(n - len(out))
+        out, at = bytearray(n), 0
+        view = memoryview(out)
+        while at < n:
+            got = self.s.recv_into(view[at:])
             if not got:
                 raise ConnectionError('closed by the broker')
-            out += got
-        return bytes(out)
+            at += got
+        return out
 
     def answer(self):
         return self.exactly(struct.unpack('>i', self.exactly(4))[0])
@@ -147,6 +150,9 @@ class Client:
     def ask(self, request):
         self.s.sendall(request)
         return self.answer()
+
+    def close(self):
+        self.s.close()
 
     def end_offset(self, topic):
         return struct.unpack('>q', self.ask(list_offset(topic))[-8:])[0]
