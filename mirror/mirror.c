@@ -373,7 +373,9 @@ static int check_lists(struct mirror *m, struct err *err)
             (rc = check_list(f->name, "topics.exclude", &f->o.topics_exclude, err)) ||
             (rc = check_list(f->name, "groups", &f->o.groups, err)) ||
             (rc = check_list(f->name, "groups.exclude", &f->o.groups_exclude, err)) ||
-            (rc = check_list(f->name, "config.properties.exclude", &f->o.config_exclude, err)))
+            (rc = check_list(f->name, "config.properties.exclude", &f->o.config_exclude, err)) ||
+            (rc = check_list(f->name, "sundog.engine.record.topics", &f->o.engine_record, err)) ||
+            (rc = check_list(f->name, "sundog.engine.batch.topics", &f->o.engine_batch, err)))
             return rc;
     }
     return 0;

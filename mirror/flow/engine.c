@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/runtime/log.h"
+#include "mirror/route/pattern.h"
 
 /* Which engine reads a partition, and the ports they stand on. A record and its number are the same whoever reads them,
  * and positions are the source's offsets: a partition may go from one engine to the other wherever it stands. */
@@ -62,20 +63,44 @@ struct port *part_port(struct part *p, struct err *err)
     return f->ports[p->engine];
 }
 
+int flow_engines_init(struct flow *f, struct err *err)
+{
+    const struct flow_options *o = &f->o.flow->o;
+    int rc = pattern_compile((const char *const *)o->engine_record.item, o->engine_record.n,
+                             &f->engine_topics[ENGINE_RECORD], err);
+    return rc ? rc
+              : pattern_compile((const char *const *)o->engine_batch.item, o->engine_batch.n,
+                                &f->engine_topics[ENGINE_BATCH], err);
+}
+
+void flow_engines_fini(struct flow *f)
+{
+    for (int e = 0; e < FLOW_ENGINES; e++)
+        pattern_destroy(f->engine_topics[e]);
+}
+
+static bool listed(const struct part *p, enum flow_engine e)
+{
+    return pattern_matches(p->flow->engine_topics[e], slice_str(p->topic->source));
+}
+
+/* The lists of topics before what holds for all; the record engine reads what both name. */
 void part_choose_engine(struct part *p)
 {
     const char *wish = p->flow->o.flow->o.engine;
-    bool keeps = p->topic->rule.mode == ROUTE_KEEP;
-    if (strcmp(wish, "record") == 0) {
-        p->engine = ENGINE_RECORD;
+    bool record = listed(p, ENGINE_RECORD), batch = !record && listed(p, ENGINE_BATCH);
+    p->engine = ENGINE_RECORD;
+    if (record)
+        p->engine_reason = "sundog.engine.record.topics";
+    else if (!batch && strcmp(wish, "record") == 0)
         p->engine_reason = "sundog.engine = record";
-    } else if (!keeps) {
-        p->engine = ENGINE_RECORD;
+    else if (p->topic->rule.mode != ROUTE_KEEP)
         p->engine_reason = "partition counts differ: keys are looked at";
-    } else {
+    else {
         p->engine = ENGINE_BATCH;
-        p->engine_reason =
-            strcmp(wish, "batch") == 0 ? "sundog.engine = batch" : "partition numbers are kept";
+        p->engine_reason = batch                        ? "sundog.engine.batch.topics"
+                           : strcmp(wish, "batch") == 0 ? "sundog.engine = batch"
+                                                        : "partition numbers are kept";
     }
 }
 

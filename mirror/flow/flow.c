@@ -312,6 +312,8 @@ int flow_create(const struct flow_setup *o, struct flow **out, struct err *err)
     f->budget = appender_budget_create(o->memory_bytes * FLOW_APPEND_SHARE);
     int rc = f->budget ? 0 : err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
     if (!rc)
+        rc = flow_engines_init(f, err);
+    if (!rc)
         rc = make_client(f, o->flow->source, &f->source, err);
     if (!rc)
         rc = make_client(f, o->flow->target, &f->target, err);
@@ -354,6 +356,7 @@ void flow_free(struct flow *f)
     flow_pids_destroy(f);
     if (f->budget)
         appender_budget_destroy(f->budget);
+    flow_engines_fini(f);
     client_destroy(f->source);
     client_destroy(f->target);
     pthread_mutex_destroy(&f->public.lock);

@@ -196,7 +196,8 @@ struct flow {
     struct contact source_contact, target_contact;
     struct store_writer *writer;
     struct progress *progress;
-    struct port *ports[FLOW_ENGINES]; /* each made when the first partition wants it */
+    struct port *ports[FLOW_ENGINES];            /* each made when the first partition wants it */
+    struct pattern *engine_topics[FLOW_ENGINES]; /* sundog.engine.….topics */
     struct sync *sync;
     struct checkpoint *checkpoint;
     struct heartbeat *beat, *beat_back;
@@ -305,6 +306,8 @@ extern const char *const flow_engine_names[FLOW_ENGINES];
 /* The port that reads the partition; NULL: it cannot be made now. */
 struct port *part_port(struct part *p, struct err *err);
 /* By its topic's rule and the options; once, before it is read. */
+int flow_engines_init(struct flow *f, struct err *err);
+void flow_engines_fini(struct flow *f);
 void part_choose_engine(struct part *p);
 /* What the batch engine does not read (segments older than record batches) the record engine does, from here on. False:
  * that is not it. */
