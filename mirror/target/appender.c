@@ -153,6 +153,8 @@ static void drain(struct appender *a)
     }
     a->draining = true;
     loop_timer_stop(&a->soon);
+    /* Whatever follows: a topic that is not there wakes it with its metadata, not by itself. */
+    a->again = false;
     group_time(&a->group, loop_now_us(a->loop), loop_wall_ms(a->loop));
     for (int round = 0; a->topic_there || lane_state(&a->group.lanes[0]) == LANE_HALTED; round++) {
         a->again = false;
