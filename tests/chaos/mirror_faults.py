@@ -58,6 +58,12 @@ def ledger(rig, kind=None):
     return [e for e in rig.cli_json('dump', 'store', 'west-mirror.store')['ledger'] if kind in (None, e['kind'])]
 
 
+def in_ledger(rig, n, kind=None):
+    """The same when it has n entries: the store's next commit has them, the status page shows at once what they say."""
+    wait(f'{n} entries in the ledger', 10, lambda: len(ledger(rig, kind)) >= n, 0.1)
+    return ledger(rig, kind)
+
+
 def counted(rig, kind):
     """What /metrics has of it."""
     lines = [l for l in rig.mirrors['west'].http('/metrics')[1].split('\n') if l.startswith('sundog_mirror_ledger_total') and f'kind="{kind}"' in l]
@@ -165,7 +171,7 @@ def retention_overtakes_the_mirror():
         west.signal(signal.SIGCONT)
         found = halted(rig, words=['deleted before they were mirrored', 'sundog.on.log.start'])
         ends = end_offsets(rig.bootstrap('west'), 'east.orders')  # more than before: answers lay in the mirror's sockets
-        assert sorted((g['partition'], g['from'], g['from'] + g['count']) for g in ledger(rig, 'gap')) == [(p, ends[p], low[p]) for p in sorted(low)]
+        assert sorted((g['partition'], g['from'], g['from'] + g['count']) for g in in_ledger(rig, 2, 'gap')) == [(p, ends[p], low[p]) for p in sorted(low)]
         assert counted(rig, 'gap') == counted(rig, 'halted') == 2
         assert all(str(ends[p]) in found[p]['reason'] and str(low[p] - 1) in found[p]['reason'] for p in low), found
         nothing_more_comes(rig, ends)
@@ -238,7 +244,7 @@ def source_topic_is_made_again():
         remake(rig)
         b = written(rig, 'orders', 'b')
         halted(rig, words=['created again', 'sundog.on.new.incarnation'])
-        assert [e['kind'] for e in ledger(rig)] == ['new incarnation'] and counted(rig, 'new incarnation') == 1, ledger(rig)
+        assert [e['kind'] for e in in_ledger(rig, 1)] == ['new incarnation'] and counted(rig, 'new incarnation') == 1, ledger(rig)
         nothing_more_comes(rig, ends, seconds=1)
         restart(rig)
         wait('halted after a restart', 20, lambda: 'created again' in rig.cli('-c', 'west-mirror.properties', 'status').stdout, 0.1)
@@ -287,7 +293,7 @@ def target_topic_is_deleted():
         wait('some have arrived', 20, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 500)
         delete_topic(rig, 'west', 'east.orders')
         halted(rig, words=['east.orders', 'target topic recreated'])
-        assert counted(rig, 'halted') == len(ledger(rig, 'halted')) == 2, ledger(rig)
+        assert counted(rig, 'halted') == len(in_ledger(rig, 2, 'halted')) == 2, ledger(rig)
         time.sleep(3)
         ends = end_offsets(rig.bootstrap('west'), 'east.orders')
         nothing_more_comes(rig, ends)
