@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define ENDS_SECONDS  240
-#define READY_SECONDS 60
+#define READY_SECONDS 180
 
 static const int16_t fetch_version = 11;
 
