@@ -113,7 +113,7 @@ def topic(node, name, partitions=4, make=True):
         make_topic(node.bootstrap, name, partitions)
     yield name
     drop_topic(node.bootstrap, name)
-    remove(node.data, name)
+    remove(node, name)
 
 
 def copies(row, east, west, what, n, size, codec, megabytes):
@@ -175,6 +175,8 @@ def batch_kafka(row):
 
 
 class Node:
+    jvm = False
+
     def __init__(self, rig, site):
         self.bootstrap, self.data = rig.bootstrap(site), os.path.join(rig.dir, site, 'data')
 

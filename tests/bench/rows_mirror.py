@@ -100,7 +100,7 @@ class Kafkas:
                 for name in self.topics:
                     for node, topic in ((self.east, self.named(name)), (self.west, self.there(name))):
                         drop_topic(node.bootstrap, topic)
-                        remove(node.data, topic)
+                        remove(node, topic)
 
     def close(self):
         pass

@@ -44,7 +44,7 @@ def load(side, gib=5):
 
 def drop_load(side):
     drop_topic(side.bootstrap, 'load')
-    remove(side.data, 'load')
+    remove(side, 'load')
 
 
 def with_sides(row, run, flushes=(False,)):

@@ -1,5 +1,5 @@
 """Who is measured: Sundog, Apache Kafka (peers.py), the null broker; each awake only while it is its turn."""
-import contextlib, json, mmap, os, subprocess, time
+import contextlib, json, mmap, os, shutil, subprocess, sys, time
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
@@ -133,6 +133,11 @@ def alternate(row, sides, measure):
             for side in sides:
                 with side.awake():
                     measure(side, lambda what, **m: row.add(side.name, what, **m))
+    except Exception:
+        for side in sides:
+            if isinstance(side, Ours):
+                sys.stderr.write(side.rig.brokers['east'].tail(10))
+        raise
     finally:
         for side in sides:
             side.close()
@@ -158,20 +163,23 @@ def fresh(side, partitions, gib=0):
     yield name
     if side.data:
         drop_topic(side.bootstrap, name)
-        remove(side.data, name)
+        remove(side, name)
 
 
-def remove(data, topic):
-    """The broker has set the folders aside, to be unlinked in a minute: their content goes here, at nobody's expense. (The
-    files stay: Apache Kafka renames each before it unlinks it, and ends when one is not there.)"""
+def remove(side, topic):
+    """The broker has set the folders aside, to be unlinked in a minute: it is done here, at nobody's expense. Apache Kafka
+    renames each file before it unlinks it, and ends when one is not there: only their content goes."""
     def left():
-        return [d for d in os.listdir(data) if d.startswith((topic + '-', topic + '.'))]
+        return [os.path.join(side.data, d) for d in os.listdir(side.data) if d.startswith((topic + '-', topic + '.'))]
     wait(f'{topic} is set aside', 300, lambda: all(d.endswith('-delete') for d in left()))
     for d in left():
-        for f in os.listdir(os.path.join(data, d)):
+        if not side.jvm:
+            shutil.rmtree(d, ignore_errors=True)
+            continue
+        for f in os.listdir(d):
             if f.endswith('.log'):
                 with contextlib.suppress(FileNotFoundError):
-                    os.truncate(os.path.join(data, d, f), 0)
+                    os.truncate(os.path.join(d, f), 0)
 
 
 fresh.n = 0
