@@ -115,7 +115,7 @@ static void tell(struct appender *a, const struct group_effect *e)
     switch (e->kind) {
     case GROUP_LANE: carry_out(a, e->lane, &e->effect); break;
     case GROUP_ANCHOR:
-        group_progress(&a->group, &p);
+        appender_progress(a, &p);
         a->events->anchor(a->arg, &p);
         break;
     case GROUP_READ_FROM: a->events->read_from(a->arg, e->from, e->epoch); break;
@@ -294,6 +294,9 @@ void appender_anchored(struct appender *a)
 
 void appender_progress(struct appender *a, struct appender_progress *out)
 {
+    struct lane_effect e;
+    while (group_take_runs(&a->group, &e)) /* what was taken since the last turn may have ended a pairing */
+        a->events->runs(a->arg, e.runs, e.runs_n);
     group_progress(&a->group, out);
 }
 

@@ -283,10 +283,19 @@ static int64_t source_next(const struct lane_group *g)
     return least;
 }
 
+bool group_take_runs(struct lane_group *g, struct lane_effect *e)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (lane_take_runs(&g->lanes[i], e))
+            return true;
+    return false;
+}
+
 void group_progress(struct lane_group *g, struct appender_progress *out)
 {
     g->saving = 0;
     for (size_t i = 0; i < g->n; i++) {
+        assert(g->lanes[i].runs_n == 0); /* a position is never ahead of its runs */
         g->points[i] = g->lanes[i].at;
         g->points[i].source_next = lane_source_next(&g->lanes[i], g->fed);
         g->points[i].source_idle = g->points[i].source_next - g->lanes[i].acked_next;

@@ -84,6 +84,9 @@ void group_covered(struct lane_group *g, int64_t source_next, int32_t source_epo
 void group_reading(struct lane_group *g);
 void group_source_end(struct lane_group *g, int64_t source_end);
 void group_anchored(struct lane_group *g);
+/* Runs that nobody has been told yet, lane by lane; false: none are left. Before each group_progress, whose positions
+ * must not be ahead of their runs: a record that was taken just now may have ended a pairing. */
+bool group_take_runs(struct lane_group *g, struct lane_effect *e);
 void group_progress(struct lane_group *g, struct appender_progress *out);
 void group_saved(struct lane_group *g);
 void group_drain(struct lane_group *g);

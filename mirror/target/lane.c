@@ -411,16 +411,23 @@ void lane_leader(struct lane *l, int32_t leader, int32_t epoch)
         l->must_resolve = true;
 }
 
+bool lane_take_runs(struct lane *l, struct lane_effect *e)
+{
+    if (l->runs_n == 0)
+        return false;
+    *e = (struct lane_effect){.kind = LANE_RUNS, .runs = l->runs, .runs_n = l->runs_n};
+    l->runs_n = 0;
+    return true;
+}
+
 static struct lane_effect tell(struct lane *l)
 {
+    struct lane_effect runs;
     if (!list_empty(&l->cancelled))
         return (struct lane_effect){.kind = LANE_CANCEL,
                                     .batch = LIST_ENTRY(list_pop(&l->cancelled), struct lane_batch, link)};
-    if (l->runs_n) {
-        size_t n = l->runs_n;
-        l->runs_n = 0;
-        return (struct lane_effect){.kind = LANE_RUNS, .runs = l->runs, .runs_n = n};
-    }
+    if (lane_take_runs(l, &runs))
+        return runs;
     if (l->notes_n) {
         struct appender_note first = l->notes[0];
         memmove(l->notes, l->notes + 1, --l->notes_n * sizeof first);

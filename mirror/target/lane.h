@@ -254,6 +254,8 @@ void lane_fini(struct lane *l);
 
 /* The next thing to do, LANE_NOTHING when all is said. Runs and notes are valid until the next call. */
 struct lane_effect lane_effect(struct lane *l);
+/* The runs that no effect has told yet; false: none. They are the lane's until it takes or hears something. */
+bool lane_take_runs(struct lane *l, struct lane_effect *e);
 /* When lane_time is to be called; INT64_MAX: no need. */
 int64_t lane_due(const struct lane *l);
 void lane_time(struct lane *l, int64_t now_us, int64_t now_ms);

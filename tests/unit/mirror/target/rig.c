@@ -225,14 +225,31 @@ static void rig_keep(struct rig *r, int mi, const struct appender_progress *p)
     }
 }
 
+static void keep_runs(struct rig *r, const struct lane_effect *e)
+{
+    cr_assert_lt(r->runs_n + e->runs_n, RIG_RUNS);
+    memcpy(r->runs + r->runs_n, e->runs, e->runs_n * sizeof *e->runs);
+    r->runs_n += e->runs_n;
+}
+
+void rig_progress(struct rig *r, int mi, struct appender_progress *out)
+{
+    struct lane_effect e;
+    while (group_take_runs(&r->m[mi].g, &e))
+        keep_runs(r, &e);
+    group_progress(&r->m[mi].g, out);
+}
+
 void rig_save(struct rig *r, int mi)
 {
     struct appender_progress p;
     struct mirror *m = &r->m[mi];
-    group_progress(&m->g, &p);
+    rig_progress(r, mi, &p);
     for (size_t i = 0; i < p.points_n; i++)
         if (!p.points[i].known)
             return;
+    if (p.source_next != m->saved.source_next)
+        r->runs_when_saved = r->runs_n;
     rig_keep(r, mi, &p);
     group_saved(&m->g);
 }
@@ -288,11 +305,7 @@ static void lane_effects(struct rig *r, int mi, struct lane *l, const struct lan
                                     .generation = m->generation,
                                     .ask = *e});
         break;
-    case LANE_RUNS:
-        cr_assert_lt(r->runs_n + e->runs_n, RIG_RUNS);
-        memcpy(r->runs + r->runs_n, e->runs, e->runs_n * sizeof *e->runs);
-        r->runs_n += e->runs_n;
-        break;
+    case LANE_RUNS: keep_runs(r, e); break;
     case LANE_NOTE:
         m->notes[e->note.kind]++;
         m->noted[e->note.kind] += e->note.count;
@@ -323,7 +336,7 @@ void rig_effects(struct rig *r, int mi)
         case GROUP_LANE: lane_effects(r, mi, e.lane, &e.effect); break;
         case GROUP_ANCHOR:
             m->anchors++;
-            group_progress(&m->g, &p);
+            rig_progress(r, mi, &p);
             rig_keep(r, mi, &p);
             if (!r->hold_anchor)
                 group_anchored(&m->g);

@@ -92,7 +92,9 @@ struct rig {
     bool whole; /* the source gives batches as they lie in its log, not records */
     size_t whole_min;
     uint64_t passed, unpacked;
-    uint32_t lose_answers; /* per million: applied, the answer never comes, the connection breaks */
+    uint32_t lose_answers;  /* per million: applied, the answer never comes, the connection breaks */
+    bool save_when_fed;     /* before the effects of what was fed are carried out */
+    size_t runs_when_saved; /* told when a save moved the position last */
     int max_inflight_seen;
     int sends_before_ack;
 };
@@ -111,6 +113,8 @@ void rig_start(struct rig *r, int mi);
 void rig_break(struct rig *r, int mi, bool tell);
 void rig_kill(struct rig *r, int mi);
 void rig_fini(struct rig *r);
+/* As appender_progress: with the runs it stands on. */
+void rig_progress(struct rig *r, int mi, struct appender_progress *out);
 void rig_save(struct rig *r, int mi);
 void rig_effects(struct rig *r, int mi);
 void rig_settle_now(struct rig *r);

@@ -184,6 +184,8 @@ static void feed(struct rig *r, int mi)
             m->read_at = covered;
             group_covered(&m->g, covered, 0);
         }
+        if (r->save_when_fed)
+            rig_save(r, mi);
         rig_effects(r, mi);
         if (m->cursor == r->s.n) {
             if (!m->ended_told) {

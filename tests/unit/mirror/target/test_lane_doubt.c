@@ -437,7 +437,7 @@ BOTH(lane_doubt, draining_takes_nothing_more)
     rig_run(&r, 5 * SEC);
     cr_assert_eq(r.m[0].drained, 1);
     struct appender_progress p;
-    group_progress(&r.m[0].g, &p);
+    rig_progress(&r, 0, &p);
     cr_assert_eq(p.source_next, 100 + r.t[0].end);
     FINISHES();
 }
@@ -450,7 +450,7 @@ BOTH(lane_doubt, the_position_is_what_was_covered)
     rig_start(&r, 0);
     FINISHES();
     struct appender_progress p;
-    group_progress(&r.m[0].g, &p);
+    rig_progress(&r, 0, &p);
     cr_assert_eq(p.source_next, 117);
 }
 
@@ -489,6 +489,20 @@ BOTH(lane_doubt, a_lane_that_waits_while_it_pairs_still_pairs)
     lane0()->reason = APPENDER_REASON_NONE;
     FINISHES();
     cr_assert_not(rig_status(&r, 0)->pairing);
+}
+
+/* The record that ends a pairing moves the position at once; its runs are an effect, and a save may come first. */
+BOTH(lane_doubt, a_position_is_not_ahead_of_its_runs)
+{
+    appended_but_not_saved(9000); /* the target's window is full before the source's last comes */
+    r.runs_n = 0;
+    r.save_when_fed = true;
+    rig_start(&r, 0);
+    for (int i = 0; i < 100000 && r.m[0].saved.source_next < 9000; i++)
+        rig_step(&r, r.now + SEC);
+    cr_assert_geq(r.m[0].saved.source_next, 9100);
+    cr_assert_eq(r.runs_when_saved, 1);
+    FINISHES();
 }
 
 BOTH(lane_doubt, room_is_told_however_soon_it_comes)
