@@ -383,7 +383,8 @@ void lane_produced(struct lane *l, struct lane_batch *b, const struct lane_answe
     b->may_be_there = b->acked || b->in_doubt;
     l->inflight--;
     l->failing = l->failing || !b->acked;
-    if (b->acked && a->append_time_ms >= 0 && !l->append_time) {
+    /* The answer to a duplicate brings the batch's own time, whatever the topic's type (Kafka's UnifiedLog). */
+    if (b->acked && a->append_time_ms >= 0 && a->append_time_ms != b->timestamp_max && !l->append_time) {
         l->append_time = true;
         lane_note(l, &(struct appender_note){.kind = APPENDER_APPEND_TIME});
     }

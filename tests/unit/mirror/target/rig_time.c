@@ -45,10 +45,15 @@ static void happen(struct rig *r, struct event *e)
     if (was.kind == EV_APPLY) {
         struct target_model *t = &r->t[was.q];
         struct lane_answer a = {.append_time_ms = -1, .base_offset = -1};
+        struct batch_header h;
+        int64_t end = t->end;
         t->now_ms = wall(r);
         a.error = target_produce(t, slice_of(was.bytes, was.size), &a.base_offset);
         if (t->append_time && a.error == KE_NONE)
             a.append_time_ms = t->now_ms;
+        else if (a.error == KE_NONE && t->end == end &&
+                 !batch_header_read(slice_of(was.bytes, was.size), &h, NULL))
+            a.append_time_ms = h.max_timestamp; /* a duplicate: as Kafka answers it */
         free(was.bytes);
         if (!was.batch || was.generation != m->generation)
             return;

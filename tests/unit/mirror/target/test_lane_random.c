@@ -167,6 +167,9 @@ static void run_seed(const struct mix *m, uint64_t seed)
               appender_state_name(rig_status(&r, 0)->state), rig_status(&r, 0)->text,
               r.mirrors > 1 ? rig_status(&r, 1)->text : "");
     rig_assert_good(&r, seed);
+    for (int k = 0; k < r.mirrors; k++)
+        cr_assert_eq(r.m[k].notes[APPENDER_APPEND_TIME], 0, "%s seed %llu", m->name,
+                     (unsigned long long)seed);
     rig_fini(&r);
 }
 
