@@ -1,5 +1,5 @@
-"""The daemons under ThreadSanitizer: two sites of two shards each, mirrored both ways, with load, topics and groups that come
-and go, pauses and orderly stops and starts. Any report fails. See tests/tsan.
+"""The daemons under ThreadSanitizer: two sites of two shards each, mirrored both ways, one way by each engine, with load, topics
+and groups that come and go, pauses and orderly stops and starts. Any report fails. See tests/tsan.
 
 No kill -9 here: what a process has not written is lost with it, and reports may be."""
 import glob, os, random, signal, sys, threading, time
@@ -10,6 +10,7 @@ from site_rig import Rig, run_cases, wait
 from soak import Churn, end_offsets, make
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
+ENGINES = {'east': 'record', 'west': 'batch'}
 SECONDS = float(os.environ.get('SUNDOG_SECONDS', '15'))  # of each of the two phases
 
 
@@ -25,6 +26,12 @@ def reports(rig):
         if 'ThreadSanitizer' in text:
             found.append((path, text[text.index('ThreadSanitizer') - 9:]))
     return found
+
+
+def engines(rig):
+    """What each mirror reads the lasting topic with."""
+    return {s: {p['engine'] for f in m.status()['flows'] for p in f['partitions'] if p['topic'] == 'steady'}
+            for s, m in rig.mirrors.items()}
 
 
 class Steady:
@@ -90,12 +97,15 @@ def no_races_between_two_sites():
     os.environ.update(env)
     with Rig(broker={'sundog.shards': 2, 'log.retention.check.interval.ms': 2000, 'log.cleaner.backoff.ms': 2000,
                      'log.flush.offset.checkpoint.interval.ms': 2000, 'offsets.retention.check.interval.ms': 3000}) as rig:
+        for s, engine in ENGINES.items():
+            rig.mirrors[s] = rig.mirror_at(s, f'{s}-mirror', {'sundog.engine': engine})
         for d in rig.daemons():
             start(d)
         rig.admins = {s: AdminClient({'bootstrap.servers': rig.bootstrap(s), 'log_level': 2}) for s in rig.sites}
         for s in rig.sites:
             make(rig, s, 'steady', 3)
         steady = Steady(rig)
+        wait('each engine reads', 120, lambda: engines(rig) == {s: {e} for s, e in ENGINES.items()}, 0.5)
         topics = come_and_go(rig)
         changes = stop_and_pause(rig)
         steady.stop()
