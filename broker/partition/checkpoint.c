@@ -340,12 +340,32 @@ struct raised {
     char name[NAME_MAX_BYTES];
 };
 
-/* A file's rows on their way from what it is to what it is to be. */
-struct raise {
-    struct raised *all; /* uthash; not in `rows` yet */
+/* A file's rows on their way from what it is to what it is to be; `arena` has them, and says when memory was short. */
+struct file_rows {
     struct arena arena;
     struct log_checkpoint_row *rows;
     size_t n, cap;
+};
+
+static void file_rows_add(struct file_rows *f, const char *topic, int32_t partition, int64_t offset)
+{
+    if (f->n == f->cap) {
+        struct log_checkpoint_row *more = ARENA_NEWS(&f->arena, struct log_checkpoint_row, 2 * f->cap + 64);
+        if (!more)
+            return;
+        if (f->n)
+            memcpy(more, f->rows, f->n * sizeof *more);
+        f->rows = more;
+        f->cap = 2 * f->cap + 64;
+    }
+    char *copy = arena_cstr(&f->arena, slice_str(topic));
+    if (copy)
+        f->rows[f->n++] = (struct log_checkpoint_row){copy, partition, offset};
+}
+
+struct raise {
+    struct raised *all; /* uthash; not in the file's rows yet */
+    struct file_rows file;
 };
 
 static void raise_want(struct raise *u, const struct log_checkpoint_row *row)
@@ -358,44 +378,29 @@ static void raise_want(struct raise *u, const struct log_checkpoint_row *row)
         r->row.offset = row->offset > r->row.offset ? row->offset : r->row.offset;
         return;
     }
-    r = ARENA_NEW(&u->arena, struct raised);
+    r = ARENA_NEW(&u->file.arena, struct raised);
     if (!r)
         return;
     r->row = *row;
     memcpy(r->name, name, sizeof r->name);
     HASH_ADD_STR(u->all, name, r);
     if (!HASH_ADDED(r))
-        u->arena.failed = true;
-}
-
-static void raise_add(struct raise *u, const char *topic, const struct log_checkpoint_row *row)
-{
-    if (u->n == u->cap) {
-        struct log_checkpoint_row *more = ARENA_NEWS(&u->arena, struct log_checkpoint_row, 2 * u->cap + 64);
-        if (!more)
-            return;
-        if (u->n)
-            memcpy(more, u->rows, u->n * sizeof *more);
-        u->rows = more;
-        u->cap = 2 * u->cap + 64;
-    }
-    if (topic)
-        u->rows[u->n++] = (struct log_checkpoint_row){topic, row->partition, row->offset};
+        u->file.arena.failed = true;
 }
 
 static void raise_keep(void *arg, const struct log_checkpoint_row *row)
 {
     struct raise *u = arg;
-    struct log_checkpoint_row now = *row;
+    int64_t offset = row->offset;
     char name[NAME_MAX_BYTES];
     struct raised *r = NULL;
     name_of(row->topic, row->partition, name);
     HASH_FIND_STR(u->all, name, r);
     if (r) {
-        now.offset = r->row.offset > now.offset ? r->row.offset : now.offset;
+        offset = r->row.offset > offset ? r->row.offset : offset;
         HASH_DEL(u->all, r);
     }
-    raise_add(u, arena_cstr(&u->arena, slice_str(row->topic)), &now);
+    file_rows_add(&u->file, row->topic, row->partition, offset);
 }
 
 static int raise_dir(struct checkpoints *c, unsigned dir, struct raise *u, struct err *err)
@@ -405,11 +410,11 @@ static int raise_dir(struct checkpoints *c, unsigned dir, struct raise *u, struc
     int rc = log_checkpoint_read(h->disk, path, LOG_CHECKPOINT_START, raise_keep, u, err);
     struct raised *r, *next;
     HASH_ITER (hh, u->all, r, next)
-        raise_add(u, r->row.topic, &r->row);
-    if (!rc && arena_failed(&u->arena))
+        file_rows_add(&u->file, r->row.topic, r->row.partition, r->row.offset);
+    if (!rc && arena_failed(&u->file.arena))
         rc = err_set(err, -E_NOMEM, "no memory for the rows of %s", path);
     c->gather[LOG_CHECKPOINT_START].written[dir] = 0;
-    return rc ? rc : log_checkpoint_write(h->disk, path, LOG_CHECKPOINT_START, u->rows, u->n, err);
+    return rc ? rc : log_checkpoint_write(h->disk, path, LOG_CHECKPOINT_START, u->file.rows, u->file.n, err);
 }
 
 void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, size_t n,
@@ -419,15 +424,15 @@ void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, 
     for (unsigned dir = 0; dir < log_dirs_count(h->dirs); dir++) {
         struct raise u = {0};
         struct err err = {0};
-        arena_init(&u.arena, ROWS_ARENA_MAX);
+        arena_init(&u.file.arena, ROWS_ARENA_MAX);
         for (size_t i = 0; i < n; i++)
             if (rows[i].dir == dir)
                 raise_want(&u, &rows[i].row);
         rc[dir] = 0;
-        if (u.all || arena_failed(&u.arena))
+        if (u.all || arena_failed(&u.file.arena))
             rc[dir] = log_dir_online(h->dirs, dir) ? raise_dir(c, dir, &u, &err) : -E_FENCED;
         HASH_CLEAR(hh, u.all);
-        arena_fini(&u.arena);
+        arena_fini(&u.file.arena);
         if (rc[dir] && rc[dir] != -E_FENCED)
             log_error("broker.partition", "checkpoint failed error=%s", err.text);
         if (rc[dir] == -E_IO)
@@ -462,9 +467,8 @@ void checkpoint_deleted(struct checkpoints *c, const char *topic, int32_t index)
 
 struct purge {
     struct checkpoints *c;
-    struct arena arena;
-    struct log_checkpoint_row *rows;
-    size_t n, cap, dropped;
+    struct file_rows file;
+    size_t dropped;
 };
 
 static void keep_row(void *arg, const struct log_checkpoint_row *row)
@@ -478,18 +482,7 @@ static void keep_row(void *arg, const struct log_checkpoint_row *row)
         u->dropped++;
         return;
     }
-    if (u->n == u->cap) {
-        struct log_checkpoint_row *more = ARENA_NEWS(&u->arena, struct log_checkpoint_row, 2 * u->cap + 64);
-        if (!more)
-            return;
-        if (u->n)
-            memcpy(more, u->rows, u->n * sizeof *more);
-        u->rows = more;
-        u->cap = 2 * u->cap + 64;
-    }
-    char *topic = arena_cstr(&u->arena, slice_str(row->topic));
-    if (topic)
-        u->rows[u->n++] = (struct log_checkpoint_row){topic, row->partition, row->offset};
+    file_rows_add(&u->file, row->topic, row->partition, row->offset);
 }
 
 int checkpoint_purge(struct checkpoints *c, struct err *err)
@@ -499,16 +492,17 @@ int checkpoint_purge(struct checkpoints *c, struct err *err)
     for (unsigned dir = 0; (c->deleted || !c->looked) && dir < log_dirs_count(h->dirs); dir++) {
         for (int which = 0; log_dir_online(h->dirs, dir) && which < LOG_CHECKPOINTS; which++) {
             struct purge u = {.c = c};
-            arena_init(&u.arena, ROWS_ARENA_MAX);
+            arena_init(&u.file.arena, ROWS_ARENA_MAX);
             const char *path = log_dir_of(h->dirs, dir);
             int r = log_checkpoint_read(h->disk, path, (enum log_checkpoint)which, keep_row, &u, err);
-            if (!r && arena_failed(&u.arena))
+            if (!r && arena_failed(&u.file.arena))
                 r = -E_NOMEM;
             if (!r && u.dropped > 0) {
                 c->gather[which].written[dir] = 0;
-                r = log_checkpoint_write(h->disk, path, (enum log_checkpoint)which, u.rows, u.n, err);
+                r = log_checkpoint_write(h->disk, path, (enum log_checkpoint)which, u.file.rows, u.file.n,
+                                         err);
             }
-            arena_fini(&u.arena);
+            arena_fini(&u.file.arena);
             rc = rc ? rc : r;
         }
     }

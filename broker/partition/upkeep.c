@@ -328,9 +328,9 @@ void upkeep_stop(struct partitions *ps)
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         loop_timer_stop(timers[i]);
     ps->upkeep->stopped = true;
+    /* Without an image nothing was opened: the files stay as they are. */
     for (int which = 0; ps->shard->image && which < LOG_CHECKPOINTS; which++)
-        checkpoint_collect(ps,
-                           (enum log_checkpoint)which); /* without an image nothing was opened: they stay */
+        checkpoint_collect(ps, (enum log_checkpoint)which);
 }
 
 bool upkeep_busy(const struct partitions *ps)
