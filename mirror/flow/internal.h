@@ -305,9 +305,10 @@ bool ends_known(const struct part *p); /* source_end was so a moment ago */
 extern const char *const flow_engine_names[FLOW_ENGINES];
 /* The port that reads the partition; NULL: it cannot be made now. */
 struct port *part_port(struct part *p, struct err *err);
-/* By its topic's rule and the options; once, before it is read. */
+/* The lists of topics that the options name for an engine. */
 int flow_engines_init(struct flow *f, struct err *err);
 void flow_engines_fini(struct flow *f);
+/* By its topic's name and rule, and the options; once, before it is read. */
 void part_choose_engine(struct part *p);
 /* What the batch engine does not read (segments older than record batches) the record engine does, from here on. False:
  * that is not it. */
