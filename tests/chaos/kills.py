@@ -28,15 +28,15 @@ def create(rig, site, topic, partitions=3, **config):
         f.result(20)
 
 
-def mirrored(rig, source, target, topic, seconds=90):
-    """Waits until the mirrored topic holds as many offsets as the source, and a moment more for what would come twice. Which
+def mirrored(rig, source, target, topic, seconds=90, still=1):
+    """Waits until the mirrored topic holds as many offsets as the source, and `still` seconds more for what would come twice. Which
     records they are is the caller's to compare: reading both topics only to count them takes longer than all else here."""
     def probe():
         want, have = held(rig.bootstrap(source), topic), held(rig.bootstrap(target), f'{source}.{topic}')
         assert have == want, f'{have} instead of {want}'
         return True
     wait(f'{source}.{topic} complete at {target}', seconds, probe, 0.2)
-    time.sleep(1)
+    time.sleep(still)
 
 
 def loading(rig, site, topic, writer):

@@ -136,6 +136,7 @@ class Load:
 
     def __init__(self, bootstrap, topic, writer, size=200, config=None, history=None, name=None):
         self.topic, self.writer, self.size, self.history, self.name = topic, writer, size, history, name
+        self.headers = [('w', writer.encode()), ('n', None)]
         self.open = {}  # sequence -> (key, crc, t0): sent and not answered, for the history
         self.sent, self.acked, self.failed = 0, set(), collections.Counter()
         self.p = Producer({'bootstrap.servers': bootstrap, 'enable.idempotence': True, 'acks': 'all', 'linger.ms': 5,
@@ -151,7 +152,7 @@ class Load:
                 self.open[seq] = key, crc(key, value), now()
             while True:
                 try:
-                    self.p.produce(self.topic, value, key, headers=[('w', self.writer.encode()), ('n', None)],
+                    self.p.produce(self.topic, value, key, headers=self.headers,
                                    on_delivery=lambda e, m, s=seq: self.answered(s, e, m))
                     break
                 except BufferError:
