@@ -4,6 +4,7 @@
 #include "mirror/offsets/translate.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/core/err.h"
@@ -235,19 +236,29 @@ static unsigned try_forward(uint64_t seed, int32_t n, int32_t m, int positions)
     return tried;
 }
 
-Test(translate, ten_thousand_positions_of_equal_partition_counts)
+static void positions_of_equal_counts(unsigned n)
 {
     unsigned tried = 0;
-    for (uint64_t seed = 1; tried < 10000; seed++)
+    for (uint64_t seed = 1; tried < n; seed++)
         tried += try_forward(seed, 1 + (int32_t)(seed % 3), 1 + (int32_t)(seed % 3), 300);
+}
+
+static void positions_of_other_counts(unsigned n)
+{
+    static const int32_t counts[][2] = {{1, 4}, {4, 1}, {3, 2}, {2, 5}, {6, 3}};
+    unsigned tried = 0;
+    for (uint64_t seed = 1; tried < n; seed++)
+        tried += try_forward(seed, counts[seed % 5][0], counts[seed % 5][1], 300);
+}
+
+Test(translate, ten_thousand_positions_of_equal_partition_counts)
+{
+    positions_of_equal_counts(10000);
 }
 
 Test(translate, ten_thousand_positions_of_more_and_fewer_partitions)
 {
-    static const int32_t counts[][2] = {{1, 4}, {4, 1}, {3, 2}, {2, 5}, {6, 3}};
-    unsigned tried = 0;
-    for (uint64_t seed = 1; tried < 10000; seed++)
-        tried += try_forward(seed, counts[seed % 5][0], counts[seed % 5][1], 300);
+    positions_of_other_counts(10000);
 }
 
 Test(translate, in_one_partition_nothing_is_ever_read_again)
@@ -311,12 +322,29 @@ static unsigned try_back(uint64_t seed, int32_t n, int32_t m)
     return tried;
 }
 
-Test(translate, back_again_ten_thousand_positions)
+static void positions_back(unsigned n)
 {
     static const int32_t counts[][2] = {{1, 1}, {3, 3}, {1, 4}, {4, 1}, {3, 2}, {2, 5}};
     unsigned tried = 0;
-    for (uint64_t seed = 1; tried < 10000; seed++)
+    for (uint64_t seed = 1; tried < n; seed++)
         tried += try_back(seed, counts[seed % 6][0], counts[seed % 6][1]);
+}
+
+Test(translate, back_again_ten_thousand_positions)
+{
+    positions_back(10000);
+}
+
+/* SUNDOG_POSITIONS=n of each kind: a longer search; a million takes two minutes. */
+Test(translate, positions_of_the_environment, .timeout = 3600)
+{
+    const char *said = getenv("SUNDOG_POSITIONS");
+    unsigned n = 0;
+    if (said && sscanf(said, "%u", &n) != 1)
+        cr_assert_fail("SUNDOG_POSITIONS=number");
+    positions_of_equal_counts(n);
+    positions_of_other_counts(n);
+    positions_back(n);
 }
 
 Test(translate, there_and_back_is_the_same_offset)
