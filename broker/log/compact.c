@@ -10,6 +10,11 @@
 
 #include <stdlib.h>
 
+/* So many dirty segments are cleaned whatever their share when all that is cleanable fits in one segment. A log whose keys
+ * grow in number while little is written to it (one for each topic that ever was) would be cleaned ever later, and
+ * have ever more small segments open: with the ratio alone its segments are a share of its keys. */
+#define SMALL_SEGMENTS_MAX 8
+
 static const char *const SUFFIXES[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDEX};
 
 /* ---- choosing ---- */
@@ -46,7 +51,7 @@ int log_dirtiness(struct log *l, const struct log_compact_options *o, struct log
                   struct err *err)
 {
     assert(l->magic == LOG_MAGIC);
-    unsigned n;
+    unsigned n, dirty = 0;
     int64_t from = dirty_from(l, o), earliest = -1;
     *out = (struct log_dirtiness){0};
     int rc = cleanable(l, o, &n, err);
@@ -60,6 +65,7 @@ int log_dirtiness(struct log *l, const struct log_compact_options *o, struct log
             continue;
         }
         out->dirty_bytes += size;
+        dirty++;
         first = segment_first_timestamp(l, s);
         if (first >= 0 && (earliest < 0 || first < earliest))
             earliest = first;
@@ -69,7 +75,8 @@ int log_dirtiness(struct log *l, const struct log_compact_options *o, struct log
     double ratio = (double)out->dirty_bytes / (double)(out->dirty_bytes + out->clean_bytes);
     bool too_old = earliest >= 0 && l->config.max_compaction_lag_ms < INT64_MAX &&
                    o->wall_ms - earliest > l->config.max_compaction_lag_ms;
-    out->due = ratio > l->config.min_cleanable_dirty_ratio || too_old;
+    bool many = dirty >= SMALL_SEGMENTS_MAX && out->dirty_bytes + out->clean_bytes <= l->config.segment_bytes;
+    out->due = ratio > l->config.min_cleanable_dirty_ratio || too_old || many;
     return 0;
 }
 

@@ -26,7 +26,8 @@ struct log_compact_options {
 /* How much would be gained, to choose the log to clean next. */
 struct log_dirtiness {
     int64_t clean_bytes, dirty_bytes; /* of closed segments below the limit and past the compaction lag */
-    bool due;                         /* the ratio or max.compaction.lag.ms says so */
+    bool
+        due; /* the ratio or max.compaction.lag.ms says so, or so many small segments wait that one could be made of */
 };
 int log_dirtiness(struct log *l, const struct log_compact_options *o, struct log_dirtiness *out,
                   struct err *err);

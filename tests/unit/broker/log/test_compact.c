@@ -214,6 +214,39 @@ Test(compact, nothing_above_the_limit_or_too_young)
     cr_assert(d.due && d.dirty_bytes > 0 && d.clean_bytes == 0);
 }
 
+/* A key for each topic that ever was: the share that is dirty gets less and less. */
+Test(compact, small_segments_do_not_wait_for_their_share)
+{
+    struct log_compacted out;
+    struct log_dirtiness d;
+    unsigned most = 0;
+    rig.config.segment_bytes = 1 << 20;
+    rig.config.segment_ms = 1;
+    rig.config.min_cleanable_dirty_ratio = 0.9;
+    log_configure(rig.l, &rig.config);
+    for (int i = 0; i < 400; i++) {
+        put(i, 2 * i, false);
+        rig_flush(&rig, LOG_FLUSH_CHECKPOINT);
+        cr_assert_eq(log_dirtiness(rig.l, &options, &d, NULL), 0);
+        if (d.due) {
+            cr_assert_eq(compact(&out), 1, "%s", rig.err.text);
+            options.clean_offset = out.clean_offset;
+        }
+        if (log_segments(rig.l) > most)
+            most = log_segments(rig.l);
+    }
+    cr_assert(most >= 8 && most <= 10, "%u segments", most);
+    for (int i = 0; i < 20; i++)
+        put(i, 1000 + 2 * i, false);
+    rig_flush(&rig, LOG_FLUSH_CHECKPOINT);
+    cr_assert_eq(log_dirtiness(rig.l, &options, &d, NULL), 0);
+    cr_assert(d.due && d.clean_bytes > 9 * d.dirty_bytes);
+    rig.config.segment_bytes = 1000; /* what would not become one segment waits for its share */
+    log_configure(rig.l, &rig.config);
+    cr_assert_eq(log_dirtiness(rig.l, &options, &d, NULL), 0);
+    cr_assert(!d.due);
+}
+
 Test(compact, a_corrupt_batch_stops_it_and_nothing_changes)
 {
     for (int i = 0; i < 200; i++)
