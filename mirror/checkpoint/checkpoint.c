@@ -4,7 +4,6 @@
 
 #include "base/core/grow.h"
 
-#include "mirror/checkpoint/records.h"
 #include "mirror/route/pattern.h"
 #include "mirror/sync/internal_topic.h"
 
@@ -13,9 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ROUND_RETRY_US      1000000
-#define LIST_TIMEOUT_US     10000000
-#define CHECKPOINT_TEXT_MAX 70000 /* group and topic name with their lengths, metadata */
+#define ROUND_RETRY_US  1000000
+#define LIST_TIMEOUT_US 10000000
 
 static void start_round(void *arg);
 static void list_next(struct checkpoint *c);
@@ -77,11 +75,18 @@ int entry_set(struct entry *e, const struct group_entry *v)
     return 0;
 }
 
-void entry_free(struct group *g, struct entry *e)
+static void entry_free(struct group *g, struct entry *e)
 {
     HASH_DELETE(hh, g->entries, e);
     free(e->memory);
     free(e);
+}
+
+void entry_forget(struct checkpoint *c, struct group *g, struct entry *e)
+{
+    c->events->forget(c->arg, e->key.topic, slice_str(g->name), e->v.q);
+    c->gone += e->emitted_offset >= 0;
+    entry_free(g, e);
 }
 
 static struct group *group_of(struct checkpoint *c, struct slice name)
@@ -200,58 +205,6 @@ static int look_at_store(struct checkpoint *c, struct err *err)
     return 0;
 }
 
-/* ---- checkpoints ---- */
-
-/* The source offset that MM2's readers expect beside the translated one. */
-static int64_t upstream_of(const struct entry *e)
-{
-    for (size_t i = 0; i < e->v.commits_n; i++)
-        if (e->v.commits[i].p == e->v.q)
-            return e->v.commits[i].offset;
-    return e->v.commits_n ? e->v.commits[0].offset : -1;
-}
-
-static const struct watched *watched_of(const struct checkpoint *c, uint32_t number)
-{
-    for (size_t i = 0; i < c->topics_n; i++)
-        if (c->topics[i].number == number)
-            return &c->topics[i];
-    return NULL;
-}
-
-static void emit_entry(struct checkpoint *c, const struct group *g, struct entry *e)
-{
-    const struct watched *w = watched_of(c, e->key.topic);
-    int64_t upstream = upstream_of(e);
-    if (!w || e->v.state == GROUP_NO_MAP || e->v.offset < 0 ||
-        (e->emitted_offset == e->v.offset && e->emitted_upstream == upstream))
-        return;
-    struct buf key, value;
-    buf_init(&key, CHECKPOINT_TEXT_MAX);
-    buf_init(&value, CHECKPOINT_TEXT_MAX);
-    checkpoint_key_put(&key, slice_str(g->name), slice_str(w->target), e->v.q);
-    checkpoint_value_put(&value, upstream, e->v.offset, e->v.metadata);
-    if (internal_topic_put(c->checkpoints, buf_slice(&key), buf_slice(&value)) == 0) {
-        e->emitted_offset = e->v.offset;
-        e->emitted_upstream = upstream;
-    }
-    buf_fini(&key);
-    buf_fini(&value);
-}
-
-static void emit(struct checkpoint *c)
-{
-    struct group *g, *gn;
-    struct entry *e, *en;
-    if (!c->checkpoints ||
-        loop_now_us(c->loop) - c->emitted_us < (int64_t)c->options->emit_checkpoints_s * 900000)
-        return;
-    c->emitted_us = loop_now_us(c->loop);
-    HASH_ITER (hh, c->groups, g, gn)
-        HASH_ITER (hh, g->entries, e, en)
-            emit_entry(c, g, e);
-}
-
 /* ---- a round ---- */
 
 static void round_ends(struct checkpoint *c, bool well)
@@ -262,7 +215,7 @@ static void round_ends(struct checkpoint *c, bool well)
         c->round_ended_us = loop_now_us(c->loop);
         said_over(&c->said);
     }
-    emit(c);
+    emit(c, well);
     loop_timer_in(&c->timer, well ? (int64_t)c->options->refresh_groups_s * 1000000 : ROUND_RETRY_US);
 }
 
@@ -275,7 +228,7 @@ static void forget_gone(struct checkpoint *c)
         if (g->round == c->round)
             continue;
         HASH_ITER (hh, g->entries, e, en)
-            c->events->forget(c->arg, e->key.topic, slice_str(g->name), e->v.q);
+            entry_forget(c, g, e);
         group_free(c, g);
     }
 }
@@ -452,6 +405,7 @@ int checkpoint_create(const struct checkpoint_options *o, struct checkpoint **ou
                                            .name = (const char *)name.p,
                                            .replication_factor = (int16_t)o->options->checkpoints_factor,
                                            .factor_key = "checkpoints.topic.replication.factor",
+                                           .cuts = true,
                                            .trouble = o->events->trouble,
                                            .arg = o->arg};
         rc = name.failed ? err_set(err, -E_NOMEM, "out of memory")

@@ -83,6 +83,8 @@ struct offset_syncs;
 struct offset_syncs_options {
     struct loop *loop;
     struct client *client;
+    struct store *store;
+    uint32_t flow; /* its number in the store */
     const char *topic;
     int16_t replication_factor;
     int64_t lag_max;
@@ -95,5 +97,10 @@ void offset_syncs_run(struct offset_syncs *s, struct slice source_topic, int32_t
                       int64_t dst_start, int64_t count);
 /* The topic will not be written any more: what is kept of its partition goes. */
 void offset_syncs_forget(struct offset_syncs *s, struct slice source_topic, int32_t p);
+/* So many partitions have been forgotten by the store. */
+void offset_syncs_gone(struct offset_syncs *s, size_t partitions);
+/* To be called now and then, when the store holds what it was told: where many are gone the topic is written anew from the
+ * store, without them (sync/internal_topic.h). */
+void offset_syncs_tidy(struct offset_syncs *s);
 
 #endif

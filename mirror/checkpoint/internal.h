@@ -1,4 +1,4 @@
-/* What checkpoint.c (rounds) and visit.c (one group of one round) share. */
+/* What checkpoint.c (rounds), visit.c (one group of one round) and emit.c (the checkpoints topic) share. */
 #ifndef SUNDOG_MIRROR_CHECKPOINT_INTERNAL_H
 #define SUNDOG_MIRROR_CHECKPOINT_INTERNAL_H
 
@@ -55,6 +55,7 @@ struct checkpoint {
     void *arg;
     struct pattern *groups_take, *groups_exclude;
     struct internal_topic *checkpoints; /* NULL: not emitted */
+    size_t gone;                        /* keys of it that were forgotten since it was written anew */
     struct watched *topics;
     size_t topics_n;
     struct group *groups;
@@ -78,7 +79,13 @@ struct checkpoint {
 struct entry *entry_of(struct group *g, uint32_t topic, int32_t q);
 /* Replaces the entry's value by a copy. -E_NOMEM. */
 int entry_set(struct entry *e, const struct group_entry *v);
-void entry_free(struct group *g, struct entry *e);
+/* The source has no commit for it any more. */
+void entry_forget(struct checkpoint *c, struct group *g, struct entry *e);
+const struct watched *watched_of(const struct checkpoint *c, uint32_t number);
+/* The source offset that MM2's readers expect beside the translated one. */
+int64_t upstream_of(const struct entry *e);
+/* Checkpoints for what has changed; after a round that `saw` all groups the topic may be written anew. */
+void emit(struct checkpoint *c, bool saw);
 void checkpoint_trouble(struct checkpoint *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Polls, translates and applies one group; calls visit_done of checkpoint.c when it has ended. */

@@ -18,6 +18,9 @@ struct synced {
 };
 
 struct offset_syncs {
+    struct store *store;
+    uint32_t flow;
+    size_t gone; /* keys, since the topic was written anew */
     struct internal_topic *topic;
     struct synced *partitions;
     int64_t lag_max;
@@ -29,11 +32,14 @@ int offset_syncs_create(const struct offset_syncs_options *o, struct offset_sync
     if (!s)
         return err_set(err, -E_NOMEM, "out of memory");
     s->lag_max = o->lag_max;
+    s->store = o->store;
+    s->flow = o->flow;
     struct internal_topic_options t = {.loop = o->loop,
                                        .client = o->client,
                                        .name = o->topic,
                                        .replication_factor = o->replication_factor,
                                        .factor_key = "offset-syncs.topic.replication.factor",
+                                       .cuts = true,
                                        .trouble = o->trouble,
                                        .arg = o->arg};
     int rc = internal_topic_create(&t, &s->topic, err);
@@ -116,4 +122,93 @@ void offset_syncs_forget(struct offset_syncs *s, struct slice source_topic, int3
         return;
     HASH_DELETE(hh, s->partitions, p);
     free(p);
+}
+
+/* ---- without what is gone ---- */
+
+struct anew {
+    struct offset_syncs *s;
+    struct store_view *view;
+    const struct stored_topic *t;
+    bool puts;   /* or only counts */
+    size_t keys; /* of all topics in the store */
+};
+
+/* The last record of p that is known to be mirrored: of what p feeds, where the source is furthest. */
+static int last_sync(const struct anew *a, const struct map_position *pos, int64_t *up, int64_t *down)
+{
+    *up = -1;
+    for (size_t i = 0; i < pos->lanes_n; i++) {
+        struct map_run r;
+        int rc = store_last_run(a->view, a->t->number, pos->p, pos->lanes[i].q, &r);
+        if (rc < 0)
+            return rc;
+        if (rc > 0 && r.src_start + r.count - 1 > *up) {
+            *up = r.src_start + r.count - 1;
+            *down = r.dst_start + r.count - 1;
+        }
+    }
+    return *up >= 0;
+}
+
+static int anew_position(void *arg, const struct map_position *pos)
+{
+    struct anew *a = arg;
+    uint8_t bytes[SYNC_KEY_MAX], value[16];
+    struct buf key = {.p = bytes, .cap = sizeof bytes, .limit = sizeof bytes};
+    struct buf sync = {.p = value, .cap = sizeof value, .limit = sizeof value};
+    struct synced *p = NULL;
+    int64_t up = 0, down = 0;
+    a->keys++;
+    if (!a->puts)
+        return 0;
+    offset_sync_key_put(&key, a->t->topic.name, pos->p);
+    if (key.failed)
+        return 0;
+    HASH_FIND(hh, a->s->partitions, bytes, key.n, p);
+    if (p &&
+        p->last_up >= 0) { /* readers take a source offset that goes back for a topic that was made again */
+        up = p->last_up;
+        down = p->last_down;
+    } else {
+        int rc = last_sync(a, pos, &up, &down);
+        if (rc <= 0)
+            return rc;
+    }
+    offset_sync_value_put(&sync, up, down);
+    return internal_topic_put(a->s->topic, buf_slice(&key), buf_slice(&sync));
+}
+
+static int anew_topic(void *arg, const struct stored_topic *t)
+{
+    struct anew *a = arg;
+    struct stored_topic newest;
+    if (t->flow != a->s->flow || store_topic_named(a->view, t->flow, t->topic.name, false, &newest) != 1 ||
+        newest.number != t->number)
+        return 0;
+    a->t = t;
+    return store_positions_each(a->view, t->number, anew_position, a);
+}
+
+void offset_syncs_gone(struct offset_syncs *s, size_t partitions)
+{
+    s->gone += partitions;
+}
+
+void offset_syncs_tidy(struct offset_syncs *s)
+{
+    struct anew a = {.s = s};
+    if (!internal_topic_wants_cut(s->topic, s->gone, 0) || store_view_open(s->store, &a.view, NULL))
+        return;
+    int rc = store_topics_each(a.view, anew_topic, &a);
+    if (rc == 0 && internal_topic_wants_cut(s->topic, s->gone, a.keys)) {
+        uint64_t from = internal_topic_puts(s->topic);
+        a.puts = true;
+        rc = store_topics_each(a.view, anew_topic, &a);
+        if (rc == 0) {
+            internal_topic_cut(s->topic, from);
+            s->gone = 0;
+        }
+    }
+    store_view_close(a.view);
 }

@@ -522,10 +522,8 @@ static void forget_unseen(struct visit *v)
 {
     struct entry *e, *next;
     HASH_ITER (hh, v->g->entries, e, next) {
-        if (e->round == v->c->round)
-            continue;
-        v->c->events->forget(v->c->arg, e->key.topic, slice_str(v->g->name), e->v.q);
-        entry_free(v->g, e);
+        if (e->round != v->c->round)
+            entry_forget(v->c, v->g, e);
     }
 }
 

@@ -173,6 +173,8 @@ static int start_offset_syncs(struct flow *f, struct err *err)
     buf_put_u8(&name, 0);
     struct offset_syncs_options s = {.loop = f->loop,
                                      .client = at_source ? f->source : f->target,
+                                     .store = f->o.store,
+                                     .flow = progress_flow_number(f->progress),
                                      .topic = (const char *)name.p,
                                      .replication_factor = (int16_t)o->offset_syncs_factor,
                                      .lag_max = o->offset_lag_max,

@@ -125,15 +125,17 @@ static void forgotten(void *arg)
 static void forget_all(struct flow *f)
 {
     struct retire *r = &f->retire;
-    size_t done = 0;
+    size_t done = 0, positions = 0;
     for (size_t i = 0; i < r->n; i++) {
         if (in_use(f, r->topic[i].topic.name)) /* it has come back meanwhile */
             continue;
-        done += progress_forget_topic(f->progress, &r->topic[i], RETIRE_RUNS / RETIRE_TOPICS);
+        done += progress_forget_topic(f->progress, &r->topic[i], RETIRE_RUNS / RETIRE_TOPICS, &positions);
     }
     if (done > 0)
         log_info(FLOW_AREA, "topics forgotten flow=%s topics=%zu: neither side has them any more", f->name,
                  done);
+    if (f->syncs)
+        offset_syncs_gone(f->syncs, positions);
     progress_commit(f->progress, forgotten, f);
     if (f->checkpoint)
         checkpoint_wake(f->checkpoint);
@@ -236,6 +238,8 @@ static void round_step(void *arg)
     }
     int rc = store_topics_each(v, collect, &c);
     store_view_close(v);
+    if (f->syncs)
+        offset_syncs_tidy(f->syncs);
     if (r->n > 0 && r->topic[r->n - 1].number == c.highest)
         r->n--;
     if (rc || r->n == 0) {

@@ -60,9 +60,10 @@ void progress_put_position(struct progress *p, uint32_t topic, const struct map_
 void progress_forget_run(struct progress *p, uint32_t topic, const struct topic_key *key, int32_t partition,
                          const struct map_run *r);
 /* All there is of a topic that neither side has any more: tombstones for its runs, at most `runs_max` of them, and when
- * no more are left for its positions; out of the store with its groups and its number. False: runs are left, for
- * another commit; or the store cannot be read. */
-bool progress_forget_topic(struct progress *p, const struct stored_topic *t, size_t runs_max);
+ * no more are left for its positions, which *positions counts; out of the store with its groups and its number. False:
+ * runs are left, for another commit; or the store cannot be read. */
+bool progress_forget_topic(struct progress *p, const struct stored_topic *t, size_t runs_max,
+                           size_t *positions);
 /* An offer; progress_producer_id tells, after the commit, which one holds. */
 void progress_offer(struct progress *p, int32_t partition, int64_t producer_id, int16_t epoch);
 /* Bytes of records put so far. */

@@ -102,7 +102,7 @@ void progress_put_position(struct progress *p, uint32_t topic, const struct map_
 struct forgetting {
     struct progress *p;
     const struct stored_topic *t;
-    size_t runs_left;
+    size_t runs_left, positions;
 };
 
 static int forget_each_run(void *arg, int32_t partition, const struct map_run *r)
@@ -123,6 +123,7 @@ static int forget_each_position(void *arg, const struct map_position *pos)
         fail(f->p, "a progress key cannot be built");
     put_record(f->p, true);
     store_delete_position(f->p->batch, f->t->number, pos->p);
+    f->positions++;
     return 0;
 }
 
@@ -133,10 +134,11 @@ static int forget_each_group(void *arg, const struct group_entry *g)
     return 0;
 }
 
-bool progress_forget_topic(struct progress *p, const struct stored_topic *t, size_t runs_max)
+bool progress_forget_topic(struct progress *p, const struct stored_topic *t, size_t runs_max,
+                           size_t *positions)
 {
     assert(p->state == PROGRESS_OPENED && !p->committing && t->number > 0 && t->flow == p->flow.number);
-    struct forgetting f = {p, t, runs_max};
+    struct forgetting f = {p, t, runs_max, 0};
     struct store_view *v;
     if (store_view_open(p->store, &v, NULL))
         return false;
@@ -150,6 +152,7 @@ bool progress_forget_topic(struct progress *p, const struct stored_topic *t, siz
         return false;
     store_delete_topic(p->batch, t->number);
     progress_topic_drop(p, &t->topic);
+    *positions += f.positions;
     return true;
 }
 

@@ -36,7 +36,7 @@ struct sync {
     uint64_t round;
     enum sync_step step;
     bool changed_target, settled;
-    bool woken; /* in mid-round: another follows at once */
+    bool woken;              /* in mid-round: another follows at once */
     char said[ERR_TEXT_MAX]; /* the last trouble that is about no topic */
     struct client *asked;    /* whose call is under way */
     struct client_call *call;

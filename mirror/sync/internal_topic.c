@@ -2,6 +2,7 @@
 
 #include "base/core/hash.h"
 #include "base/core/said.h"
+#include "base/runtime/log.h"
 #include "proto/kafka/batch.h"
 
 #include <assert.h>
@@ -39,6 +40,11 @@ struct internal_topic {
     int64_t backoff_us;
     bool exists;
     struct said said;
+    struct {
+        bool able;            /* as far as is known */
+        uint64_t from, until; /* puts that count again; until 0: nothing is to be cut */
+        int64_t at;           /* where the first of them stands in the log, -1: not yet acknowledged */
+    } cut;
 };
 
 static void pump(void *arg);
@@ -60,7 +66,8 @@ int internal_topic_create(const struct internal_topic_options *o, struct interna
                                  .factor_key = o->factor_key,
                                  .trouble = o->trouble,
                                  .arg = o->arg,
-                                 .backoff_us = BACKOFF_MIN_US};
+                                 .backoff_us = BACKOFF_MIN_US,
+                                 .cut.able = o->cuts};
     buf_init(&t->batch, 2 * (size_t)BATCH_BYTES_MAX + (1u << 20));
     loop_timer_init(&t->timer, o->loop, pump, t);
     *out = t;
@@ -108,6 +115,8 @@ int internal_topic_put(struct internal_topic *t, struct slice key, struct slice 
             memcpy(bytes + key.n, value.p, value.n);
         p->value = slice_of(bytes + key.n, value.n);
     }
+    if (old && old->number <= t->cut.until)
+        t->cut.until = p->number; /* it stands for what was put again */
     if (old)
         drop(t, old);
     HASH_ADD_KEYPTR(hh, t->pending, p->key.p, p->key.n, p);
@@ -120,6 +129,26 @@ int internal_topic_put(struct internal_topic *t, struct slice key, struct slice 
     if (!t->call && !t->timer.armed)
         loop_timer_in(&t->timer, LINGER_US);
     return 0;
+}
+
+bool internal_topic_wants_cut(const struct internal_topic *t, size_t gone, size_t live)
+{
+    return t->cut.able && t->cut.until == 0 && gone >= INTERNAL_TOPIC_CUT_MIN && gone >= live;
+}
+
+uint64_t internal_topic_puts(const struct internal_topic *t)
+{
+    return t->number;
+}
+
+void internal_topic_cut(struct internal_topic *t, uint64_t from)
+{
+    assert(t->cut.able && t->cut.until == 0 && from <= t->number && t->sent_to <= from);
+    if (from == t->number)
+        return; /* nothing counts any more: there is no place to cut at */
+    t->cut.from = from;
+    t->cut.until = t->number;
+    t->cut.at = -1;
 }
 
 static void say(struct internal_topic *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -140,11 +169,17 @@ static void again_later(struct internal_topic *t, const char *what, const char *
     t->backoff_us = t->backoff_us * 2 < BACKOFF_MAX_US ? t->backoff_us * 2 : BACKOFF_MAX_US;
 }
 
+/* All that was put again stands in the log. */
+static bool may_cut(const struct internal_topic *t)
+{
+    return t->cut.until > 0 && t->cut.at >= 0 && t->sent_to >= t->cut.until;
+}
+
 static void went_well(struct internal_topic *t)
 {
     t->backoff_us = BACKOFF_MIN_US;
     said_over(&t->said);
-    if (t->pending_n > 0)
+    if (t->pending_n > 0 || may_cut(t))
         loop_timer_in(&t->timer, 0);
 }
 
@@ -162,6 +197,11 @@ static void on_created(void *arg, const struct client_response *r)
         t->exists = true;
         client_metadata_refresh(t->client);
         went_well(t);
+        return;
+    }
+    if (t->cut.able && (code == KE_INVALID_CONFIG || code == KE_POLICY_VIOLATION)) {
+        t->cut.able = false; /* made as MM2 makes it */
+        loop_timer_in(&t->timer, 0);
         return;
     }
     char remedy[256];
@@ -189,19 +229,23 @@ static void create(struct internal_topic *t)
     struct arena *a = t->call->arena;
     struct kp_create_topics_request *r = t->call->body;
     struct kp_create_topics_request_topics *topic = ARENA_NEW(a, struct kp_create_topics_request_topics);
-    struct kp_create_topics_request_configs *config = ARENA_NEW(a, struct kp_create_topics_request_configs);
+    struct kp_create_topics_request_configs *config =
+        ARENA_NEWS(a, struct kp_create_topics_request_configs, 3);
     if (!topic || !config) {
         client_cancel(t->client, t->call);
         t->call = NULL;
         again_later(t, "cannot create topic", "out of memory", NULL);
         return;
     }
-    *config = (struct kp_create_topics_request_configs){SLICE_LIT("cleanup.policy"), SLICE_LIT("compact")};
+    config[0] = (struct kp_create_topics_request_configs){
+        SLICE_LIT("cleanup.policy"), t->cut.able ? SLICE_LIT("compact,delete") : SLICE_LIT("compact")};
+    config[1] = (struct kp_create_topics_request_configs){SLICE_LIT("retention.ms"), SLICE_LIT("-1")};
+    config[2] = (struct kp_create_topics_request_configs){SLICE_LIT("retention.bytes"), SLICE_LIT("-1")};
     *topic = (struct kp_create_topics_request_topics){.name = slice_str(t->name),
                                                       .num_partitions = 1,
                                                       .replication_factor = t->factor,
                                                       .configs = config,
-                                                      .configs_n = 1};
+                                                      .configs_n = t->cut.able ? 3 : 1};
     r->topics = topic;
     r->topics_n = 1;
     r->timeout_ms = CALL_TIMEOUT_US / 1000;
@@ -226,6 +270,8 @@ static void on_produced(void *arg, const struct client_response *r)
         again_later(t, "cannot write to topic", kafka_error_name(code), NULL);
         return;
     }
+    if (t->cut.until > 0 && t->cut.at < 0 && t->sent_to > t->cut.from)
+        t->cut.at = a->responses[0].partition_responses[0].base_offset;
     struct pending *p, *next;
     HASH_ITER (hh, t->pending, p, next)
         if (p->number <= t->sent_to)
@@ -286,12 +332,71 @@ static void produce(struct internal_topic *t)
     client_send(t->client, t->call);
 }
 
+static void on_cut(void *arg, const struct client_response *r)
+{
+    struct internal_topic *t = arg;
+    const struct kp_delete_records_response *a = r->body;
+    t->call = NULL;
+    if (r->status == 0) {
+        int16_t code = a->topics_n == 1 && a->topics[0].partitions_n == 1
+                           ? a->topics[0].partitions[0].error_code
+                           : KE_UNKNOWN_SERVER_ERROR;
+        /* It was made by somebody else, or the right to delete is missing: as with MM2 its keys stay. */
+        if (code == KE_POLICY_VIOLATION || code == KE_TOPIC_AUTHORIZATION_FAILED)
+            t->cut.able = false;
+        if (code)
+            log_info("mirror.sync", "topic keeps the keys of what is gone topic=%s error=%s", t->name,
+                     kafka_error_name(code));
+        else
+            log_info("mirror.sync", "topic written anew topic=%s start=%lld", t->name,
+                     (long long)a->topics[0].partitions[0].low_watermark);
+    }
+    went_well(t);
+}
+
+static void cut(struct internal_topic *t)
+{
+    struct client_call *c = client_ask(
+        t->client, &(struct client_ask){.api = kp_key_delete_records,
+                                        .version_max = 2,
+                                        .retry = CLIENT_RETRY_LOST,
+                                        .target = {.kind = CLIENT_LEADER, .name = slice_str(t->name)},
+                                        .timeout_us = CALL_TIMEOUT_US,
+                                        .on_response = on_cut,
+                                        .arg = t});
+    struct kp_delete_records_request_topics *topic =
+        c ? ARENA_NEW(c->arena, struct kp_delete_records_request_topics) : NULL;
+    struct kp_delete_records_request_partitions *p =
+        c ? ARENA_NEW(c->arena, struct kp_delete_records_request_partitions) : NULL;
+    assert(!t->call && may_cut(t));
+    int64_t at = t->cut.at;
+    t->cut.until = 0; /* tried once: the next time is as good */
+    if (!topic || !p) {
+        if (c)
+            client_cancel(t->client, c);
+        went_well(t);
+        return;
+    }
+    *p = (struct kp_delete_records_request_partitions){.offset = at};
+    *topic = (struct kp_delete_records_request_topics){slice_str(t->name), p, 1};
+    struct kp_delete_records_request *r = c->body;
+    r->topics = topic;
+    r->topics_n = 1;
+    r->timeout_ms = CALL_TIMEOUT_US / 1000;
+    t->call = c;
+    client_send(t->client, c);
+}
+
 static void pump(void *arg)
 {
     struct internal_topic *t = arg;
-    if (t->call || t->pending_n == 0)
+    if (!t->exists)
+        t->cut.until = 0; /* another topic has come in its place */
+    if (t->call || (t->pending_n == 0 && !may_cut(t)))
         return;
-    if (t->exists)
+    if (may_cut(t))
+        cut(t);
+    else if (t->exists)
         produce(t);
     else
         create(t);

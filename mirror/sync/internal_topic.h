@@ -11,6 +11,13 @@
 
 #define INTERNAL_TOPIC_PENDING 200000
 
+/* Keys that will never be written again (of groups and topics that are gone) cannot be taken back by tombstones where
+ * MM2's Java code reads: Checkpoint.deserializeRecord and OffsetSync's do not look for null values. Instead the owner puts
+ * all that still counts once more, then what stands before is cut off by DeleteRecords. Brokers allow that where
+ * cleanup.policy has delete too, so such a topic is made with `compact,delete` and is kept for ever by time and size.
+ * One that has been made otherwise (by MM2) stays as it is, with a key for all that ever was. */
+#define INTERNAL_TOPIC_CUT_MIN 100 /* keys that are gone, before it is worth it */
+
 struct internal_topic;
 
 struct internal_topic_options {
@@ -19,6 +26,7 @@ struct internal_topic_options {
     const char *name;           /* copied */
     int16_t replication_factor; /* -1: the broker's default */
     const char *factor_key;     /* the option that sets it, for the error */
+    bool cuts;                  /* internal_topic_cut is going to be used */
     /* Once per cause: what cannot be done and which key or right would help. */
     void (*trouble)(void *arg, const char *text);
     void *arg;
@@ -29,5 +37,13 @@ int internal_topic_create(const struct internal_topic_options *o, struct interna
 void internal_topic_destroy(struct internal_topic *t);
 /* Copies both; a null value is a tombstone. -E_LIMIT. */
 int internal_topic_put(struct internal_topic *t, struct slice key, struct slice value);
+
+/* Whether `gone` keys of the topic, beside `live` ones, are worth putting the live ones again, and it can be cut. */
+bool internal_topic_wants_cut(const struct internal_topic *t, size_t gone, size_t live);
+/* Puts so far. */
+uint64_t internal_topic_puts(const struct internal_topic *t);
+/* All that counts was put again after the first `from` puts. What stands before in the log is deleted as soon as they are
+ * acknowledged; an error leaves it there. */
+void internal_topic_cut(struct internal_topic *t, uint64_t from);
 
 #endif

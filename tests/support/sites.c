@@ -341,8 +341,8 @@ bool sites_produce(struct sites *s, int site, const char *topic, int32_t partiti
 }
 
 struct reading {
-    uint64_t *out;
-    int n, max;
+    void (*each)(void *arg, const struct record *r);
+    void *arg;
     int64_t next;
     bool failed, ended;
 };
@@ -358,10 +358,8 @@ static void take_batch(struct reading *g, const struct batch_header *h, struct s
     must(batch_payload(h, batch, &limits, &scratch, &payload, NULL) == 0, "a batch is read", NULL);
     record_walk_init(&w, h, payload);
     while (record_next(&w, &r) == 1) {
-        if (r.offset < g->next)
-            continue;
-        must(r.value.n == NUMBERS && g->n < g->max, "a record is one of ours, and there is room", NULL);
-        memcpy(&g->out[g->n++], r.value.p, NUMBERS);
+        if (r.offset >= g->next)
+            g->each(g->arg, &r);
     }
     g->next = batch_last_offset(h) + 1;
     buf_fini(&scratch);
@@ -385,13 +383,31 @@ static void read_fetched(void *arg, const void *body)
     g->ended = g->next >= p->high_watermark;
 }
 
-int sites_read(struct sites *s, int site, const char *topic, int32_t partition, uint64_t *out, int max)
+static void read_start(void *arg, const void *body)
 {
-    struct reading g = {.out = out, .max = max};
-    while (!g.ended && !g.failed) {
+    const struct kp_list_offsets_response *r = body;
+    if (r->topics_n == 1 && r->topics[0].partitions_n == 1 && !r->topics[0].partitions[0].error_code)
+        *(int64_t *)arg = r->topics[0].partitions[0].offset;
+}
+
+static int64_t log_start(struct sites *s, int site, const char *topic, int32_t partition)
+{
+    enum { EARLIEST = -2 };
+    struct kp_list_offsets_request_partitions p = {
+        .partition_index = partition, .current_leader_epoch = -1, .timestamp = EARLIEST};
+    struct kp_list_offsets_request_topics t = {.name = slice_str(topic), .partitions = &p, .partitions_n = 1};
+    const struct kp_list_offsets_request q = {.replica_id = -1, .topics = &t, .topics_n = 1};
+    const struct client_target at = {.kind = CLIENT_LEADER, .name = slice_str(topic), .number = partition};
+    int64_t start = -1;
+    return sites_ask(s, site, &at, kp_key_list_offsets, 7, &q, read_start, &start) ? start : -1;
+}
+
+static bool each_from(struct sites *s, int site, const char *topic, int32_t partition, struct reading *g)
+{
+    while (!g->ended && !g->failed) {
         struct kp_fetch_request_partitions p = {.partition = partition,
                                                 .current_leader_epoch = -1,
-                                                .fetch_offset = g.next,
+                                                .fetch_offset = g->next,
                                                 .last_fetched_epoch = -1,
                                                 .log_start_offset = -1,
                                                 .partition_max_bytes = 1 << 20};
@@ -404,10 +420,36 @@ int sites_read(struct sites *s, int site, const char *topic, int32_t partition, 
                                            .cluster_id = SLICE_NULL};
         const struct client_target at = {
             .kind = CLIENT_LEADER, .name = slice_str(topic), .number = partition};
-        if (!sites_ask(s, site, &at, kp_key_fetch, 12, &q, read_fetched, &g))
-            return -1;
+        if (!sites_ask(s, site, &at, kp_key_fetch, 12, &q, read_fetched, g))
+            return false;
     }
-    return g.failed ? -1 : g.n;
+    return !g->failed;
+}
+
+bool sites_each(struct sites *s, int site, const char *topic, int32_t partition,
+                void (*each)(void *arg, const struct record *r), void *arg)
+{
+    struct reading g = {.each = each, .arg = arg, .next = log_start(s, site, topic, partition)};
+    return g.next >= 0 && each_from(s, site, topic, partition, &g);
+}
+
+struct numbers {
+    uint64_t *out;
+    int n, max;
+};
+
+static void take_number(void *arg, const struct record *r)
+{
+    struct numbers *g = arg;
+    must(r->value.n == NUMBERS && g->n < g->max, "a record is one of ours, and there is room", NULL);
+    memcpy(&g->out[g->n++], r->value.p, NUMBERS);
+}
+
+int sites_read(struct sites *s, int site, const char *topic, int32_t partition, uint64_t *out, int max)
+{
+    struct numbers n = {out, 0, max};
+    struct reading g = {.each = take_number, .arg = &n};
+    return each_from(s, site, topic, partition, &g) ? n.n : -1;
 }
 
 static void read_commit(void *arg, const void *body)

@@ -7,6 +7,7 @@
 #define SUNDOG_TESTS_SUPPORT_SITES_H
 
 #include "proto/client/client.h"
+#include "proto/kafka/batch.h"
 #include "tests/support/sim/sim.h"
 
 enum { EAST, WEST, SITES_N };
@@ -36,6 +37,9 @@ void sites_topic_delete(struct sites *s, int site, const char *name);
 bool sites_produce(struct sites *s, int site, const char *topic, int32_t partition, uint64_t first, int n);
 /* The numbers in a partition's log, at most `max` of them; -1: it cannot be read now. */
 int sites_read(struct sites *s, int site, const char *topic, int32_t partition, uint64_t *out, int max);
+/* Each record of a partition, from where its log starts; false: it cannot be read now. */
+bool sites_each(struct sites *s, int site, const char *topic, int32_t partition,
+                void (*each)(void *arg, const struct record *r), void *arg);
 bool sites_commit(struct sites *s, int site, const char *group, const char *topic, int32_t partition,
                   int64_t offset);
 /* -1: none. `epoch` gets what was committed with it. */
