@@ -20,6 +20,17 @@
 
 /* ---- the end of a log that was closed well ---- */
 
+/* The last time entry is of a batch that the segment has, and a later time is of a later batch: else the file has been
+ * exchanged, and the next entry would contradict that one. */
+static bool times_agree(const struct segment *s)
+{
+    assert(s->times.loaded && s->times_known);
+    if (index_entries(&s->times) == 0)
+        return true;
+    const struct index_entry *last = &s->times.last;
+    return last->value < s->next_offset && s->max_timestamp_offset >= last->value;
+}
+
 /* 0: read. 1: not as a clean shutdown leaves it. */
 static int clean_end(struct log *l, struct segment *s, struct err *err)
 {
@@ -64,6 +75,8 @@ static int clean_end(struct log *l, struct segment *s, struct err *err)
     walk_fini(&w);
     s->since_index = size - from;
     s->times_known = true;
+    if (rc == 0 && !times_agree(s))
+        return 1;
     if (rc == 0 && epoch > epochs_latest(&l->epochs))
         rc = log_epochs_rebuild(l, err); /* the file is older than the log, or damaged */
     return rc == -E_IO || rc == -E_NOMEM ? rc : rc < 0;
