@@ -1,20 +1,16 @@
-/* The checkpoint files of the log dirs: recovery points, start offsets, high watermarks, cleaned offsets.
+/* The checkpoint files of the log dirs: recovery points, start offsets, high watermarks, cleaned offsets. Here they are
+ * written from time to time; checkpoint_raise.c writes starts that cannot wait, checkpoint_purge.c takes rows out.
  *
  * A file holds the partitions of all shards: each shard sends its rows to shard 0, which writes them together in
  * LANE_DIRS when the last shard's have come; a file that would not change is not written. A row must never outlive its
  * partition: a new log of the same name would be trusted further than it is durable. So rows that were collected
  * before a deletion are thrown away (`deletions`), and before a log is made the files are rid of deleted names: those of
  * this run, and before the first one those of runs before, which have rows but were not found. */
-#include "broker/partition/checkpoint.h"
+#include "broker/partition/checkpoint_internal.h"
 
-#include "base/core/arena.h"
 #include "base/runtime/log.h"
-#include "broker/partition/internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-
-#define ROWS_ARENA_MAX ((size_t)256 << 20)
 
 struct checkpoint_rows {
     struct loop_msg msg;
@@ -25,36 +21,6 @@ struct checkpoint_rows {
     struct arena arena;
     struct checkpoint_row *rows;
     size_t n;
-};
-
-#define NAME_MAX_BYTES (LOG_TOPIC_MAX + 16)
-
-struct deleted {
-    UT_hash_handle hh;
-    char name[NAME_MAX_BYTES];
-};
-
-static void name_of(const char *topic, int32_t index, char name[NAME_MAX_BYTES])
-{
-    snprintf(name, NAME_MAX_BYTES, "%s-%d", topic, index);
-}
-
-struct checkpoints {
-    struct partition_host *host;
-    struct loop *home;
-    unsigned shards;
-    bool ending;                         /* rows are kept for checkpoints_write_last */
-    _Atomic uint64_t deletions, *raises; /* raises by shard: of start offsets, by checkpoint_raise */
-    struct deleted *deleted;             /* LANE_DIRS; uthash */
-    bool looked;                         /* LANE_DIRS: rows of what was deleted before this start are gone */
-    struct gather {
-        struct checkpoints *owner;
-        enum log_checkpoint which;
-        struct loop_job job;
-        bool busy;
-        struct checkpoint_rows **latest, **writing; /* by shard */
-        uint64_t written[LOG_DIRS_MAX];             /* hash of what is in the file */
-    } gather[LOG_CHECKPOINTS];
 };
 
 int checkpoints_create(struct partition_host *h, struct loop *home, unsigned shards, struct checkpoints **out)
@@ -91,15 +57,6 @@ static void rows_free(struct checkpoint_rows *r)
     free(r);
 }
 
-static void forget_deleted(struct checkpoints *c)
-{
-    struct deleted *d, *next;
-    HASH_ITER (hh, c->deleted, d, next) {
-        HASH_DEL(c->deleted, d);
-        free(d);
-    }
-}
-
 void checkpoints_destroy(struct checkpoints *c)
 {
     if (!c)
@@ -112,7 +69,7 @@ void checkpoints_destroy(struct checkpoints *c)
         free(g->latest);
         free(g->writing);
     }
-    forget_deleted(c);
+    checkpoint_forget_deleted(c);
     free(c->raises);
     free(c);
 }
@@ -304,7 +261,7 @@ void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
     struct checkpoint_rows *r = calloc(1, sizeof *r);
     if (!r)
         return;
-    arena_init(&r->arena, ROWS_ARENA_MAX);
+    arena_init(&r->arena, CHECKPOINT_ROWS_MAX);
     r->to = c;
     r->which = which;
     r->shard = ps->shard->index;
@@ -330,185 +287,4 @@ void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
         arrived(&r->msg);
     else
         loop_post(c->home, &r->msg);
-}
-
-/* ---- start offsets that cannot wait ---- */
-
-struct raised {
-    UT_hash_handle hh;
-    struct log_checkpoint_row row;
-    char name[NAME_MAX_BYTES];
-};
-
-/* A file's rows on their way from what it is to what it is to be; `arena` has them, and says when memory was short. */
-struct file_rows {
-    struct arena arena;
-    struct log_checkpoint_row *rows;
-    size_t n, cap;
-};
-
-static void file_rows_add(struct file_rows *f, const char *topic, int32_t partition, int64_t offset)
-{
-    if (f->n == f->cap) {
-        struct log_checkpoint_row *more = ARENA_NEWS(&f->arena, struct log_checkpoint_row, 2 * f->cap + 64);
-        if (!more)
-            return;
-        if (f->n)
-            memcpy(more, f->rows, f->n * sizeof *more);
-        f->rows = more;
-        f->cap = 2 * f->cap + 64;
-    }
-    char *copy = arena_cstr(&f->arena, slice_str(topic));
-    if (copy)
-        f->rows[f->n++] = (struct log_checkpoint_row){copy, partition, offset};
-}
-
-struct raise {
-    struct raised *all; /* uthash; not in the file's rows yet */
-    struct file_rows file;
-};
-
-static void raise_want(struct raise *u, const struct log_checkpoint_row *row)
-{
-    char name[NAME_MAX_BYTES];
-    struct raised *r = NULL;
-    name_of(row->topic, row->partition, name);
-    HASH_FIND_STR(u->all, name, r);
-    if (r) {
-        r->row.offset = row->offset > r->row.offset ? row->offset : r->row.offset;
-        return;
-    }
-    r = ARENA_NEW(&u->file.arena, struct raised);
-    if (!r)
-        return;
-    r->row = *row;
-    memcpy(r->name, name, sizeof r->name);
-    HASH_ADD_STR(u->all, name, r);
-    if (!HASH_ADDED(r))
-        u->file.arena.failed = true;
-}
-
-static void raise_keep(void *arg, const struct log_checkpoint_row *row)
-{
-    struct raise *u = arg;
-    int64_t offset = row->offset;
-    char name[NAME_MAX_BYTES];
-    struct raised *r = NULL;
-    name_of(row->topic, row->partition, name);
-    HASH_FIND_STR(u->all, name, r);
-    if (r) {
-        offset = r->row.offset > offset ? r->row.offset : offset;
-        HASH_DEL(u->all, r);
-    }
-    file_rows_add(&u->file, row->topic, row->partition, offset);
-}
-
-static int raise_dir(struct checkpoints *c, unsigned dir, struct raise *u, struct err *err)
-{
-    struct partition_host *h = c->host;
-    const char *path = log_dir_of(h->dirs, dir);
-    int rc = log_checkpoint_read(h->disk, path, LOG_CHECKPOINT_START, raise_keep, u, err);
-    struct raised *r, *next;
-    HASH_ITER (hh, u->all, r, next)
-        file_rows_add(&u->file, r->row.topic, r->row.partition, r->row.offset);
-    if (!rc && arena_failed(&u->file.arena))
-        rc = err_set(err, -E_NOMEM, "no memory for the rows of %s", path);
-    c->gather[LOG_CHECKPOINT_START].written[dir] = 0;
-    return rc ? rc : log_checkpoint_write(h->disk, path, LOG_CHECKPOINT_START, u->file.rows, u->file.n, err);
-}
-
-void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, size_t n,
-                      int rc[LOG_DIRS_MAX])
-{
-    struct partition_host *h = c->host;
-    for (unsigned dir = 0; dir < log_dirs_count(h->dirs); dir++) {
-        struct raise u = {0};
-        struct err err = {0};
-        arena_init(&u.file.arena, ROWS_ARENA_MAX);
-        for (size_t i = 0; i < n; i++)
-            if (rows[i].dir == dir)
-                raise_want(&u, &rows[i].row);
-        rc[dir] = 0;
-        if (u.all || arena_failed(&u.file.arena))
-            rc[dir] = log_dir_online(h->dirs, dir) ? raise_dir(c, dir, &u, &err) : -E_FENCED;
-        HASH_CLEAR(hh, u.all);
-        arena_fini(&u.file.arena);
-        if (rc[dir] && rc[dir] != -E_FENCED)
-            log_error("broker.partition", "checkpoint failed error=%s", err.text);
-        if (rc[dir] == -E_IO)
-            partition_dir_failed(h, dir, err.text);
-    }
-}
-
-void checkpoint_raising(struct partitions *ps)
-{
-    atomic_fetch_add(&ps->host->checkpoints->raises[ps->shard->index], 1);
-}
-
-/* ---- deletions ---- */
-
-void checkpoint_deleting(struct checkpoints *c)
-{
-    atomic_fetch_add(&c->deletions, 1);
-}
-
-void checkpoint_deleted(struct checkpoints *c, const char *topic, int32_t index)
-{
-    struct deleted *d = calloc(1, sizeof *d), *same = NULL;
-    if (!d)
-        return;
-    name_of(topic, index, d->name);
-    HASH_FIND_STR(c->deleted, d->name, same);
-    if (!same)
-        HASH_ADD_STR(c->deleted, name, d);
-    if (same || !HASH_ADDED(d))
-        free(d);
-}
-
-struct purge {
-    struct checkpoints *c;
-    struct file_rows file;
-    size_t dropped;
-};
-
-static void keep_row(void *arg, const struct log_checkpoint_row *row)
-{
-    struct purge *u = arg;
-    char name[NAME_MAX_BYTES];
-    struct deleted *d = NULL;
-    name_of(row->topic, row->partition, name);
-    HASH_FIND_STR(u->c->deleted, name, d);
-    if (d || (!u->c->looked && !host_found(u->c->host, row->topic, row->partition))) {
-        u->dropped++;
-        return;
-    }
-    file_rows_add(&u->file, row->topic, row->partition, row->offset);
-}
-
-int checkpoint_purge(struct checkpoints *c, struct err *err)
-{
-    struct partition_host *h = c->host;
-    int rc = 0;
-    for (unsigned dir = 0; (c->deleted || !c->looked) && dir < log_dirs_count(h->dirs); dir++) {
-        for (int which = 0; log_dir_online(h->dirs, dir) && which < LOG_CHECKPOINTS; which++) {
-            struct purge u = {.c = c};
-            arena_init(&u.file.arena, ROWS_ARENA_MAX);
-            const char *path = log_dir_of(h->dirs, dir);
-            int r = log_checkpoint_read(h->disk, path, (enum log_checkpoint)which, keep_row, &u, err);
-            if (!r && arena_failed(&u.file.arena))
-                r = -E_NOMEM;
-            if (!r && u.dropped > 0) {
-                c->gather[which].written[dir] = 0;
-                r = log_checkpoint_write(h->disk, path, (enum log_checkpoint)which, u.file.rows, u.file.n,
-                                         err);
-            }
-            arena_fini(&u.file.arena);
-            rc = rc ? rc : r;
-        }
-    }
-    if (!rc) {
-        forget_deleted(c);
-        c->looked = true;
-    }
-    return rc;
 }
