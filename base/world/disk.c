@@ -70,6 +70,8 @@ int disk_replace(struct disk *d, const char *path, struct slice content, struct 
         return err_set(err, -E_INVALID, "%.200s: the path is too long", path);
     snprintf(temporary, sizeof temporary, "%s.tmp", path);
     int rc = write_synced(d, temporary, content, err);
+    if (rc == -E_NOSPACE)
+        (void)disk_unlink(d, temporary); /* what fitted is of no use, and takes room */
     if (rc)
         return rc;
     rc = disk_rename(d, temporary, path);

@@ -7,7 +7,7 @@
  * thread. Who does what: meta.properties belongs to lifecycle (log_dir_path tells where); what a topic id is,
  * to metadata.
  *
- * A log dir holds: .lock, meta.properties, .sundog-kept (kept.h), .kafka_cleanshutdown ({"version":0,"brokerEpoch":N}),
+ * A log dir holds: .lock, meta.properties, .sundog-kept (kept.h), .sundog-spare (spare.h), .kafka_cleanshutdown ({"version":0,"brokerEpoch":N}),
  * recovery-point-offset-checkpoint, log-start-offset-checkpoint, replication-offset-checkpoint,
  * cleaner-offset-checkpoint, folders "<topic>-<partition>" with partition.metadata in each, and folders
  * "<topic>-<partition>.<hex>-delete" that wait to be removed. */

@@ -9,6 +9,7 @@
 #include "broker/partition/checkpoint_internal.h"
 
 #include "base/runtime/log.h"
+#include "broker/log/spare.h"
 
 #include <stdlib.h>
 
@@ -131,9 +132,13 @@ static void write_all(struct gather *g)
     struct log_checkpoint_row *all = calloc(n ? n : 1, sizeof *all);
     if (!all)
         return;
-    for (unsigned dir = 0; dir < log_dirs_count(h->dirs); dir++)
-        if (log_dir_online(h->dirs, dir))
-            write_dir(g, dir, all);
+    for (unsigned dir = 0; dir < log_dirs_count(h->dirs); dir++) {
+        if (!log_dir_online(h->dirs, dir))
+            continue;
+        write_dir(g, dir, all);
+        if (g->which == LOG_CHECKPOINT_START && !g->owner->spare[dir])
+            g->owner->spare[dir] = spare_fill(h->disk, log_dir_of(h->dirs, dir)) == 0;
+    }
     free(all);
 }
 

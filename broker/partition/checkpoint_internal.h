@@ -26,6 +26,7 @@ struct checkpoints {
     _Atomic uint64_t deletions, *raises; /* raises by shard: of start offsets, by checkpoint_raise */
     struct deleted *deleted;             /* LANE_DIRS; uthash */
     bool looked;                         /* LANE_DIRS: rows of what was deleted before this start are gone */
+    bool spare[LOG_DIRS_MAX];            /* LANE_DIRS: the room of spare.h is there */
     struct gather {
         struct checkpoints *owner;
         enum log_checkpoint which;

@@ -2,6 +2,7 @@
 #include "broker/partition/checkpoint_internal.h"
 
 #include "base/runtime/log.h"
+#include "broker/log/spare.h"
 
 struct raised {
     UT_hash_handle hh;
@@ -60,7 +61,13 @@ static int raise_dir(struct checkpoints *c, unsigned dir, struct raise *u, struc
     if (!rc && arena_failed(&u->file.arena))
         rc = err_set(err, -E_NOMEM, "no memory for the rows of %s", path);
     c->gather[LOG_CHECKPOINT_START].written[dir] = 0;
-    return rc ? rc : log_checkpoint_write(h->disk, path, LOG_CHECKPOINT_START, u->file.rows, u->file.n, err);
+    if (rc)
+        return rc;
+    do {
+        rc = log_checkpoint_write(h->disk, path, LOG_CHECKPOINT_START, u->file.rows, u->file.n, err);
+        c->spare[dir] &= rc != -E_NOSPACE;
+    } while (rc == -E_NOSPACE && spare_give(h->disk, path)); /* on a full disk this is what makes room */
+    return rc;
 }
 
 void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, size_t n,

@@ -67,6 +67,49 @@ Test(broker_faults, a_full_disk_refuses_and_room_lets_it_go_on)
     end(w);
 }
 
+static int16_t delete_to(struct world *w, int64_t offset)
+{
+    struct kp_delete_records_request_partitions p = {.offset = offset};
+    struct kp_delete_records_request_topics t = {slice_str("orders"), &p, 1};
+    const struct kp_delete_records_request q = {.topics = &t, .topics_n = 1, .timeout_ms = 10000};
+    const struct kp_delete_records_response *a =
+        sim_client_ask(w->client, CLIENT_ANY, kp_key_delete_records, 1, &q, 20 * SIM_SECOND);
+    return a ? a->topics[0].partitions[0].error_code : KE_UNKNOWN_SERVER_ERROR;
+}
+
+/* Not a byte is left. The last error is handed back. */
+static int16_t fill(struct world *w)
+{
+    int full = 0;
+    int16_t e = KE_NONE;
+    for (int i = 0; i < 2000 && full < 10; i++) {
+        e = sim_client_produce(w->client, "orders", 0, full ? 1 : 1000, NULL);
+        full += e != KE_NONE;
+    }
+    return full == 10 ? e : KE_NONE;
+}
+
+/* Then is when an operator needs it: what writes down the new start has room of its own. */
+Test(broker_faults, records_of_a_full_disk_can_be_deleted)
+{
+    struct world *w = begin("log.segment.bytes=1048576\nlog.retention.check.interval.ms=10000\n");
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_assert_eq(sim_client_create_topic(w->client, "rows-of-the-file", 100), KE_NONE); /* more than a record */
+    sim_run_for(w->sim, 120 * SIM_SECOND); /* the spare room is made */
+    sim_disk_capacity(w->broker, 5 << 20);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(fill(w), KE_KAFKA_STORAGE_ERROR);
+        cr_assert_eq(delete_to(w, 1000 * (i + 1)), KE_NONE, "the %d. time", i + 1);
+        cr_expect_eq(sim_client_offset(w->client, "orders", 0, -2), 1000 * (i + 1));
+    }
+    int64_t end_offset = sim_client_offset(w->client, "orders", 0, -1);
+    cr_assert_eq(delete_to(w, -1), KE_NONE);
+    sim_disk_capacity(w->broker, INT64_C(1) << 30);
+    restart(w);
+    cr_expect_eq(sim_client_offset(w->client, "orders", 0, -2), end_offset);
+    end(w);
+}
+
 static bool stopped(void *arg)
 {
     return sim_node_stopped(arg);
