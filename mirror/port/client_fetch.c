@@ -40,6 +40,8 @@ void raw_fetch_cancel(struct raw_fetch *f)
 {
     struct raw_port *p = f->port;
     struct client_call *call = f->call;
+    if (f->session)
+        raw_session_cancelled(f->node);
     end(f);
     client_cancel(p->client, call);
 }
@@ -180,7 +182,7 @@ static void take_partition(struct raw_part *part, const struct kp_fetch_response
                            struct client_frame *frame)
 {
     char text[128];
-    assert(part->fetch && !part->ask && part->state == RAW_FETCHING);
+    assert((part->fetch || part->still) && !part->ask && part->state == RAW_FETCHING);
     if (refused_by_replica(part, m) || take_replica(part, m))
         return;
     if (m->error_code == KE_NONE && (m->diverging_epoch.epoch >= 0 || m->diverging_epoch.end_offset >= 0)) {
@@ -226,7 +228,30 @@ static struct raw_part *named(const struct raw_fetch *f, const struct kp_fetch_r
     struct raw_part *part = raw_find_id(f->port, &t->topic_id, index);
     if (!part)
         part = raw_find_name(f->port, t->topic, index);
+    if (f->session)
+        return raw_session_row(f->node, part);
     return part && part->fetch == f ? part : NULL;
+}
+
+/* Of a session's answer, who is to be placed when it has been taken: whoever got something behind the others. */
+struct in_hand {
+    struct list got, others;
+};
+
+static void take_rows(struct raw_fetch *f, const struct kp_fetch_response_responses *t,
+                      struct client_frame *frame, struct in_hand *hand)
+{
+    for (int32_t k = 0; k < t->partitions_n; k++) {
+        const struct kp_fetch_response_partitions *answer = &t->partitions[k];
+        struct raw_part *part = named(f, t, answer->partition_index);
+        if (!part || part->dropped || part->stale || part->ask || part->state != RAW_FETCHING)
+            continue;
+        take_partition(part, answer, frame);
+        if (!f->session)
+            part->got_some = answer->records.bytes.n > 0;
+        else if (!list_linked(&part->todo))
+            list_push(answer->records.bytes.n > 0 ? &hand->got : &hand->others, &part->todo);
+    }
 }
 
 void raw_fetched(void *arg, const struct client_response *r)
@@ -235,22 +260,23 @@ void raw_fetched(void *arg, const struct client_response *r)
     struct raw_port *p = f->port;
     const struct kp_fetch_response *m = r->body;
     bool good = m && m->error_code == KE_NONE;
+    struct in_hand hand;
+    list_init(&hand.got);
+    list_init(&hand.others);
     raw_pace(f, r->frame ? client_frame_bytes(r->frame) : 0, r->status == -E_TIMEOUT);
     if (m && m->throttle_time_ms > 0) /* KIP-219: the broker reads nothing of ours until then */
         f->node->not_before_us =
             loop_now_us(p->loop) +
             (m->throttle_time_ms < RAW_THROTTLE_MAX_MS ? m->throttle_time_ms : RAW_THROTTLE_MAX_MS) *
                 INT64_C(1000);
-    for (int32_t i = 0; good && i < m->responses_n; i++) {
-        for (int32_t k = 0; k < m->responses[i].partitions_n; k++) {
-            const struct kp_fetch_response_partitions *answer = &m->responses[i].partitions[k];
-            struct raw_part *part = named(f, &m->responses[i], answer->partition_index);
-            if (!part || part->dropped || part->stale || part->ask || part->state != RAW_FETCHING)
-                continue;
-            take_partition(part, answer, r->frame);
-            part->got_some = answer->records.bytes.n > 0;
-        }
-    }
+    for (int32_t i = 0; good && i < m->responses_n; i++)
+        take_rows(f, &m->responses[i], r->frame, &hand);
+    if (f->session)
+        raw_session_answered(f->node, r);
+    while (!list_empty(&hand.others))
+        raw_place(LIST_ENTRY(list_pop(&hand.others), struct raw_part, todo));
+    while (!list_empty(&hand.got))
+        raw_place(LIST_ENTRY(list_pop(&hand.got), struct raw_part, todo));
     for (int32_t i = 0; !good && i < f->parts_n; i++)
         f->parts[i]->replica = -1;
     for (int32_t i = 0; !good && i < f->parts_n; i++)

@@ -1,5 +1,5 @@
 /* What the files of the raw source share: port_client.c (life, polling), client_find.c (partitions by what names them),
- * client_request.c (what is asked), client_fetch.c (what comes), client_check.c (where a partition stands: offsets, leader epochs),
+ * client_request.c (what is asked), client_session.c (with which session), client_fetch.c (what comes), client_check.c (where a partition stands: offsets, leader epochs),
  * client_deliver.c (batches to deliveries). */
 #ifndef SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
 #define SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
@@ -25,6 +25,8 @@
 #define RAW_FETCHES_MAX  8 /* under way at one leader */
 /* Between two questions for those at their ends, beside others who have more: so much for each. */
 #define RAW_TAIL_EACH_US    INT64_C(10)
+#define RAW_TAIL_LEAST_US   (INT64_C(2) * 1000)
+#define RAW_LEFT_MAX        1000  /* to be forgotten by a broker's session, before it is made anew instead */
 #define RAW_THROTTLE_MAX_MS 60000 /* a broker's wish beyond this is not believed */
 #define RAW_MEMORY_DEFAULT  ((size_t)64 << 20)
 #define RAW_PAYLOAD_MAX     (CODEC_BYTES_MAX_DEFAULT + ((size_t)1 << 20)) /* of one batch, decompressed */
@@ -75,6 +77,12 @@ struct raw_name {
 
 #define RAW_NAME_BYTES sizeof(struct raw_name)
 
+/* Where a broker's session has a partition. */
+struct raw_said {
+    int64_t next;
+    int32_t epoch, leader_epoch;
+};
+
 struct raw_part {
     struct list link;                        /* of all */
     struct list todo;                        /* of those that wait for the same (raw_place) */
@@ -87,6 +95,10 @@ struct raw_part {
     struct raw_fetch *fetch; /* the request under way that asks for it */
     struct raw_node *wanted_of; /* in whose turns it stands */
     struct raw_turns *turns;    /* in which of them */
+    struct list session;        /* of those that a broker's session has */
+    struct raw_node *session_of;
+    bool still; /* and reads on where it stands: in no turns, asked for whenever the session is */
+    struct raw_said said;
     struct port_assignment a;
     enum raw_state state;
     int64_t next;       /* the next offset to be delivered */
@@ -119,11 +131,26 @@ struct raw_turns {
     int32_t n;
 };
 
+/* A leader's fetch session: client_session.c. */
+struct raw_session {
+    int32_t id,
+        epoch;   /* of the next request; epoch 0: a new one is asked for; then the old one, 0: none, ends */
+    bool by_id;  /* it names topics by their id */
+    bool broken; /* begins anew with the next request */
+    bool under_way;
+    struct list still, loose; /* raw_part */
+    struct list left;
+    int32_t still_n, loose_n, left_n;
+    int64_t replica_until_us; /* the first of those still read here for the leader */
+};
+
 /* A broker that leads partitions; kept for the life of the port. It answers in order, and what waits for news holds up
  * what stands behind it: a request behind another names somebody who has more, one that may wait goes alone. */
 struct raw_node {
     struct list link;
+    struct raw_port *port;
     int32_t id;
+    struct raw_session session;
     struct raw_turns more;       /* known to have more */
     struct raw_turns tail;       /* at their ends, or it is not known where these are */
     struct list fetches;         /* under way */
@@ -138,7 +165,8 @@ struct raw_fetch {
     struct raw_port *port;
     struct client_call *call;
     struct raw_node *node;
-    struct raw_part **parts; /* in the call's arena */
+    bool session;            /* names those that are still in the node's, too */
+    struct raw_part **parts; /* in the call's arena; without a session */
     int32_t parts_n, more_n;
     int32_t asked_bytes;
     int64_t sent_at_us;
@@ -223,6 +251,24 @@ void raw_unfind(struct raw_part *part);
 void raw_fetch_all(struct raw_port *p);
 /* What an answer says of the way: `bytes` have come. */
 void raw_pace(struct raw_fetch *f, size_t bytes, bool late);
+
+/* client_session.c */
+void raw_session_init(struct raw_session *s);
+void raw_session_fini(struct raw_session *s);
+bool raw_session_keeps(
+    const struct raw_part *part); /* of one that is still there: nothing about it has changed */
+void raw_session_loosen(struct raw_part *part);
+void raw_session_leave(struct raw_part *part); /* nothing of it is needed any more, but the broker has it */
+/* A request: prepare, room, join for each in the tail's turns, ask. */
+void raw_session_prepare(struct raw_node *n);
+bool raw_session_room(struct raw_node *n, struct client_call *call); /* false: no memory */
+void raw_session_join(struct raw_node *n, struct raw_part *part);
+void raw_session_ask(struct raw_node *n, struct client_call *call);
+/* Its answer: first its rows; NULL: not to be taken. */
+struct raw_part *raw_session_row(struct raw_node *n, struct raw_part *part);
+void raw_session_answered(struct raw_node *n, const struct client_response *r);
+void raw_session_cancelled(struct raw_node *n);
+void raw_session_close(struct raw_node *n);
 
 /* client_fetch.c */
 void raw_fetched(void *arg, const struct client_response *r);

@@ -14,6 +14,8 @@ static struct raw_node *node_of(struct raw_port *p, int32_t id)
     if (!n)
         return NULL;
     n->id = id;
+    n->port = p;
+    raw_session_init(&n->session);
     n->pace_bytes = RAW_PACE_FIRST;
     list_init(&n->more.list);
     list_init(&n->tail.list);
@@ -28,6 +30,7 @@ void raw_nodes_free(struct raw_port *p)
         struct raw_node *n = LIST_ENTRY(list_pop(&p->nodes), struct raw_node, link);
         assert(n->fetches_n == 0 && n->asked_bytes == 0 && list_empty(&n->more.list) &&
                list_empty(&n->tail.list));
+        raw_session_fini(&n->session);
         free(n);
     }
 }
@@ -59,6 +62,10 @@ void raw_place(struct raw_part *part)
     struct raw_port *p = part->port;
     if (part->replica >= 0 && part->replica_until_us <= loop_now_us(p->loop))
         part->replica = -1;
+    if (part->still && raw_session_keeps(part) && has_room(part))
+        return;
+    if (part->still)
+        raw_session_loosen(part);
     if (part->wanted_of && part->state == RAW_FETCHING && raw_reads_at(part) == part->wanted_of->id &&
         !part->ask && part->retry_at_us <= loop_now_us(p->loop) && has_room(part) &&
         part->turns == turns_of(part->wanted_of, part))

@@ -2,12 +2,20 @@
  *
  * A partition's next offset is known when its last answer is here, so it is in one request only; over a long way one
  * partition alone gets an answer as large as the leader's room, many get several smaller ones at a time. An answer is
- * never larger than what comes in good time (`pace_bytes`): over a slow way nobody waits long behind it. */
+ * never larger than what comes in good time (`pace_bytes`): over a slow way nobody waits long behind it.
+ *
+ * Those at their ends are asked together, in the leader's session: where nobody has more, that request waits for news;
+ * beside others who have more it does not wait, and goes now and then. */
 #include "mirror/port/client_parts.h"
+
+static int32_t tail_of(const struct raw_node *n)
+{
+    return n->tail.n + n->session.still_n;
+}
 
 static bool wants(const struct raw_node *n)
 {
-    return n->more.n || n->tail.n;
+    return n->more.n || tail_of(n);
 }
 
 /* ---- how much ---- */
@@ -86,29 +94,35 @@ static void fill_row(struct kp_fetch_request_partitions *q, const struct raw_par
 
 struct question {
     struct raw_node *node;
-    int32_t share, tail, more;
+    int32_t share;
+    bool session; /* for those at their ends; else for `more` of the others */
+    int32_t more;
     bool ids;     /* all topics have one */
     bool replica; /* for somebody it is not the leader */
 };
 
-static void take_turns(struct raw_fetch *f, struct question *s, struct raw_turns *turns, int32_t n,
-                       int32_t most, struct kp_fetch_request_topics *topics,
-                       struct kp_fetch_request_partitions *rows)
+static void take_turns(struct raw_fetch *f, struct question *s, int32_t n, int32_t most,
+                       struct kp_fetch_request *q)
 {
+    struct raw_turns *turns = s->session ? &s->node->tail : &s->node->more;
     assert(n <= turns->n);
-    while (n-- > 0) {
+    for (int32_t i = 0; i < n; i++) {
         struct raw_part *part = LIST_ENTRY(turns->list.next, struct raw_part, todo);
-        int32_t i = f->parts_n++;
+        struct kp_fetch_request_topics *topic = &q->topics[i];
         raw_unplace(part);
-        topics[i].topic = slice_str(part->topic);
-        topics[i].topic_id = part->id.topic;
-        s->ids = s->ids && !uuid_is_zero(&topics[i].topic_id);
+        topic->topic = slice_str(part->topic);
+        topic->topic_id = part->id.topic;
+        topic->partitions_n = 1;
+        s->ids = s->ids && !uuid_is_zero(&topic->topic_id);
         s->replica = s->replica || part->replica >= 0;
-        topics[i].partitions = &rows[i];
-        topics[i].partitions_n = 1;
         part->asked_bytes = f->port->part_max ? f->port->part_max : most;
-        fill_row(&rows[i], part);
-        f->parts[i] = part;
+        fill_row(topic->partitions, part);
+        if (s->session) {
+            topic->topic = arena_dup(f->call->arena, topic->topic); /* a member may be dropped meanwhile */
+            raw_session_join(s->node, part);
+            continue;
+        }
+        f->parts[f->parts_n++] = part;
         part->fetch = f;
         part->users++;
     }
@@ -117,48 +131,62 @@ static void take_turns(struct raw_fetch *f, struct question *s, struct raw_turns
 static void fill(struct raw_fetch *f, struct question *s, struct kp_fetch_request *q)
 {
     const struct raw_port *p = f->port;
-    struct kp_fetch_request_topics *topics = q->topics;
-    struct kp_fetch_request_partitions *rows = topics[0].partitions;
-    int32_t tail_most =
-        s->more == 0 && s->share / s->tail > RAW_PART_BYTES ? s->share / s->tail : RAW_PART_BYTES;
-    q->max_wait_ms = p->wait_ms;
+    struct raw_node *n = s->node;
+    bool waits = s->session && n->more.n == 0;
+    int32_t most = s->share;
+    if (s->session)
+        most = waits && most / tail_of(n) > RAW_PART_BYTES ? most / tail_of(n) : RAW_PART_BYTES;
+    q->max_wait_ms = waits || !s->session ? p->wait_ms : 0;
     q->min_bytes = 1;
     q->max_bytes = s->share;
     q->isolation_level = p->read_uncommitted ? 0 : 1;
     q->rack_id = slice_str(p->rack);
-    q->topics_n = s->tail + s->more;
-    take_turns(f, s, &s->node->tail, s->tail, tail_most, topics, rows); /* what is new at an end goes first */
-    take_turns(f, s, &s->node->more, s->more, s->share, topics, rows);
-    assert(f->parts_n == q->topics_n);
+    s->replica = s->session && n->session.replica_until_us < INT64_MAX;
+    take_turns(f, s, q->topics_n, most, q);
+    if (s->session)
+        raw_session_ask(n, f->call);
+}
+
+/* Room for so many rows, and for who is asked for in them; false: no memory. */
+static bool rows(struct client_call *call, int32_t n)
+{
+    struct kp_fetch_request *q = call->body;
+    struct kp_fetch_request_partitions *p = ARENA_NEWS(call->arena, struct kp_fetch_request_partitions, n);
+    q->topics = ARENA_NEWS(call->arena, struct kp_fetch_request_topics, n);
+    q->topics_n = n;
+    for (int32_t i = 0; p && q->topics && i < n; i++)
+        q->topics[i].partitions = &p[i];
+    return p && q->topics;
 }
 
 static bool send(struct raw_port *p, struct question *s)
 {
     struct raw_node *node = s->node;
-    int32_t n = s->tail + s->more;
-    assert(n > 0 && node->fetches_n < RAW_FETCHES_MAX);
+    if (s->session)
+        raw_session_prepare(node);
+    if (s->session && tail_of(node) == 0)
+        return true; /* all of them are asked for elsewhere from now on */
+    int32_t n = s->session ? node->tail.n : s->more;
+    assert(n >= s->more && node->fetches_n < RAW_FETCHES_MAX);
     struct client_call *call = client_call(p->client, kp_key_fetch);
     if (!call)
         return false;
-    struct kp_fetch_request *q = call->body;
     struct raw_fetch *f = ARENA_NEW(call->arena, struct raw_fetch);
-    struct raw_part **parts = ARENA_NEWS(call->arena, struct raw_part *, n);
-    struct kp_fetch_request_partitions *rows = ARENA_NEWS(call->arena, struct kp_fetch_request_partitions, n);
-    q->topics = ARENA_NEWS(call->arena, struct kp_fetch_request_topics, n);
-    if (!f || !parts || !rows || !q->topics) {
+    struct raw_part **parts = ARENA_NEWS(call->arena, struct raw_part *, s->more);
+    if (!f || !parts || !rows(call, n) || (s->session && !raw_session_room(node, call))) {
         client_cancel(p->client, call);
         return false;
     }
-    q->topics[0].partitions = rows;
     *f = (struct raw_fetch){.port = p,
                             .call = call,
                             .node = node,
+                            .session = s->session,
                             .parts = parts,
                             .more_n = s->more,
                             .asked_bytes = s->share,
                             .sent_at_us = loop_now_us(p->loop)};
     s->ids = true;
-    fill(f, s, q);
+    fill(f, s, call->body);
     call->target = (struct client_target){.kind = CLIENT_BROKER, .number = node->id};
     if (!s->ids)
         call->version_max = 12;
@@ -166,7 +194,7 @@ static bool send(struct raw_port *p, struct question *s)
     call->send_within_us = s->replica ? RAW_REPLICA_SEND_US : 0;
     call->on_response = raw_fetched;
     call->arg = f;
-    node->tail_at_us = s->tail ? f->sent_at_us : node->tail_at_us;
+    node->tail_at_us = s->session ? f->sent_at_us : node->tail_at_us;
     node->fetches_n++;
     node->more_out += s->more;
     node->asked_bytes += (size_t)s->share;
@@ -193,9 +221,11 @@ static bool next_question(const struct raw_port *p, struct raw_node *n, struct q
               : p->buffered_bytes + p->asked_bytes + share > p->memory_max || n->asked_bytes + share > room ||
                     n->asked_bytes + share > ahead)
         return false;
-    s->more = more_for(p, n, s->share);
-    bool tail_due = n->tail_at_us + n->tail.n * RAW_TAIL_EACH_US <= now;
-    s->tail = s->more == 0 || tail_due ? n->tail.n : 0;
+    int64_t pause = RAW_TAIL_LEAST_US + tail_of(n) * RAW_TAIL_EACH_US;
+    s->session = tail_of(n) && !n->session.under_way && (n->more.n == 0 || n->tail_at_us + pause <= now);
+    s->more = s->session ? 0 : more_for(p, n, s->share);
+    if (s->session && n->more.n && s->share / 4 >= RAW_SHARE_MIN)
+        s->share /= 4; /* the room is for those who have more */
     return true;
 }
 

@@ -99,6 +99,7 @@ static void drop(struct raw_part *part)
         client_cancel(part->port->client, part->ask);
     part->ask = NULL;
     raw_drop_chunks(part);
+    raw_session_leave(part); /* while it has its id */
     raw_unfind(part);
     if (list_linked(&part->ready))
         list_remove(&part->ready);
@@ -148,6 +149,7 @@ static int raw_assign(struct port *port, const struct port_assignment *a, struct
     list_init(&part->chunks);
     list_init(&part->ready);
     list_init(&part->todo);
+    list_init(&part->session);
     list_push(&p->parts, &part->link);
     raw_place(part);
     raw_wake(p);
@@ -185,6 +187,8 @@ static bool identified(struct raw_part *part)
         part->event.topic_id = t->id;
         return false;
     }
+    if (!uuid_eq(&part->id.topic, &t->id))
+        raw_session_leave(part);
     if (!raw_keep_id(part, &t->id)) {
         raw_retry(part, "out of memory");
         return false;
@@ -413,6 +417,8 @@ static void raw_destroy(struct port *port, void (*destroyed)(void *arg), void *a
     client_watch_remove(&p->watch);
     while (!list_empty(&p->fetches))
         raw_fetch_cancel(LIST_ENTRY(p->fetches.next, struct raw_fetch, link));
+    list_each (at, &p->nodes)
+        raw_session_close(LIST_ENTRY(at, struct raw_node, link));
     list_each_safe(at, &p->parts)
     {
         drop(LIST_ENTRY(at, struct raw_part, link));

@@ -185,16 +185,23 @@ static inline void *reader_boot(void *arg, struct sim_node *node)
     return r;
 }
 
-static inline void reader_shut(void *arg, void *program)
+static inline void reader_close(struct reader *r)
 {
-    struct reader *r = arg;
-    (void)program;
     while (r->held_n)
         port_release(r->port, &r->held[--r->held_n]);
     port_unassign(r->port, r);
     for (int32_t i = 1; i < r->source->partitions_n; i++)
         port_unassign(r->port, &r->other[i]);
     port_destroy(r->port, NULL, NULL);
+    r->port = NULL;
+}
+
+static inline void reader_shut(void *arg, void *program)
+{
+    struct reader *r = arg;
+    (void)program;
+    if (r->port)
+        reader_close(r);
     client_destroy(r->client);
     buf_fini(&r->last_key);
     buf_fini(&r->last_value);
@@ -204,6 +211,7 @@ static inline void reader_shut(void *arg, void *program)
 
 struct rig {
     struct sim *sim;
+    uint64_t seed;                 /* 1 when 0 */
     struct source source, replica; /* the replica is there where the source prefers it */
     struct reader reader;
     struct sim_node *at_source, *at_replica, *at_reader;
@@ -226,7 +234,7 @@ static inline struct rig *rig_create(void)
 static inline void rig_run(struct rig *g, int64_t us)
 {
     if (!g->sim) {
-        g->sim = sim_create(&(struct sim_options){.seed = 1});
+        g->sim = sim_create(&(struct sim_options){.seed = g->seed ? g->seed : 1});
         g->at_source = sim_node_add(
             g->sim, &(struct sim_node_options){
                         .name = "source", .boot = source_boot, .destroy = source_shut, .arg = &g->source});

@@ -12,8 +12,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BATCHES_MAX 64
-#define SOURCE_PORT 9092
+#define BATCHES_MAX   64
+#define SOURCE_PORT   9092
+#define SESSION_PARTS 300
+
+/* A fetch session (KIP-227): who is in it, from where, and what was said of each last. */
+struct source_session {
+    int32_t id, epoch; /* id 0: there is none */
+    bool in[SESSION_PARTS];
+    struct kp_fetch_request_partitions row[SESSION_PARTS];
+    int64_t high_watermark[SESSION_PARTS], start[SESSION_PARTS];
+};
 
 struct source {
     /* the log */
@@ -34,7 +43,13 @@ struct source {
     int64_t diverging; /* told to who sends a last epoch that is not the newest; -1: never */
     struct kp_fetch_response_aborted_transactions aborted[8];
     int32_t aborted_n;
+    bool no_sessions;
+    int16_t session_error; /* to each request that goes on with a session; it is dropped with 70 */
+    int16_t fetch_version; /* the newest it knows; 0: ours */
+    struct source_session session;
     /* what was asked */
+    int sessions_n, incrementals_n, closed_n, sessionless_n;
+    int named_n, named_last, forgotten_n; /* partitions in requests that went on with a session */
     int fetches, epochs_asked;
     size_t answer_most, answer_left; /* of the answer that is made */
     int32_t max_bytes_seen, max_bytes_last, part_bytes_seen;
@@ -213,6 +228,96 @@ static inline void fetch_partition(struct source *s, struct arena *a, const stru
         p->high_watermark = p->last_stable_offset = p->log_start_offset = -1;
 }
 
+static inline bool row_news(const struct kp_fetch_response_partitions *p)
+{
+    return p->records.bytes.n || p->error_code || p->preferred_read_replica >= 0 ||
+           p->diverging_epoch.epoch >= 0;
+}
+
+/* False: nothing is said of it. */
+static inline bool session_says(struct source_session *s, const struct kp_fetch_response_partitions *p)
+{
+    int32_t i = p->partition_index;
+    bool says =
+        row_news(p) || s->high_watermark[i] != p->high_watermark || s->start[i] != p->log_start_offset;
+    s->high_watermark[i] = p->error_code ? -1 : p->high_watermark;
+    s->start[i] = p->log_start_offset;
+    return says;
+}
+
+static inline void session_take(struct source_session *s, const struct kp_fetch_request *q)
+{
+    for (int32_t i = 0; i < q->topics_n; i++) {
+        for (int32_t k = 0; k < q->topics[i].partitions_n; k++) {
+            const struct kp_fetch_request_partitions *p = &q->topics[i].partitions[k];
+            cr_assert_lt(p->partition, SESSION_PARTS);
+            if (!s->in[p->partition])
+                s->high_watermark[p->partition] = s->start[p->partition] = -1;
+            s->in[p->partition] = true;
+            s->row[p->partition] = *p;
+        }
+    }
+    for (int32_t i = 0; i < q->forgotten_topics_data_n; i++)
+        for (int32_t k = 0; k < q->forgotten_topics_data[i].partitions_n; k++) {
+            cr_assert(s->in[q->forgotten_topics_data[i].partitions[k]], "forgets what was not there");
+            s->in[q->forgotten_topics_data[i].partitions[k]] = false;
+        }
+}
+
+static inline bool answer_incremental(struct source *s, struct arena *a, const struct kp_fetch_request *q,
+                                      struct kp_fetch_response *m)
+{
+    struct source_session *session = &s->session;
+    bool news = false;
+    s->incrementals_n++;
+    s->named_n += s->named_last = q->topics_n;
+    s->forgotten_n += q->forgotten_topics_data_n;
+    m->responses_n = 0;
+    m->error_code = session->id == 0 || q->session_id != session->id ? KE_FETCH_SESSION_ID_NOT_FOUND
+                    : q->session_epoch != session->epoch             ? KE_INVALID_FETCH_SESSION_EPOCH
+                                                                     : s->session_error;
+    if (m->error_code == KE_FETCH_SESSION_ID_NOT_FOUND)
+        session->id = 0;
+    if (m->error_code)
+        return true;
+    session_take(session, q);
+    session->epoch = session->epoch == INT32_MAX ? 1 : session->epoch + 1;
+    m->session_id = session->id;
+    struct kp_fetch_response_partitions *p =
+        ARENA_NEWS(a, struct kp_fetch_response_partitions, SESSION_PARTS);
+    *m->responses =
+        (struct kp_fetch_response_responses){.topic_id = s->id, .topic = SLICE_LIT("t"), .partitions = p};
+    for (int32_t i = 0; i < SESSION_PARTS; i++) {
+        struct kp_fetch_response_partitions *one = &p[m->responses->partitions_n];
+        if (!session->in[i])
+            continue;
+        fetch_partition(s, a, q, &session->row[i], one);
+        news = news || row_news(one);
+        m->responses->partitions_n += session_says(session, one);
+    }
+    m->responses_n = m->responses->partitions_n > 0;
+    return news;
+}
+
+/* A full request: whatever session it names ends, and with epoch 0 another one begins. */
+static inline void session_begin(struct source *s, const struct kp_fetch_request *q,
+                                 struct kp_fetch_response *m)
+{
+    if (q->session_id && q->session_id == s->session.id) {
+        s->session.id = 0;
+        s->closed_n++;
+    }
+    s->sessionless_n += q->session_epoch < 0;
+    if (q->session_epoch < 0 || s->no_sessions || q->topics_n == 0)
+        return;
+    memset(&s->session, 0, sizeof s->session);
+    m->session_id = s->session.id = 1000 + ++s->sessions_n;
+    s->session.epoch = 1;
+    session_take(&s->session, q);
+    for (int32_t i = 0; i < m->responses_n; i++)
+        session_says(&s->session, m->responses[i].partitions);
+}
+
 /* False: there is nothing in it, so the answer waits a little. */
 static inline bool answer_fetch(struct source *s, struct arena *a, const struct kp_fetch_request *q,
                                 struct kp_fetch_response *m)
@@ -224,7 +329,9 @@ static inline bool answer_fetch(struct source *s, struct arena *a, const struct 
     s->max_bytes_last = q->max_bytes;
     m->throttle_time_ms = s->throttle_ms;
     s->max_bytes_seen = q->max_bytes > s->max_bytes_seen ? q->max_bytes : s->max_bytes_seen;
-    m->responses = ARENA_NEWS(a, struct kp_fetch_response_responses, q->topics_n);
+    m->responses = ARENA_NEWS(a, struct kp_fetch_response_responses, q->topics_n + 1);
+    if (q->session_epoch > 0)
+        return answer_incremental(s, a, q, m) || q->max_wait_ms == 0;
     m->responses_n = q->topics_n;
     for (int32_t i = 0; i < q->topics_n; i++) {
         const struct kp_fetch_request_topics *t = &q->topics[i];
@@ -232,14 +339,15 @@ static inline bool answer_fetch(struct source *s, struct arena *a, const struct 
             ARENA_NEWS(a, struct kp_fetch_response_partitions, t->partitions_n);
         for (int32_t k = 0; k < t->partitions_n; k++) {
             fetch_partition(s, a, q, &t->partitions[k], &p[k]);
-            news = news || p[k].records.bytes.n || p[k].error_code || p[k].preferred_read_replica >= 0;
+            news = news || row_news(&p[k]);
         }
         m->responses[i] = (struct kp_fetch_response_responses){.topic_id = t->topic_id,
                                                                .topic = SLICE_LIT("t"),
                                                                .partitions = p,
                                                                .partitions_n = t->partitions_n};
     }
-    return news;
+    session_begin(s, q, m);
+    return news || q->max_wait_ms == 0 || q->topics_n == 0;
 }
 
 static inline void answer_offsets(struct source *s, struct arena *a, const struct kp_list_offsets_request *q,
@@ -278,7 +386,8 @@ static inline void answer_epoch(struct source *s, struct arena *a,
     m->topics_n = 1;
 }
 
-static inline void answer_versions(struct arena *a, struct kp_api_versions_response *m)
+static inline void answer_versions(const struct source *s, struct arena *a,
+                                   struct kp_api_versions_response *m)
 {
     size_t n;
     const struct kp_api *t = kp_api_table(&n);
@@ -286,7 +395,8 @@ static inline void answer_versions(struct arena *a, struct kp_api_versions_respo
     m->api_keys = ARENA_NEWS(a, struct kp_api_versions_response_api_keys, n);
     for (size_t i = 0; i < n; i++)
         m->api_keys[m->api_keys_n++] = (struct kp_api_versions_response_api_keys){
-            t[i].key, t[i].request.version_min, t[i].request.version_max};
+            t[i].key, t[i].request.version_min,
+            t[i].key == kp_key_fetch && s->fetch_version ? s->fetch_version : t[i].request.version_max};
 }
 
 static inline void peer_write(void *arg)
@@ -318,7 +428,7 @@ static inline void source_answer(struct peer *p, struct slice frame)
     cr_assert_eq(kp_decode(&api->request, h.api_version, body, &a, q, NULL, NULL), 0);
     p->empty = false;
     switch (h.api_key) {
-    case kp_key_api_versions: answer_versions(&a, m); break;
+    case kp_key_api_versions: answer_versions(s, &a, m); break;
     case kp_key_metadata: answer_metadata(s, &a, m); break;
     case kp_key_fetch: p->empty = !answer_fetch(s, &a, q, m); break;
     case kp_key_list_offsets: answer_offsets(s, &a, q, m); break;
@@ -378,6 +488,7 @@ static inline void *source_boot(void *arg, struct sim_node *node)
     struct source *s = arg;
     struct err err = {0};
     s->node = node;
+    s->session.id = 0;
     cr_assert_eq(net_listen(sim_node_net(node), "0.0.0.0", SOURCE_PORT, source_accept, s, &s->listener, &err),
                  0, "%s", err.text);
     return s;
