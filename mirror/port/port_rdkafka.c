@@ -47,6 +47,7 @@ static void on_queue(rd_kafka_t *rk, void *opaque)
 static void on_tick(void *arg)
 {
     struct port_rdk *p = arg;
+    rdk_confirm_tick(p);
     rdk_wake(p); /* a wake-up that the library may have owed us */
     loop_timer_in(&p->tick, TICK_US);
 }
@@ -242,6 +243,12 @@ static rd_kafka_message_t *next_message(struct port_rdk *p, struct part **part)
             return NULL;
         }
         *part = part_of_message(p, m);
+        if (*part && (*part)->state == PART_READING && (*part)->proof &&
+            (!m->err || m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)) {
+            rdk_prove(*part, m);
+            rd_kafka_message_destroy(m);
+            continue;
+        }
         bool wanted =
             *part && (*part)->state == PART_READING && !((*part)->next >= 0 && m->offset < (*part)->next);
         if (!m->err && wanted)
@@ -296,6 +303,7 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
         take_back(d, part);
     if (d->n == 0)
         return false;
+    rdk_handed_out(part, d->messages[d->n - 1]);
     assert(part &&
            part->next > d->records[d->n - 1].offset); /* an end that came behind them counts already */
     *out = (struct port_delivery){.what = PORT_RECORDS,
@@ -327,20 +335,28 @@ static void rdk_release(struct port *port, struct port_delivery *delivery)
     delivery->impl = NULL;
 }
 
+/* In doubt nothing is handed out but that something is in the way. */
+static struct waiting_event *next_event(struct port_rdk *p, bool sure)
+{
+    list_each (at, &p->events) {
+        struct waiting_event *e = LIST_ENTRY(at, struct waiting_event, link);
+        if (sure || e->d.event == PORT_TROUBLE)
+            return e;
+    }
+    return NULL;
+}
+
 static bool rdk_poll(struct port *port, struct port_delivery *out)
 {
     struct port_rdk *p = port_rdk(port);
-    bool found = false;
-    if (!rdk_sure(p)) {
-        p->hungry = true;
-        return false;
-    }
+    bool found = false, sure = rdk_sure(p);
     struct rdk_delivery *d = delivery_take(p);
-    if (d && list_empty(&p->events))
+    struct waiting_event *e = NULL;
+    if (d && sure && list_empty(&p->events))
         found = deliver_records(p, d, out);
-    if (d && !found && !list_empty(&p->events)) {
-        struct waiting_event *e = LIST_ENTRY(list_pop(&p->events), struct waiting_event, link);
+    if (d && !found && (e = next_event(p, sure))) {
         assert(p->events_n > 0 && !e->part->dropped);
+        list_remove(&e->link);
         p->events_n--;
         d->event = e; /* the text lives as long as the delivery */
         *out = e->d;
@@ -356,7 +372,8 @@ static bool rdk_poll(struct port *port, struct port_delivery *out)
     if (d)
         list_push(&p->free_deliveries, &d->link);
     p->hungry = true;
-    rdk_kick(p, 0);
+    if (sure)
+        rdk_kick(p, 0);
     return false;
 }
 

@@ -1,20 +1,11 @@
-/* What is read, from where. Before a partition is given to the library the source is asked whether our history is still
- * its history: the topic's id, and where the log of our last leader epoch ends (KIP-320; librdkafka 2.0.2 does not
- * ask). The same again whenever metadata shows a new leader epoch. */
-#include "mirror/port/port_ask.h"
+/* What is read, from where: the port's partitions, and telling the library of them. It is given a partition when
+ * rdkafka_check.c has found that our history is the source's. */
 #include "mirror/port/rdkafka_parts.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Not in librdkafka before 2.1. */
-int32_t rd_kafka_message_leader_epoch(const rd_kafka_message_t *message) __attribute__((weak));
-
-static void ask_epoch(struct part *part, int32_t epoch);
-static void apply_changes(struct port_rdk *p);
 
 static uint32_t hash_of(const char *topic, int32_t partition)
 {
@@ -67,8 +58,7 @@ void rdk_free_parts(struct port_rdk *p)
     list_each_safe(at, &p->parts) part_free(LIST_ENTRY(at, struct part, link));
 }
 
-/* The library is to be told of it: soon, with others of its kind. */
-static void change(struct part *part)
+void rdk_change(struct part *part)
 {
     struct port_rdk *p = part->port;
     if (!list_linked(&part->change))
@@ -85,242 +75,7 @@ void part_stop(struct part *part)
         client_cancel(part->port->client, part->check);
         part->check = NULL;
     }
-    change(part);
-}
-
-/* ---- the checks ---- */
-
-static void stop_with(struct part *part, enum port_event event, int64_t end, const char *text)
-{
-    struct waiting_event *e = rdk_event(part, event, text);
-    if (e) {
-        e->d.end = end;
-        e->d.log_start = -1;
-    }
-    part_stop(part);
-}
-
-static const struct client_partition *metadata_of(struct part *part, const struct client_topic **topic)
-{
-    *topic = client_topic(part->port->client, slice_str(part->topic));
-    return *topic && !(*topic)->error && part->a.partition < (*topic)->partitions_n
-               ? &(*topic)->partitions[part->a.partition]
-               : NULL;
-}
-
-/* False: not as far as metadata says. That may be older than the assignment: rdkafka_doubt.c finds out, and ends the
- * partition where the topic is another one. */
-static bool same_topic(struct part *part, const struct client_topic *t)
-{
-    if (!t || t->error || !port_recreated(&part->a, t))
-        return true;
-    rdk_doubt(part->port);
-    client_metadata_refresh(part->port->client);
-    return false;
-}
-
-static void checked(struct part *part)
-{
-    const struct client_topic *t;
-    const struct client_partition *m = metadata_of(part, &t);
-    if (!same_topic(part, t))
-        return;
-    if (m)
-        part->leader_epoch = m->leader_epoch;
-    if (part->state == PART_CHECKING) {
-        part->state = PART_ADDING;
-        change(part);
-    }
-}
-
-static void on_epoch(void *arg, const struct client_response *r)
-{
-    struct part *part = arg;
-    part->check = NULL;
-    const char *why;
-    int64_t end = -1;
-    enum port_answer answer = port_answer_epoch_end(r, &end, &why);
-    if (answer == PORT_ANSWER_NONE) {
-        checked(part); /* an old cluster: nothing can be asked */
-        return;
-    }
-    if (answer != PORT_ANSWER_KNOWN) {
-        rdk_event(part, PORT_TROUBLE, why);
-        client_metadata_refresh(part->port->client); /* tried again on the next metadata */
-        return;
-    }
-    /* At the start the epoch was given for `next`; later it holds for what was read before the metadata said so. A
-     * library that does not tell the epochs of records (before 2.1) may have read on under a newer one than was ever
-     * confirmed: then the start is not judged here, and a log that ends below us shows as out of range. */
-    bool exact = rd_kafka_message_leader_epoch != NULL;
-    int64_t read = part->state != PART_CHECKING ? part->confirmed : exact ? part->next : -1;
-    if (end >= 0 && part->next >= 0 && end < read) {
-        char text[128];
-        snprintf(text, sizeof text, "the source's log was cut to %" PRId64 ", below our position %" PRId64,
-                 end, read);
-        stop_with(part, PORT_TRUNCATED, end, text);
-        return;
-    }
-    checked(part);
-}
-
-static struct port_question question(struct part *part,
-                                     void (*answered)(void *arg, const struct client_response *r))
-{
-    return (struct port_question){.topic = slice_str(part->topic),
-                                  .partition = part->a.partition,
-                                  .current_leader_epoch = -1,
-                                  .retry = CLIENT_RETRY_SAFE,
-                                  .call = &part->check,
-                                  .answered = answered,
-                                  .arg = part};
-}
-
-static void ask_epoch(struct part *part, int32_t epoch)
-{
-    assert(epoch >= 0 && part->next >= 0 && !part->dropped && part->state != PART_STOPPED);
-    struct port_question q = question(part, on_epoch);
-    port_ask_epoch_end(part->port->client, &q, epoch); /* without room: on the next metadata */
-}
-
-/* ---- out of range ---- */
-
-static void ask_range(struct part *part, int64_t timestamp,
-                      void (*answered)(void *arg, const struct client_response *r))
-{
-    const struct client_topic *t;
-    const struct client_partition *m = metadata_of(part, &t);
-    struct port_question q = question(part, answered);
-    /* A deposed leader's end would be taken for a truncation: only the leader that metadata names may answer, so what
-     * it refuses is asked anew, with newer metadata. */
-    q.current_leader_epoch = m ? m->leader_epoch : -1;
-    q.retry = CLIENT_RETRY_UNSENT;
-    if (!port_ask_offset(part->port->client, &q, timestamp, false))
-        part->retry_at_us = loop_now_us(part->port->loop) + RDK_RETRY_US;
-}
-
-/* False: it is asked again, or the partition has ended. */
-static bool range_known(struct part *part, const struct client_response *r, int64_t *offset)
-{
-    const char *why;
-    enum port_answer answer = port_answer_offset(r, offset, &why);
-    assert(part->out_of_range && part->state != PART_STOPPED && !part->dropped);
-    part->check = NULL;
-    if (answer == PORT_ANSWER_KNOWN)
-        return true;
-    if (answer == PORT_ANSWER_REFUSED) {
-        struct waiting_event *e = rdk_event(part, PORT_FAILED, why);
-        if (e)
-            e->d.kafka_error = KE_TOPIC_AUTHORIZATION_FAILED;
-        part_stop(part);
-        return false;
-    }
-    if (!part->troubled)
-        rdk_event(part, PORT_TROUBLE, why ? why : "the cluster is too old to say where its log is");
-    part->troubled = true;
-    part->retry_at_us = loop_now_us(part->port->loop) + RDK_RETRY_US;
-    client_metadata_refresh(part->port->client);
-    return false;
-}
-
-static void on_range_end(void *arg, const struct client_response *r)
-{
-    struct part *part = arg;
-    int64_t end;
-    if (!range_known(part, r, &end))
-        return;
-    char text[160];
-    bool lost = part->next < part->range_start || part->next > end;
-    snprintf(text, sizeof text,
-             "offset %" PRId64 " %s: the source's log reaches from %" PRId64 " to %" PRId64, part->next,
-             lost ? "is not there" : "was not there and is now", part->range_start, end);
-    struct waiting_event *e = rdk_event(part, PORT_OUT_OF_RANGE, text);
-    if (e) {
-        e->d.kafka_error = KE_OFFSET_OUT_OF_RANGE;
-        e->d.log_start = part->range_start;
-        e->d.end = end;
-    }
-    part_stop(part);
-}
-
-static void on_range_start(void *arg, const struct client_response *r)
-{
-    struct part *part = arg;
-    if (range_known(part, r, &part->range_start))
-        ask_range(part, PORT_ASK_LATEST, on_range_end);
-}
-
-void part_out_of_range(struct part *part)
-{
-    if (part->state == PART_STOPPED)
-        return;
-    part->out_of_range = true;
-    part->retry_at_us = 0;
-    if (!part->check) /* else when that is answered */
-        ask_range(part, PORT_ASK_EARLIEST, on_range_start);
-}
-
-int32_t rdk_epoch(const struct part *part)
-{
-    if (part->record_epoch >= 0)
-        return part->record_epoch;
-    return part->next >= 0 && part->confirmed >= part->next ? part->leader_epoch : -1;
-}
-
-/* What has been delivered by now was read under the epoch that this answer shows, or under an older one. */
-static void confirm(struct part *part)
-{
-    const struct client_topic *t;
-    const struct client_partition *m = metadata_of(part, &t);
-    if (part->state != PART_READING || part->check || !m || m->leader_epoch < 0 ||
-        m->leader_epoch != part->leader_epoch || part->next < 0)
-        return;
-    bool news = part->confirmed != part->next && part->record_epoch < 0;
-    part->confirmed = part->next;
-    if (news)
-        rdk_event(part, PORT_POSITION, NULL);
-}
-
-void rdk_metadata_changed(void *arg)
-{
-    struct port_rdk *p = arg;
-    list_each (at, &p->parts) {
-        struct part *part = LIST_ENTRY(at, struct part, link);
-        if (!part->dropped)
-            confirm(part);
-    }
-    rdk_look_at_metadata(p);
-}
-
-/* On each metadata answer: unfinished checks go on; a new leader epoch is a new check of what was read under the
- * old. */
-void rdk_look_at_metadata(void *arg)
-{
-    struct port_rdk *p = arg;
-    list_each_safe(at, &p->parts)
-    {
-        struct part *part = LIST_ENTRY(at, struct part, link);
-        if (part->dropped || part->state == PART_STOPPED || part->check)
-            continue;
-        const struct client_topic *t;
-        const struct client_partition *m = metadata_of(part, &t);
-        if (!m || !same_topic(part, t))
-            continue;
-        if (part->out_of_range) {
-            if (part->retry_at_us <= loop_now_us(p->loop))
-                ask_range(part, PORT_ASK_EARLIEST, on_range_start);
-        } else if (part->state == PART_CHECKING) {
-            if (part->a.leader_epoch >= 0 && part->next >= 0)
-                ask_epoch(part, part->a.leader_epoch);
-            else
-                checked(part);
-        } else if (part->leader_epoch >= 0 && m->leader_epoch > part->leader_epoch && part->next >= 0) {
-            ask_epoch(part, part->leader_epoch);
-        } else if (part->leader_epoch < 0) {
-            part->leader_epoch = m->leader_epoch;
-        }
-    }
-    apply_changes(p);
+    rdk_change(part);
 }
 
 /* ---- telling the library, on a helper thread ---- */
@@ -373,12 +128,12 @@ static void changes_done(struct loop_job *job)
     for (int i = 0; p->job_error[0] && i < p->add->cnt; i++) {
         struct part *part = part_of(p, p->add->elems[i].topic, p->add->elems[i].partition);
         if (part)
-            stop_with(part, PORT_FAILED, -1, p->job_error);
+            rdk_stop_with(part, PORT_FAILED, -1, p->job_error);
     }
     rd_kafka_topic_partition_list_destroy(p->add);
     rd_kafka_topic_partition_list_destroy(p->drop);
     p->add = p->drop = NULL;
-    apply_changes(p);
+    rdk_apply_changes(p);
     rdk_wake(p);
 }
 
@@ -389,11 +144,13 @@ static int64_t library_offset(int64_t offset)
                                      : offset;
 }
 
-static void apply_changes(struct port_rdk *p)
+void rdk_apply_changes(struct port_rdk *p)
 {
     if (p->job_busy || p->closing || list_empty(&p->changes))
         return;
+    struct list again;
     assert(!p->add && !p->drop);
+    list_init(&again);
     p->add = rd_kafka_topic_partition_list_new(16);
     p->drop = rd_kafka_topic_partition_list_new(16);
     list_each_safe(at, &p->changes)
@@ -401,9 +158,12 @@ static void apply_changes(struct port_rdk *p)
         struct part *part = LIST_ENTRY(at, struct part, change);
         list_remove(&part->change);
         bool wanted = !part->dropped && part->state == PART_ADDING;
-        if (part->in_library && !wanted) {
+        if (part->in_library) {
+            assert(part->state != PART_READING || part->dropped);
             rd_kafka_topic_partition_list_add(p->drop, part->topic, part->a.partition);
             part->in_library = false;
+            if (wanted) /* checked again by now: begins anew, in the next lot */
+                list_push(&again, &part->change);
         } else if (wanted && !part->in_library) {
             /* One that has just been dropped under the same name is told of in the next lot. */
             if (rd_kafka_topic_partition_list_find(p->drop, part->topic, part->a.partition)) {
@@ -411,7 +171,7 @@ static void apply_changes(struct port_rdk *p)
                 break;
             }
             rd_kafka_topic_partition_list_add(p->add, part->topic, part->a.partition)->offset =
-                library_offset(part->next);
+                library_offset(part->proof ? part->last.offset : part->next);
             assert(!part->dropped && part->state == PART_ADDING);
             part->in_library = true;
             part->state = PART_READING;
@@ -419,6 +179,8 @@ static void apply_changes(struct port_rdk *p)
         if (part->dropped)
             part_free(part);
     }
+    while (!list_empty(&again))
+        list_push(&p->changes, list_pop(&again));
     p->job_busy = p->add->cnt > 0 || p->drop->cnt > 0;
     if (p->job_busy) {
         p->job = (struct loop_job){.run = run_changes, .done = changes_done};
@@ -456,7 +218,7 @@ void rdk_unassign(struct port *port, void *owner)
     if (p->last_part == part)
         p->last_topic = NULL;
     part->dropped = true;
-    change(part);
+    rdk_change(part);
 }
 
 int rdk_assign(struct port *port, const struct port_assignment *a, struct err *err)
@@ -478,8 +240,11 @@ int rdk_assign(struct port *port, const struct port_assignment *a, struct err *e
                           .state = PART_CHECKING,
                           .next = a->offset,
                           .leader_epoch = -1,
+                          .seen_epoch = -1,
+                          .checking_us = loop_now_us(p->loop),
                           .confirmed = -1,
-                          .record_epoch = -1};
+                          .record_epoch = -1,
+                          .last = {.offset = -1}};
     part->a.topic = slice_str(topic);
     list_init(&part->change);
     struct part **bucket = &p->bucket[hash_of(topic, a->partition)];

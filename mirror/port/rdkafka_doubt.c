@@ -1,6 +1,7 @@
 #include "mirror/port/rdkafka_parts.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "base/world/clock.h"
 #include "mirror/port/port_ask.h"
@@ -16,6 +17,9 @@
 /* Longer than a fetch waits. What this port cannot see is a topic that is deleted, made again and filled past our position
  * while no fetch waits at the broker, in less than this. */
 #define GAP_US INT64_C(750000)
+/* A broker that takes questions and does not answer (one that is just starting, say) must not hold everything up: another
+ * one is asked soon, with more patience each time, up to PORT_ASK_US. */
+#define PATIENCE_US INT64_C(1000000)
 
 void rdk_doubt(struct port_rdk *p)
 {
@@ -85,15 +89,45 @@ static void compare(struct port_rdk *p, const struct kp_metadata_response_topics
     }
 }
 
+/* The library may have gone over to another leader: what it has of such a partition by now is not handed out. */
+static void compare_epochs(struct port_rdk *p, const struct kp_metadata_response_topics *t)
+{
+    char name[512];
+    slice_cstr(t->name, name, sizeof name);
+    for (int32_t i = 0; !t->error_code && i < t->partitions_n; i++) {
+        struct part *part = part_of(p, name, t->partitions[i].partition_index);
+        if (part)
+            rdk_epoch_seen(part, t->partitions[i].leader_epoch);
+    }
+}
+
+/* Why nothing is handed out, once; NULL: that it is again, which nobody would hear of a partition at its end. */
+static void tell(struct port_rdk *p, const char *why)
+{
+    char text[200];
+    p->unsure_told = why != NULL;
+    snprintf(text, sizeof text, "whether the topics are the same is not known: %.120s", why ? why : "");
+    list_each (at, &p->parts) {
+        struct part *part = LIST_ENTRY(at, struct part, link);
+        if (!part->dropped && part->state == PART_READING && part->next >= 0)
+            rdk_event(part, why ? PORT_TROUBLE : PORT_POSITION, why ? text : NULL);
+    }
+}
+
 static void answered(void *arg, const struct client_response *r)
 {
     struct port_rdk *p = arg;
     const struct kp_metadata_response *m = r->status ? NULL : r->body;
     p->doubt_call = NULL;
-    for (int32_t i = 0; m && i < m->topics_n; i++)
+    for (int32_t i = 0; m && i < m->topics_n; i++) {
         compare(p, &m->topics[i]);
+        compare_epochs(p, &m->topics[i]);
+    }
     if (m)
         p->cleared = p->asked;
+    p->patience_us = m ? PATIENCE_US : p->patience_us * 2 < PORT_ASK_US ? p->patience_us * 2 : PORT_ASK_US;
+    if (p->unsure_told == (m != NULL))
+        tell(p, m ? NULL : r->err ? r->err->text : "no answer");
     p->hungry = true;
     rdk_wake(p); /* what was held back; or asks again */
 }
@@ -103,13 +137,15 @@ static void ask(struct port_rdk *p)
     size_t n = 0;
     list_each (at, &p->parts)
         n++;
+    if (!p->patience_us)
+        p->patience_us = PATIENCE_US;
     p->asked = atomic_load(&p->doubts);
     p->doubt_call = client_ask(p->client, &(struct client_ask){.api = kp_key_metadata,
                                                                .version_min = 4,
                                                                .version_max = 12,
                                                                .retry = CLIENT_RETRY_SAFE,
                                                                .target = {.kind = CLIENT_ANY},
-                                                               .timeout_us = PORT_ASK_US,
+                                                               .timeout_us = p->patience_us,
                                                                .on_response = answered,
                                                                .arg = p});
     if (!p->doubt_call)

@@ -1,5 +1,5 @@
 /* What the files of the record engine share (port_rdkafka.c: life and delivery; rdkafka_assign.c: what is read from
- * where; rdkafka_conf.c: the library's properties). librdkafka itself appears in these files only. */
+ * where; rdkafka_check.c: whether that is our history; rdkafka_conf.c: the library's properties). librdkafka itself appears in these files only. */
 #ifndef SUNDOG_MIRROR_PORT_RDKAFKA_PARTS_H
 #define SUNDOG_MIRROR_PORT_RDKAFKA_PARTS_H
 
@@ -29,6 +29,14 @@ struct part_key {
     uint32_t topic_hash; /* not the identity: see part_of */
 };
 
+/* What tells a record from another one at its place. */
+struct rdk_last {
+    int64_t offset; /* -1: none was handed out */
+    int64_t timestamp_ms;
+    uint32_t crc; /* of key and value */
+    size_t key_bytes;
+};
+
 struct part {
     struct list link;   /* of all */
     struct list change; /* of those the library must be told of */
@@ -42,14 +50,19 @@ struct part {
     int64_t next;                       /* the next offset wanted; PORT_FROM_… until the first record */
     int64_t gap_from, gap_to;           /* the last offsets that were passed over */
     struct waiting_event *contradicted; /* what says that one of them came behind; until it is handed out */
-    int32_t
-        leader_epoch; /* of the partition, as the last metadata said; the library may have read on under a newer one */
+    int32_t leader_epoch; /* the last one that was checked; the library may have read on under a newer one */
+    int32_t seen_epoch;   /* the newest one that anybody named */
+    int32_t asked_epoch;  /* of the leader that is asked */
+    struct rdk_last last; /* the last record handed out, where its epoch is not known */
+    bool proof; /* the log of our epoch ends at `cut_to`, below us: unless `last` is there, it was cut */
+    int64_t cut_to;
     int64_t confirmed;    /* records below were delivered before that answer: their epochs are no newer */
     int32_t record_epoch; /* of the record before `next`, where the library tells (2.1 and up); else -1 */
     struct client_call *check;
+    int64_t checking_us; /* since when */
     bool out_of_range;   /* the library said so; the source is asked where its log begins and ends */
     bool troubled;       /* that this does not succeed has been said */
-    int64_t retry_at_us; /* for the next such question */
+    int64_t retry_at_us; /* for the next question */
     int64_t range_start; /* its first answer */
 };
 
@@ -97,6 +110,7 @@ struct port_rdk {
     struct loop_msg wake;
     atomic_bool waking;
     struct loop_timer tick;
+    int64_t confirm_at_us;
     struct client_watch watch;
     /* Changes of assignment, applied on a helper thread, one lot at a time. */
     struct list changes;
@@ -117,6 +131,8 @@ struct port_rdk {
     atomic_uint doubts;      /* raised so often; by any thread */
     unsigned cleared, asked; /* as many were raised when the answer that cleared them was asked for */
     struct client_call *doubt_call;
+    int64_t patience_us;                  /* with the next broker that is asked; 0: as with the first */
+    bool unsure_told;                     /* that the question fails; until it has succeeded */
     atomic_llong fetched_us[RDK_BROKERS]; /* when a broker's last fetch was answered */
     bool closing;
     void (*destroyed)(void *arg);
@@ -144,16 +160,29 @@ struct part *part_of(struct port_rdk *p, const char *topic, int32_t partition);
 struct part *part_of_owner(struct port_rdk *p, const void *owner);
 /* Leaves the library; the partition delivers nothing more. */
 void part_stop(struct part *part);
+/* The library is to be told of it: soon, with others of its kind. */
+void rdk_change(struct part *part);
+void rdk_apply_changes(struct port_rdk *p);
+void rdk_drop_held(struct port_rdk *p, const struct part *part);
+void rdk_free_parts(struct port_rdk *p);
+
+/* rdkafka_check.c */
 /* What metadata says now about id and leader epoch of every partition that is read. */
 void rdk_look_at_metadata(void *arg);
 void rdk_metadata_changed(void *arg); /* on each answer */
-void rdk_drop_held(struct port_rdk *p, const struct part *part);
+/* The partition has had a leader of this epoch: one that is read under an older one is checked anew. */
+void rdk_epoch_seen(struct part *part, int32_t epoch);
+/* Asks for metadata now and then while there are positions whose epoch is not known. */
+void rdk_confirm_tick(struct port_rdk *p);
 /* An epoch that is not older than that of the record before `next`, -1 when none is known: an older one would take the
  * records of a newer leader for a truncation. */
 int32_t rdk_epoch(const struct part *part);
-void rdk_free_parts(struct port_rdk *p);
 /* The offset asked for is not there: finds out where the log begins and ends, then says so; tries until it knows. */
 void part_out_of_range(struct part *part);
+void rdk_stop_with(struct part *part, enum port_event event, int64_t end, const char *text);
+void rdk_handed_out(struct part *part, const rd_kafka_message_t *last);
+/* Of a partition that owes a proof: what this message, which is not to be handed out, says of it. */
+void rdk_prove(struct part *part, const rd_kafka_message_t *m);
 
 /* rdkafka_kick.c: after so many bytes were taken from the queue; 0: it is empty. */
 void rdk_kick(struct port_rdk *p, size_t taken_bytes);
