@@ -1,6 +1,7 @@
 #include "mirror/flow/internal.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "mirror/port/port_ask.h"
 
@@ -32,6 +33,28 @@ static int32_t leader_of(const struct part *p)
     return t && p->p < t->partitions_n ? t->partitions[p->p].leader : -1;
 }
 
+/* There is more at the source, nothing comes, and nothing of ours is in its way: whatever the engine knows of it, that is not
+ * passed over in silence. The next delivery ends it. */
+static void look_for_stillness(struct part *p)
+{
+    struct flow *f = p->flow;
+    int64_t now = loop_now_us(f->loop);
+    bool reads = p->sm.state == PART_MIRRORING || p->sm.state == PART_CAUGHT_UP;
+    bool waits =
+        reads && p->assigned && list_empty(&p->held) && !f->feed_full && p->source_end > p->taken_next;
+    if (!waits || p->still_next != p->taken_next) {
+        p->still_next = waits ? p->taken_next : -1;
+        p->still_us = now;
+    } else if (now - p->still_us >= FLOW_STILL_US) {
+        char text[128];
+        snprintf(text, sizeof text,
+                 "nothing has come for %d s of %s-%d from offset %lld on, though it ends at %lld",
+                 (int)((now - p->still_us) / 1000000), p->topic->source, p->p, (long long)p->taken_next,
+                 (long long)p->source_end);
+        part_trouble(p, text);
+    }
+}
+
 static void take(struct flow *f, const struct kp_list_offsets_response_topics *t, int64_t sent_us)
 {
     char name[512];
@@ -46,6 +69,7 @@ static void take(struct flow *f, const struct kp_list_offsets_response_topics *t
             p->source_end = o->offset;
         if (sent_us > p->end_known_us)
             p->end_known_us = sent_us;
+        look_for_stillness(p);
     }
 }
 

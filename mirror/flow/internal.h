@@ -29,6 +29,8 @@
 #define FLOW_SILENT_US INT64_C(5000000)
 /* What was last known of a partition's end is too old to be told. */
 #define FLOW_END_OLD_US INT64_C(12000000)
+/* So long nothing may come of a partition that has more, and nobody is told (rounded up to the next question for its end). */
+#define FLOW_STILL_US INT64_C(9000000)
 /* Buffers that nothing needed for so long go back to the system. */
 #define FLOW_REST_US INT64_C(10000000)
 /* Requests for ends that are open at once. */
@@ -101,8 +103,9 @@ struct part {
     int64_t source_end;   /* as last heard, -1 */
     int64_t end_known_us; /* when that was so for certain */
     int64_t end_asked_us;
-    int64_t timestamp_ms; /* of the newest record given, -1 */
-    int64_t damaged_at;   /* the source offset that the ledger has as damaged, -1 */
+    int64_t still_next, still_us; /* behind its end, and not moved from there since; -1: it is not */
+    int64_t timestamp_ms;         /* of the newest record given, -1 */
+    int64_t damaged_at;           /* the source offset that the ledger has as damaged, -1 */
     int64_t idle_since_us;
     bool settled, settling;
     uint64_t others_seen; /* topic.acked when it settled last */

@@ -432,6 +432,7 @@ int part_create(struct flow_topic *t, int32_t number, struct part **out)
     p->source_end = p->timestamp_ms = p->damaged_at = -1;
     part_choose_engine(p);
     p->end_known_us = loop_now_us(t->flow->loop);
+    p->still_next = -1;
     list_init(&p->held);
     list_init(&p->dirty);
     run_tail_init(&p->tail);
