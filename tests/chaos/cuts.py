@@ -4,8 +4,8 @@ every byte of the smallest exchange of the kind; and bytes of requests and answe
 import os, random, sys, time
 
 from confluent_kafka.admin import AdminClient, NewPartitions
-from cutter import (ANSWER, API_VERSIONS, DESCRIBE_PRODUCERS, FETCH, INIT_PRODUCER, LIST_GROUPS, LIST_OFFSETS, METADATA, OFFSET_COMMIT,
-                    OFFSET_FETCH, PRODUCE, REQUEST, Cutter)
+from cutter import (ANSWER, API_VERSIONS, DESCRIBE_PRODUCERS, FETCH, INIT_PRODUCER, LEADER_EPOCH, LIST_GROUPS, LIST_OFFSETS, METADATA,
+                    OFFSET_COMMIT, OFFSET_FETCH, PRODUCE, REQUEST, Cutter)
 from kills import commit, create
 from mirror_faults import ledger
 from records import check_log, payload, read_topic, same
@@ -42,9 +42,9 @@ def cut_off(rig):
 class World:
     """Two sites, a mirror with one engine, and what has been written so far."""
 
-    def __init__(self, rig, engine, rng):
+    def __init__(self, rig, engine):
         del rig.mirrors['east']
-        self.rig, self.rng, self.proxies = rig, rng, cut_off(rig)
+        self.rig, self.proxies = rig, cut_off(rig)
         for b in rig.brokers.values():
             b.start()
         create(rig, 'east', 'orders', 2)
@@ -54,6 +54,7 @@ class World:
         rig.mirrors['west'].start(extra=[f'sundog.engine={engine}'])
         self.write(), self.arrive()
         self.commit(), self.grow(), self.write(), self.arrive()
+        self.bounce(), self.write(), self.arrive()
         for p in self.proxies.values():  # whatever a new connection asks has gone by once
             p.kick()
         self.write(), self.arrive()
@@ -106,6 +107,11 @@ class World:
         for f in self.admin.create_partitions([NewPartitions('orders', len(self.ends))]).values():
             f.result(20)
 
+    def bounce(self):
+        """The source begins anew, under new leader epochs: where do the logs of those before end?"""
+        self.rig.brokers['east'].kill(), self.rig.brokers['east'].start()
+        self.here = Wire(self.rig.bootstrap('east'))
+
     def cut(self, site, kind, at, trigger=None, **records):
         proxy = self.proxies[site]
         order = proxy.arm(kind, at)
@@ -135,7 +141,7 @@ class World:
 
 # Of each site: (request, with records in it, what makes the mirror send it besides records).
 SOURCE = [(FETCH, True, None), (FETCH, False, None), (METADATA, False, None), (API_VERSIONS, False, 'connect'), (LIST_OFFSETS, False, 'grow'),
-          (OFFSET_FETCH, False, None), (LIST_GROUPS, False, None)]
+          (OFFSET_FETCH, False, None), (LIST_GROUPS, False, None), (LEADER_EPOCH, False, 'bounce')]
 TARGET = [(PRODUCE, True, None), (PRODUCE, False, None), (METADATA, False, None), (API_VERSIONS, False, 'connect'),
           (LIST_OFFSETS, False, 'grow'), (INIT_PRODUCER, False, 'grow'), (DESCRIBE_PRODUCERS, False, 'grow'), (OFFSET_COMMIT, False, 'commit')]
 
@@ -144,8 +150,8 @@ def cut_at_bytes(site, requests, large, engine):
     """`large`: the kind of frame that is full of records."""
     rng = random.Random(SEED)
     with Rig(flows=['east->west']) as rig:
-        world = World(rig, engine, rng)
-        triggers = {'grow': world.grow, 'commit': world.commit}
+        world = World(rig, engine)
+        triggers = {'grow': world.grow, 'commit': world.commit, 'bounce': world.bounce}
         done = 0
         for api, marked, trigger in requests:
             for way in (REQUEST, ANSWER) if api != FETCH or not marked else (ANSWER,):
