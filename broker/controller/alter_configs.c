@@ -289,24 +289,34 @@ static int16_t alter(struct altering *a, bool twice)
 
 #define CHANGES_MAX 1000 /* of one resource: more cannot be keys that exist, each once */
 
-static bool resource_before(const struct altering *list, int32_t i)
+/* By place in the request. NULL: no memory. */
+static const bool *named_twice(const struct decide *d, const struct altering *list, int32_t n)
 {
-    for (int32_t j = 0; j < i; j++) {
-        if (list[j].type == list[i].type && slice_eq(list[j].name, list[i].name))
-            return true;
+    struct slice *keys = ARENA_NEWS(d->arena, struct slice, n + 1);
+    for (int32_t i = 0; keys && i < n; i++) {
+        uint8_t *key = arena_alloc(d->arena, list[i].name.n + 1);
+        if (!key)
+            return NULL;
+        key[0] = (uint8_t)list[i].type;
+        if (list[i].name.n)
+            memcpy(key + 1, list[i].name.p, list[i].name.n);
+        keys[i] = slice_of(key, list[i].name.n + 1);
     }
-    return false;
+    return keys ? decide_repeated(d, keys, (size_t)n) : NULL;
 }
 
-static int16_t alter_all(struct altering *list, int32_t n)
+static int16_t alter_all(const struct decide *d, struct altering *list, int32_t n)
 {
+    const bool *twice = named_twice(d, list, n);
+    if (!twice)
+        return KE_UNKNOWN_SERVER_ERROR;
     for (int32_t i = 0; i < n; i++) {
         if (n > DECIDE_RECORDS_MAX || list[i].changes_n > CHANGES_MAX) {
             refuse(&list[i], KE_POLICY_VIOLATION,
                    SLICE_LIT("Unable to perform excessively large batch operation."));
             continue;
         }
-        int16_t error = alter(&list[i], resource_before(list, i));
+        int16_t error = alter(&list[i], twice[i]);
         if (error)
             return error;
     }
@@ -334,7 +344,7 @@ int16_t decide_incremental_alter_configs(const struct decide *d,
     }
     if (arena_failed(d->arena))
         return KE_UNKNOWN_SERVER_ERROR;
-    int16_t error = alter_all(list, q->resources_n);
+    int16_t error = alter_all(d, list, q->resources_n);
     for (r->responses_n = 0; r->responses_n < q->resources_n; r->responses_n++) {
         const struct altering *a = &list[r->responses_n];
         r->responses[r->responses_n] = (struct kp_incremental_alter_configs_response_responses){
@@ -364,7 +374,7 @@ int16_t decide_alter_configs(const struct decide *d, const struct kp_alter_confi
     }
     if (arena_failed(d->arena))
         return KE_UNKNOWN_SERVER_ERROR;
-    int16_t error = alter_all(list, q->resources_n);
+    int16_t error = alter_all(d, list, q->resources_n);
     for (r->responses_n = 0; r->responses_n < q->resources_n; r->responses_n++) {
         const struct altering *a = &list[r->responses_n];
         r->responses[r->responses_n] = (struct kp_alter_configs_response_responses){
