@@ -45,6 +45,7 @@ struct segment {
     int64_t since_index;          /* bytes since the last index entry */
     int64_t again_from, again_to; /* bytes that the next flush writes again first: recover.c */
     int64_t reserved_bytes;       /* of the active one: to where room on disk was asked for; 0: not known */
+    int64_t rebuilt_ms;           /* the file's time when an index of it was last not believed; -1: never */
     bool times_known;
     bool dirty;       /* .log bytes that no flush has taken yet */
     bool index_dirty; /* index bytes that no checkpoint flush has taken yet */

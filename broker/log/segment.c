@@ -17,6 +17,7 @@ struct segment *segment_create(struct log *l, int64_t base_offset)
     s->size_bytes = -1;
     s->max_timestamp = s->max_timestamp_offset = -1;
     s->first_timestamp = -2;
+    s->rebuilt_ms = -1;
     log_handle_init(&s->data, l->files);
     index_init(&s->offsets, INDEX_OFFSETS, base_offset, l->files);
     index_init(&s->times, INDEX_TIMES, base_offset, l->files);
@@ -306,6 +307,23 @@ static int locate_from(struct log *l, struct segment *s, int64_t from, int64_t o
     return rc < 0 ? segment_bad(l, s, *position, walk_code(rc), "no batch where one should begin", err) : rc;
 }
 
+static int64_t changed_ms(struct log *l, const struct segment *s)
+{
+    char path[LOG_PATH_MAX];
+    return disk_mtime_ms(l->disk, log_path(l, s->base_offset, SUFFIX_LOG, "", path));
+}
+
+/* Not when it has been made of this very file: then it is a batch that is damaged, and who fetches there would have the
+ * segment read from its beginning each time. The active one's file changes with each append, and its index along. */
+static bool index_may_lie(struct log *l, struct segment *s)
+{
+    if (s == log_active(l) && s->rebuilt_ms >= 0)
+        return false;
+    int64_t now = changed_ms(l, s), before = s->rebuilt_ms;
+    s->rebuilt_ms = now > 0 ? now : 0;
+    return before < 0 || now != before;
+}
+
 int segment_locate(struct log *l, struct segment *s, int64_t offset, struct batch_header *h,
                    int64_t *position, struct err *err)
 {
@@ -325,10 +343,14 @@ int segment_locate(struct log *l, struct segment *s, int64_t offset, struct batc
         rc = -E_CORRUPT;
     if (!rc)
         rc = locate_from(l, s, from, offset, h, position, n > 0 ? NULL : err);
-    if (rc == -E_CORRUPT && n > 0) { /* perhaps it is the index that lies */
+    if (rc == -E_CORRUPT && n > 0 && index_may_lie(l, s)) {
         rc = segment_index_rebuild(l, s, err);
+        if (rc && rc != -E_CORRUPT)
+            s->rebuilt_ms = -1;
         if (!rc)
             rc = locate_from(l, s, 0, offset, h, position, err);
+    } else if (rc == -E_CORRUPT && n > 0) {
+        rc = locate_from(l, s, from, offset, h, position, err); /* for its text */
     }
     return rc;
 }

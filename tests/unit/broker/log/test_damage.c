@@ -335,6 +335,28 @@ Test(damage, a_batch_that_claims_other_offsets_is_no_gap)
     }
 }
 
+/* Nor must each reader who comes there have the segment read from its beginning: the index is made anew once. */
+Test(damage, a_damaged_batch_has_the_index_made_anew_once)
+{
+    struct log_slice s;
+    fill(150);
+    crash_disk_flip(cd, path_of(0, ".log"), positions[80] + BATCH_LENGTH_AT, 0x80);
+    for (int i = 0; i < 20; i++)
+        cr_assert_eq(log_read(rig.l, 80, INT64_MAX, 1 << 20, LOG_READ_AT_LEAST_ONE, &s, &rig.err),
+                     -E_CORRUPT);
+    cr_assert_eq(log_recovery(rig.l)->indexes_rebuilt, 1u);
+    cr_assert(rig.err.text[0]);
+    cr_assert_eq(log_read(rig.l, 60, INT64_MAX, 1, LOG_READ_AT_LEAST_ONE, &s, &rig.err), 0, "%s",
+                 rig.err.text);
+    log_slice_drop(&s);
+    crash_disk_flip(cd, path_of(0, ".log"), positions[80] + BATCH_LENGTH_AT, 0x80);
+    for (int64_t at = 70; at < 150; at += 10) {
+        cr_assert_eq(log_read(rig.l, at, INT64_MAX, 1, LOG_READ_AT_LEAST_ONE, &s, &rig.err), 0, "%s",
+                     rig.err.text);
+        log_slice_drop(&s);
+    }
+}
+
 /* A marker of a clean stop beside an index that is gone and a batch that is no good: while it was looked for the end the
  * index was half rebuilt. */
 Test(damage, a_clean_stop_that_was_none_is_recovered)
