@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define VISIT_TIMEOUT_US INT64_C(10000000)
+#define BOUND_WITHIN_US  INT64_C(1000000) /* a topic that the target has not has no leader */
 #define VISIT_ARENA_MAX  (16u << 20)
 
 struct wish {
@@ -185,6 +186,8 @@ static void on_committed(void *arg, const struct client_response *r)
                     continue;
                 struct group_entry n = w->entry->v;
                 int16_t code = a->topics[t].partitions[p].error_code;
+                if (kafka_error_retriable(code) && code != KE_UNKNOWN_TOPIC_OR_PARTITION)
+                    continue; /* the next round's coordinator takes it */
                 if (code) {
                     n.state = GROUP_BLOCKED;
                     n.reason = slice_str(kafka_error_name(code));
@@ -238,6 +241,7 @@ static void commit(void *arg)
         return;
     }
     assert(q->topics_n > 0);
+    v->call->retry = CLIENT_RETRY_LOST; /* that a topic has been deleted is an answer */
     client_send(v->c->target, v->call);
 }
 
@@ -287,6 +291,9 @@ static void on_bound(void *arg, const struct client_response *r)
     /* When nothing is known: in the next round. What the clamp gives may stand there already. */
     w->out.commit = good && w->in.now.offset != w->in.target.offset;
     v->bound_at++;
+    if (r->status) /* the topic is not there, or does not answer: its others would wait as long, and the round for them */
+        while (v->bound_at < v->wishes_n && v->wishes[v->bound_at].topic == w->topic)
+            v->wishes[v->bound_at++].out.commit = false;
     next_bound(v);
 }
 
@@ -320,6 +327,8 @@ static void next_bound(struct visit *v)
     q->replica_id = -1;
     v->call->target = (struct client_target){
         .kind = CLIENT_LEADER, .name = slice_str(w->topic->target), .number = w->entry->v.q};
+    v->call->retry = CLIENT_RETRY_LOST;
+    v->call->send_within_us = BOUND_WITHIN_US;
     client_send(v->c->target, v->call);
 }
 

@@ -52,6 +52,8 @@ static void on_altered(void *arg, const struct client_response *r)
     for (int32_t i = 0; !r->status && i < a->responses_n; i++)
         for (int k = 0; k < c->lot_n; k++)
             if (c->lot[k] && a->responses[i].error_code &&
+                a->responses[i].error_code !=
+                    KE_UNKNOWN_TOPIC_OR_PARTITION && /* deleted: the listings say so */
                 slice_eq_str(a->responses[i].resource_name, c->target_names[k]))
                 sync_trouble(c->s, c->lot[k], "the target refuses the configuration of %s: %s%s%.*s",
                              c->target_names[k], kafka_error_name(a->responses[i].error_code),
@@ -145,7 +147,8 @@ static void on_target(void *arg, const struct client_response *r)
         return;
     }
     c->call->target = (struct client_target){.kind = CLIENT_CONTROLLER};
-    c->call->retry = CLIENT_RETRY_SAFE;
+    /* Not SAFE: one may have been deleted since its settings were asked for, and the others would wait for it. */
+    c->call->retry = CLIENT_RETRY_LOST;
     c->call->version_min = 0;
     c->call->version_max = 1;
     c->call->timeout_us = (int64_t)s->flow->admin_timeout_ms * 1000;

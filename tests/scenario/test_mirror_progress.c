@@ -246,6 +246,31 @@ Test(progress, a_topic_deleted_at_the_target_alone_is_remembered)
     sites_destroy(s);
 }
 
+/* Where it is gone no leader answers; who waits for one must not have all groups of the round wait. */
+Test(progress, a_topic_that_the_target_has_not_holds_up_no_group)
+{
+    struct sites *s = mirrored_with_later(12);
+    int32_t epoch;
+    while (!sites_commit(s, EAST, "one", TOPIC, 0, 10) || !sites_commit(s, EAST, "two", "later", 0, 1))
+        sim_run_for(s->sim, SIM_SECOND / 10);
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    cr_assert_eq(sites_committed(s, WEST, "one", MIRRORED, 0, &epoch), 10);
+    cr_assert_eq(sites_committed(s, WEST, "two", "east.later", 0, &epoch), 1);
+    sim_kill(s->mirror);
+    sites_topic_delete(s, WEST, MIRRORED);
+    s->mirror_settings = "topics = later\n"; /* it is not made again */
+    cr_assert(sim_start(s->mirror));
+    sim_run_for(s->sim, 20 * SIM_SECOND);
+    for (int i = 2; i < 8; i++) {
+        cr_assert(sites_commit(s, EAST, "one", TOPIC, 0, 10 + i));
+        cr_assert(sites_commit(s, EAST, "two", "later", 0, i));
+        sim_run_for(s->sim, 5 * SIM_SECOND);
+        int64_t there_now = sites_committed(s, WEST, "two", "east.later", 0, &epoch);
+        cr_assert_eq(there_now, i, "%lld of %d after 5 s", (long long)there_now, i);
+    }
+    sites_destroy(s);
+}
+
 static void read_deleted(void *arg, const void *body)
 {
     const struct kp_delete_records_response *r = body;
