@@ -276,24 +276,22 @@ void log_abandon(struct log *l)
 }
 
 /* "<dir>/<topic>-<n>" to "<dir>/<topic>-<n>.<32 hex digits>-delete", as long as a name may be. */
-static void deleted_path(const struct log *l, const uint64_t random[2], char out[LOG_PATH_MAX])
+int log_folder_delete(struct disk *disk, const char *dir, const uint64_t random[2], struct err *err)
 {
-    assert(l->magic == LOG_MAGIC);
-    const char *slash = strrchr(l->dir, '/'), *name = slash ? slash + 1 : l->dir;
+    char to[LOG_PATH_MAX];
+    const char *slash = strrchr(dir, '/'), *name = slash ? slash + 1 : dir;
     int keep = DELETED_NAME_MAX - DELETED_SUFFIX_BYTES;
-    int n = snprintf(out, LOG_PATH_MAX, "%.*s%.*s.%016llx%016llx-delete", (int)(name - l->dir), l->dir, keep,
-                     name, (unsigned long long)random[0], (unsigned long long)random[1]);
+    int n = snprintf(to, LOG_PATH_MAX, "%.*s%.*s.%016llx%016llx-delete", (int)(name - dir), dir, keep, name,
+                     (unsigned long long)random[0], (unsigned long long)random[1]);
     assert(n > 0 && n < LOG_PATH_MAX);
+    int rc = disk_rename(disk, dir, to);
+    return rc ? err_set(err, rc, "cannot rename %s to %s", dir, to) : 0;
 }
 
 int log_delete(struct log *l, uint64_t random[2], struct err *err)
 {
     assert(l->magic == LOG_MAGIC && !l->flush && !l->compaction);
-    char to[LOG_PATH_MAX];
-    deleted_path(l, random, to);
-    int rc = disk_rename(l->disk, l->dir, to);
-    if (rc)
-        err_set(err, rc, "cannot rename %s to %s", l->dir, to);
+    int rc = log_folder_delete(l->disk, l->dir, random, err);
     log_free(l);
     return rc;
 }

@@ -85,6 +85,8 @@ void log_abandon(struct log *l);
 /* Closes without writing and renames the folder to "<topic>-<partition>.<32 hex digits>-delete" (cut to 255);
  * the manager removes such folders later and at start. The log is freed whatever the result. */
 int log_delete(struct log *l, uint64_t random[2], struct err *err);
+/* The same of a log that is not open. */
+int log_folder_delete(struct disk *disk, const char *dir, const uint64_t random[2], struct err *err);
 
 /* From now on; nothing is done to what is there. */
 void log_configure(struct log *l, const struct log_config *config);

@@ -82,13 +82,6 @@ int log_folder_parse(const char *name, char topic[LOG_TOPIC_MAX + 1], int32_t *p
     return 0;
 }
 
-static bool is_delete(const char *name)
-{
-    static const char suffix[] = "-delete";
-    size_t n = strlen(name), m = sizeof suffix - 1;
-    return n > m + 33 && memcmp(name + n - m, suffix, m) == 0 && name[n - m - 33] == '.';
-}
-
 static int join(char out[LOG_PATH_MAX], const char *dir, const char *name)
 {
     assert(dir && name);
@@ -552,10 +545,8 @@ int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, co
     return rc;
 }
 
-int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t random[2], struct err *err)
+static int deleted(struct log_dirs *d, unsigned dir, int rc, struct err *err)
 {
-    assert(dir < d->n);
-    int rc = log_delete(l, random, err);
     if (d->dirs[dir].logs > 0)
         d->dirs[dir].logs--;
     if (!rc && (rc = disk_sync_dir(d->disk, d->dirs[dir].path)))
@@ -563,33 +554,19 @@ int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t ra
     return rc;
 }
 
-struct sweeping {
-    struct disk *disk;
-    const char *dir;
-    struct buf names; /* each with its NUL */
-};
-
-static void each_deleted(void *arg, const char *name)
+int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t random[2], struct err *err)
 {
-    assert(name);
-    struct sweeping *s = arg;
-    if (is_delete(name))
-        buf_put(&s->names, name, strlen(name) + 1);
+    assert(dir < d->n);
+    return deleted(d, dir, log_delete(l, random, err), err);
 }
 
-void log_dirs_sweep(struct disk *disk, const char *dir_path)
+int log_dirs_delete_found(struct log_dirs *d, const struct log_found *found, uint64_t random[2],
+                          struct err *err)
 {
-    assert(dir_path && dir_path[0]);
-    struct sweeping s = {.disk = disk, .dir = dir_path};
-    buf_init(&s.names, (size_t)64 * 1024 * 1024);
-    if (disk_list(disk, dir_path, each_deleted, &s) == 0) {
-        for (size_t at = 0; at < s.names.n;) {
-            const char *name = (const char *)s.names.p + at;
-            char path[LOG_PATH_MAX];
-            if (join(path, dir_path, name) == 0)
-                (void)disk_remove_tree(disk, path); /* what stays is tried again later */
-            at += strlen(name) + 1;
-        }
-    }
-    buf_fini(&s.names);
+    char path[LOG_PATH_MAX];
+    assert(found->dir < d->n);
+    int n = snprintf(path, sizeof path, "%s/%s-%d", d->dirs[found->dir].path, found->topic, found->partition);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return err_set(err, -E_LIMIT, "the path %s is too long", d->dirs[found->dir].path);
+    return deleted(d, found->dir, log_folder_delete(d->disk, path, random, err), err);
 }

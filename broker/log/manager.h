@@ -72,6 +72,9 @@ int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, co
                     struct log **out, struct err *err);
 /* Renames away and forgets (log_delete); the folder goes with log_dirs_sweep. */
 int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t random[2], struct err *err);
+/* The same of one that was found and could not be opened. */
+int log_dirs_delete_found(struct log_dirs *d, const struct log_found *found, uint64_t random[2],
+                          struct err *err);
 /* Removes "-delete" folders; blocks: for a job. */
 void log_dirs_sweep(struct disk *disk, const char *dir_path);
 /* "orders-3" to topic and partition: -E_INVALID for any other name. */

@@ -181,7 +181,8 @@ static void run(struct loop_job *job)
         break;
     case HOST_CLOSE: j->rc = log_close(j->log, &j->err); break;
     case HOST_DELETE:
-        j->rc = log_dirs_delete(h->dirs, j->dir, j->log, j->random, &j->err);
+        j->rc = j->log ? log_dirs_delete(h->dirs, j->dir, j->log, j->random, &j->err)
+                       : log_dirs_delete_found(h->dirs, j->found->row, j->random, &j->err);
         checkpoint_deleted(h->checkpoints, p->topic, p->key.index);
         break;
     }
@@ -432,12 +433,18 @@ void host_quiet(struct partition *p)
     if (sm_state(&p->state) != PARTITION_CLOSING || p->flush || p->host_job || p->compaction)
         return;
     INVARIANT(p);
+    bool unopened = !p->log && p->remove && p->found && log_dir_online(p->set->host->dirs, p->found->dir);
+    if (!p->log && !unopened) {
+        host_free(p);
+        return;
+    }
+    if (start(p, p->remove ? HOST_DELETE : HOST_CLOSE,
+              unopened ? find(p->set->host, p->topic, p->key.index) : NULL))
+        return;
     if (!p->log) {
         host_free(p);
         return;
     }
-    if (start(p, p->remove ? HOST_DELETE : HOST_CLOSE, NULL))
-        return;
     host_doubt(p->set, p->dir);
     log_abandon(p->log);
     p->log = NULL;
