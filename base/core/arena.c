@@ -14,6 +14,9 @@
 #ifndef ARENA_CHUNK_BYTES
 #define ARENA_CHUNK_BYTES 4096
 #endif
+/* The first one: there are thousands of arenas that hold a few hundred bytes, and one that needs more keeps the larger
+ * chunk over its resets. */
+#define ARENA_FIRST_BYTES (ARENA_CHUNK_BYTES / 4)
 #define ARENA_ALIGN 16
 
 struct arena_chunk {
@@ -39,7 +42,7 @@ static void free_chunks(struct arena_chunk *c)
 void arena_reset(struct arena *a)
 {
     struct arena_chunk *keep = a->chunks;
-    if (keep && keep->size == ARENA_CHUNK_BYTES) {
+    if (keep && (keep->size == ARENA_CHUNK_BYTES || keep->size == ARENA_FIRST_BYTES)) {
         free_chunks(keep->next);
         keep->next = NULL;
         memset(keep->bytes, 0, keep->used);
@@ -63,7 +66,8 @@ static struct arena_chunk *chunk_for(struct arena *a, size_t size)
     struct arena_chunk *c = a->chunks;
     if (c && c->size - c->used >= size)
         return c;
-    size_t want = size > ARENA_CHUNK_BYTES ? size : ARENA_CHUNK_BYTES;
+    size_t usual = a->chunks || size > ARENA_FIRST_BYTES ? ARENA_CHUNK_BYTES : ARENA_FIRST_BYTES;
+    size_t want = size > usual ? size : usual;
     c = calloc(1, sizeof *c + want);
     if (!c)
         return NULL;
