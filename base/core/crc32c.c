@@ -34,16 +34,27 @@ static const uint32_t powers[32] = {
     0xd289cabe, 0xe94ca9bc, 0x05b74f3f, 0xa51e1f42, 0x40000000, 0x20000000, 0x08000000, 0x00800000,
 };
 
+/* The four lowest bits of a polynomial, times x^4. */
+static const uint32_t reduced[16] = {
+    0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
+    0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+};
+
+static uint32_t times_x(uint32_t a)
+{
+    return (a >> 1) ^ (a & 1 ? CASTAGNOLI : 0);
+}
+
+/* Four powers at a time, the highest first. */
 static uint32_t multiply(uint32_t a, uint32_t b)
 {
-    uint32_t product = 0;
-    for (uint32_t bit = UINT32_C(1) << 31; bit && a; bit >>= 1) {
-        if (a & bit) {
-            product ^= b;
-            a ^= bit;
-        }
-        b = (b >> 1) ^ (b & 1 ? CASTAGNOLI : 0);
-    }
+    uint32_t of[16] = {[8] = b}, product = 0;
+    for (unsigned n = 4; n; n /= 2)
+        of[n] = times_x(of[2 * n]);
+    for (unsigned n = 3; n < 16; n++)
+        of[n] = of[n & (n - 1)] ^ of[n & -n];
+    for (int n = 0; n < 8; n++, a >>= 4)
+        product = (product >> 4) ^ reduced[product & 15] ^ of[a & 15];
     return product;
 }
 
