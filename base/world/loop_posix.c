@@ -195,10 +195,11 @@ static void take_inbox(struct loop_posix *l)
 void loop_posix_turn(struct loop_posix *l, int64_t wait_us)
 {
     assert(wait_us >= -1);
-    bool wait = wait_us != 0 && may_sleep(l);
+    int64_t due_us = turn_timer_next(&l->turn), now_us = clock_now_us();
+    /* What is due at once, "soon" in most of the code, costs no timer of the kernel's. */
+    bool wait = wait_us != 0 && due_us > now_us && may_sleep(l);
     if (wait) {
-        int64_t due_us = turn_timer_next(&l->turn);
-        int64_t most_us = wait_us < 0 ? INT64_MAX : clock_now_us() + wait_us;
+        int64_t most_us = wait_us < 0 ? INT64_MAX : now_us + wait_us;
         arm_timer_fd(l, due_us < most_us ? due_us : most_us);
     }
     int rc = event_base_loop(l->base, EVLOOP_ONCE | (wait ? 0 : EVLOOP_NONBLOCK)); /* 1: wait for readiness */
