@@ -48,9 +48,22 @@ static bool add_record(struct raw_delivery *d, size_t n, const struct record *r)
     return true;
 }
 
-static bool add_batch(struct raw_delivery *d, size_t n, const struct batch_header *h, struct slice batch,
-                      int64_t next)
+static bool keep(void *frame)
 {
+    return client_frame_stay(frame);
+}
+
+static void let_go(void *frame)
+{
+    client_frame_unref(frame);
+}
+
+static const struct port_memory in_frame = {keep, let_go};
+
+static bool add_batch(struct raw_delivery *d, size_t n, const struct batch_header *h, struct slice batch,
+                      const struct raw_part *part, struct client_frame *frame)
+{
+    int64_t next = part->next;
     if (!GROW(d->batches, n, d->batches_cap, 16))
         return false;
     d->batches[n] = (struct port_batch){.bytes = batch,
@@ -59,7 +72,9 @@ static bool add_batch(struct raw_delivery *d, size_t n, const struct batch_heade
                                         .timestamp_max_ms = h->max_timestamp,
                                         .records_n = h->records_n,
                                         .trim = h->base_offset < next,
-                                        .gaps = h->records_n != h->last_offset_delta + 1};
+                                        .gaps = h->records_n != h->last_offset_delta + 1,
+                                        .memory = &in_frame,
+                                        .of = frame};
     return true;
 }
 
@@ -124,7 +139,7 @@ bool raw_deliver(struct raw_part *part, struct raw_delivery *d, struct port_deli
             break; /* first in the next delivery */
         size_t before = n;
         if (!skip && whole)
-            rc = add_batch(d, n++, &h, batch, part->next) ? 0 : -E_NOMEM;
+            rc = add_batch(d, n++, &h, batch, part, c->frame) ? 0 : -E_NOMEM;
         else if (!skip)
             rc = add_records(part, d, &h, batch, &n);
         if (rc) {

@@ -19,6 +19,8 @@
 #define RAW_SHARE_MIN    (64 << 10) /* of one answer */
 #define RAW_PACE_FIRST   (1 << 20)  /* of one answer, until it is known how fast they come */
 #define RAW_OFFSET_BYTES 1000       /* of a record, until some have been seen */
+#define RAW_PACE_NEAR_US                                                                                     \
+    (INT64_C(3) * 1000) /* answers that come as fast are large enough: caches hold them */
 #define RAW_PACE_FAST_US (INT64_C(500) * 1000)
 #define RAW_PACE_SLOW_US (INT64_C(2) * 1000000)
 #define RAW_DEPTH        4 /* answers that a leader's room is cut into, where so many partitions have more */

@@ -51,8 +51,8 @@ void raw_pace(struct raw_fetch *f, size_t bytes, bool late)
     bool full = bytes >= (size_t)f->asked_bytes / 2; /* or nearly: otherwise it may have waited for news */
     if (late || (full && now - since > RAW_PACE_SLOW_US))
         n->pace_bytes = n->pace_bytes / 2 > RAW_SHARE_MIN ? n->pace_bytes / 2 : RAW_SHARE_MIN;
-    else if (full && now - since < RAW_PACE_FAST_US && (size_t)n->pace_bytes < f->port->memory_max &&
-             n->pace_bytes <= INT32_MAX / 2)
+    else if (full && now - since > RAW_PACE_NEAR_US && now - since < RAW_PACE_FAST_US &&
+             (size_t)n->pace_bytes < f->port->memory_max && n->pace_bytes <= INT32_MAX / 2)
         n->pace_bytes *= 2;
 }
 

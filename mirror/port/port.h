@@ -51,14 +51,23 @@ struct port_record {
     int32_t headers_n;
 };
 
+/* What a batch lies in, for who would rather keep it there than copy it. Kept bytes are the keeper's alone: nobody else
+ * reads them again, he may change them in place. */
+struct port_memory {
+    bool (*keep)(void *of); /* false: so much is kept already that it must be copied */
+    void (*let_go)(void *of);
+};
+
 /* One batch as it lies in the source's log: never a control batch, nor one of an aborted transaction under
  * read_committed. CRC checked. */
 struct port_batch {
     struct slice bytes;
     int64_t base_offset, last_offset, timestamp_max_ms;
     int32_t records_n;
-    bool trim; /* begins before the offset wanted: re-pack from there */
-    bool gaps; /* records_n is less than the offsets it spans */
+    bool trim;                        /* begins before the offset wanted: re-pack from there */
+    bool gaps;                        /* records_n is less than the offsets it spans */
+    const struct port_memory *memory; /* NULL: it is to be copied */
+    void *of;                         /* for `memory` */
 };
 
 enum port_event {
@@ -110,6 +119,7 @@ struct port_ops {
     void (*release)(struct port *p, struct port_delivery *d);
     bool (*marks)(struct port *p, void *owner, struct port_marks *out);
     void (*destroy)(struct port *p, void (*destroyed)(void *arg), void *arg);
+    void (*memory)(struct port *p, size_t max_bytes); /* NULL: as it was made */
 };
 
 struct port {
@@ -155,6 +165,13 @@ static inline void port_destroy(struct port *p, void (*destroyed)(void *arg), vo
     p->ops->destroy(p, destroyed, arg);
 }
 
+/* Another `memory_max_bytes` from now on, where the engine can; what it holds beyond stays until it is released. */
+static inline void port_memory_limit(struct port *p, size_t max_bytes)
+{
+    if (p->ops->memory)
+        p->ops->memory(p, max_bytes);
+}
+
 /* ---- making one ---- */
 
 struct port_property {
@@ -165,7 +182,7 @@ struct port_options {
     struct loop *loop;
     struct client
         *client; /* of the source cluster: metadata, leader epochs, offsets; fetches of port_client */
-    const char *bootstrap; /* for librdkafka, as is */
+    const char *bootstrap;                  /* for librdkafka, as is */
     const struct client_security *security; /* NULL: PLAINTEXT; outlives the port */
     const char *client_id;
     bool read_uncommitted;                  /* MM2's consumer.isolation.level; read_committed otherwise */

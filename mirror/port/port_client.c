@@ -434,8 +434,16 @@ static void raw_destroy(struct port *port, void (*destroyed)(void *arg), void *a
         destroyed(arg);
 }
 
-static const struct port_ops raw_ops = {raw_assign,  raw_unassign, raw_poll,
-                                        raw_release, raw_marks,    raw_destroy};
+static void raw_memory(struct port *port, size_t max_bytes)
+{
+    struct raw_port *p = raw_port(port);
+    assert(max_bytes > 0);
+    p->memory_max = max_bytes;
+    raw_wake(p);
+}
+
+static const struct port_ops raw_ops = {raw_assign, raw_unassign, raw_poll,  raw_release,
+                                        raw_marks,  raw_destroy,  raw_memory};
 
 int port_client_create(const struct port_options *o, struct port **out, struct err *err)
 {

@@ -477,8 +477,8 @@ static void rdk_destroy(struct port *port, void (*destroyed)(void *arg), void *a
 
 int port_rdkafka_create(const struct port_options *o, struct port **out, struct err *err)
 {
-    static const struct port_ops ops = {rdk_assign,  rdk_unassign, rdk_poll,
-                                        rdk_release, rdk_marks,    rdk_destroy};
+    static const struct port_ops ops = {rdk_assign, rdk_unassign, rdk_poll, rdk_release,
+                                        rdk_marks,  rdk_destroy,  NULL};
     assert(o->loop && o->client && o->bootstrap && o->ready);
     char text[256];
     rd_kafka_conf_t *conf;

@@ -133,6 +133,13 @@ static void tell(struct appender *a, const struct group_effect *e)
     }
 }
 
+/* Others may have filled the budget while nothing of ours is under way that would wake us. */
+static void wait_for_room(struct appender *a)
+{
+    if (!budget_room(a->budget) && !list_linked(&a->waiter.link))
+        list_push(&a->budget->waiters, &a->waiter.link);
+}
+
 static void sleep_until_due(struct appender *a)
 {
     int64_t due = group_due(&a->group);
@@ -140,9 +147,7 @@ static void sleep_until_due(struct appender *a)
         loop_timer_stop(&a->due);
     else if (!a->due.armed || a->due.due_us != due)
         loop_timer_at(&a->due, due);
-    bool full = a->budget->used_bytes >= a->budget->limit_bytes;
-    if (full && !list_linked(&a->waiter.link))
-        list_push(&a->budget->waiters, &a->waiter.link);
+    wait_for_room(a);
 }
 
 static void drain(struct appender *a)
@@ -253,7 +258,10 @@ void appender_destroy(struct appender *a)
 
 bool appender_can_take(struct appender *a)
 {
-    return group_can_take(&a->group);
+    bool can = group_can_take(&a->group);
+    if (!can)
+        wait_for_room(a);
+    return can;
 }
 
 int appender_take(struct appender *a, int32_t q, const struct port_record *r)
@@ -263,7 +271,7 @@ int appender_take(struct appender *a, int32_t q, const struct port_record *r)
 
 int appender_take_batch(struct appender *a, int32_t q, const struct port_batch *b, int64_t *next)
 {
-    return group_take_batch(&a->group, q, b->bytes, next);
+    return group_take_batch(&a->group, q, b, next);
 }
 
 void appender_covered(struct appender *a, int64_t source_next, int32_t source_epoch)

@@ -156,6 +156,12 @@ struct appender_budget;
 struct appender_budget *appender_budget_create(size_t limit_bytes);
 void appender_budget_destroy(struct appender_budget *b); /* after all its appenders */
 size_t appender_budget_used(const struct appender_budget *b);
+/* Another limit from now on; what is held beyond it stays until it is acknowledged. */
+void appender_budget_limit(struct appender_budget *b, size_t limit_bytes);
+/* Every BUDGET_PACE_US. A target that answers at once needs little under way, and what waits longer than the caches
+ * keep it costs twice: a small part of the limit is used until that turns out to hold something up. */
+void appender_budget_pace(struct appender_budget *b);
+#define BUDGET_PACE_US INT64_C(500000)
 /* Frees the buffers that nobody has needed since it was called last. */
 void appender_budget_rest(struct appender_budget *b);
 

@@ -100,7 +100,7 @@ static bool build_produce(struct appender *a, struct ask *ask, const struct lane
     if (!t || !p)
         return false;
     p->index = ask->lane->c.partition;
-    p->records.bytes = slice_of(b->bytes.p, b->bytes.n);
+    p->records.bytes = lane_batch_bytes(b);
     t->name = slice_str(a->topic);
     t->topic_id = a->topic_id;
     t->partition_data = p;

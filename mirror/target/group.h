@@ -79,7 +79,7 @@ int group_take(struct lane_group *g, int32_t q, const struct port_record *r);
 void group_take_as(struct lane_group *g, struct lane *l, const struct port_record *r, int codec);
 /* A whole batch for `q`, as it lies in the source's log (group_whole.c). What is before *next has been taken when it
  * cannot go on: -E_CORRUPT, -E_NOMEM, -E_LIMIT. */
-int group_take_batch(struct lane_group *g, int32_t q, struct slice batch, int64_t *next);
+int group_take_batch(struct lane_group *g, int32_t q, const struct port_batch *b, int64_t *next);
 void group_covered(struct lane_group *g, int64_t source_next, int32_t source_epoch);
 void group_reading(struct lane_group *g);
 void group_source_end(struct lane_group *g, int64_t source_end);

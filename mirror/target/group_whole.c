@@ -50,9 +50,10 @@ static int unpack(struct lane_group *g, int32_t q, const struct batch_header *h,
     return rc;
 }
 
-int group_take_batch(struct lane_group *g, int32_t q, struct slice batch, int64_t *next)
+int group_take_batch(struct lane_group *g, int32_t q, const struct port_batch *b, int64_t *next)
 {
     struct lane *l = group_lane(g, q);
+    struct slice batch = b->bytes;
     struct batch_header h;
     if (!l)
         return -E_NOTFOUND;
@@ -66,7 +67,7 @@ int group_take_batch(struct lane_group *g, int32_t q, struct slice batch, int64_
     group_advance(g, h.base_offset);
     if (batch_last_offset(&h) + 1 > g->expected)
         g->expected = batch_last_offset(&h) + 1;
-    lane_take_whole(l, &h, batch);
+    lane_take_whole(l, &h, b);
     *next = batch_last_offset(&h) + 1;
     if (lane_state(l) != LANE_APPENDING)
         g->dirty = true;

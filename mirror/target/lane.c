@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RUNS_GROW 64
+#define RUNS_GROW  64
+#define NOTES_GROW 4
 
 static const struct sm_state lane_states[] = {
     [LANE_SURVEYING] = {"surveying", SM_TO(LANE_SURVEYING) | SM_TO(LANE_ANCHORING) | SM_TO(LANE_PAIRING) |
@@ -71,6 +72,7 @@ void lane_fini(struct lane *l)
     lane_pair_reset(l);
     free(l->items);
     free(l->runs);
+    free(l->notes);
     buf_fini(&l->verify_payload);
 }
 
@@ -183,8 +185,9 @@ void lane_drop_batches(struct lane *l)
 
 void lane_note(struct lane *l, const struct appender_note *n)
 {
-    if (l->notes_n == LANE_NOTES_MAX)
-        return; /* the driver takes them at once; so many in one step say nothing new */
+    /* The driver takes them at once; so many in one step say nothing new. */
+    if (l->notes_n == LANE_NOTES_MAX || !GROW(l->notes, l->notes_n, l->notes_cap, NOTES_GROW))
+        return;
     l->notes[l->notes_n] = *n;
     l->notes[l->notes_n++].partition = l->c.partition;
 }
@@ -282,7 +285,7 @@ void lane_take(struct lane *l, const struct port_record *r, int64_t missing, int
     if (r->offset < l->taken_next)
         return;
     if (lane_state(l) == LANE_PAIRING) {
-        const struct pairing *p = &l->pairing;
+        const struct pairing *p = l->pairing;
         int64_t had = p->waiting.there ? p->waiting.offset : p->source_last;
         if (!l->served || r->offset <= had)
             return;
@@ -395,7 +398,7 @@ void lane_time(struct lane *l, int64_t now_us, int64_t now_ms)
     l->now_us = now_us;
     l->now_ms = now_ms;
     if (source_has_ended(l) && now_us - l->source_end_us >= LANE_SOURCE_WAIT_US) {
-        pairing_source_end(&l->pairing, l->source_end_missing);
+        pairing_source_end(l->pairing, l->source_end_missing);
         lane_pair_feed(l);
     }
 }

@@ -56,6 +56,12 @@ struct lane_batch {
     enum lane_batch_state state;
     struct buf bytes;
     struct batch_builder builder; /* of one that is made here; those that pass as they are have none */
+    struct { /* of one that stays where the source's answer put it: `bytes` is empty then */
+        uint8_t *p;
+        size_t n;
+        const struct port_memory *memory; /* NULL: it is in `bytes` */
+        void *of;
+    } lent;
     int codec;
     int64_t number; /* of its first record */
     int32_t count;
@@ -72,6 +78,12 @@ struct lane_batch {
     void *driver;      /* the call that carries it */
 };
 
+static inline struct slice lane_batch_bytes(const struct lane_batch *b)
+{
+    assert(!b->lent.memory || b->bytes.n == 0);
+    return b->lent.memory ? slice_of(b->lent.p, b->lent.n) : slice_of(b->bytes.p, b->bytes.n);
+}
+
 /* Told once when there is room again after there was none. */
 struct budget_waiter {
     struct list link;
@@ -81,6 +93,9 @@ struct budget_waiter {
 
 struct appender_budget {
     size_t limit_bytes, used_bytes;
+    size_t usual_bytes; /* what may be used now, see appender_budget_pace */
+    size_t acked_bytes; /* since appender_budget_pace */
+    bool was_full;      /* the same */
     struct list waiters;
     struct list spare;  /* batches with their buffers */
     size_t spare_bytes; /* at most a quarter of the limit */
@@ -91,7 +106,7 @@ struct lane_batch *lane_batch_take(struct appender_budget *budget);
 void lane_batch_give(struct appender_budget *budget, struct lane_batch *b);
 static inline bool budget_room(const struct appender_budget *b)
 {
-    return b->used_bytes < b->limit_bytes;
+    return b->used_bytes < b->usual_bytes;
 }
 
 /* ---- the lane ---- */
@@ -215,9 +230,8 @@ struct lane {
     bool reading;                               /* [read_at, end) is still to be read */
 
     /* Pairing. */
-    struct pairing pairing;
-    bool pairing_there;
-    bool served; /* the present reading began where this pairing needs it */
+    struct pairing *pairing; /* NULL: none is under way */
+    bool served;             /* the present reading began where this pairing needs it */
     struct lane_source_item *items;
     size_t items_n, items_at, items_cap;
     int64_t source_missing; /* of the whole reading up to at.source_next, -1: not there yet */
@@ -243,8 +257,8 @@ struct lane {
     bool changed, refresh, settled;
     struct appender_run *runs;
     size_t runs_n, runs_cap;
-    struct appender_note notes[LANE_NOTES_MAX];
-    size_t notes_n;
+    struct appender_note *notes;
+    size_t notes_n, notes_cap;
     struct appender_counts counts;
 };
 
@@ -367,7 +381,7 @@ void lane_split(struct lane *l, struct lane_batch *b);
 /* Whether it may pass as it is, now; else its records go in one by one. */
 bool lane_whole_may_pass(const struct lane *l, const struct batch_header *h);
 /* Only what may pass. What the lane has already it passes over. */
-void lane_take_whole(struct lane *l, const struct batch_header *h, struct slice batch);
+void lane_take_whole(struct lane *l, const struct batch_header *h, const struct port_batch *whole);
 /* The codec for its records when they are packed anew. */
 int lane_whole_codec(const struct lane *l, const struct batch_header *h);
 
@@ -380,7 +394,7 @@ int lane_seal_open(struct lane *l);
 int lane_batch_begin(struct lane *l, struct lane_batch *b, int64_t number, int codec);
 /* In the place of begin, add and seal: a batch without gaps, under our name. */
 int lane_batch_pass(struct lane *l, struct lane_batch *b, int64_t number, const struct batch_header *h,
-                    struct slice batch);
+                    const struct port_batch *whole);
 int lane_batch_add(struct lane *l, struct lane_batch *b, const struct record_new *r, int64_t src);
 int lane_batch_seal(struct lane *l, struct lane_batch *b);
 /* The source offset of the batch's record `at`. */

@@ -7,12 +7,24 @@
 #include <stdlib.h>
 
 #define BATCH_BYTES_MAX ((size_t)INT32_MAX) /* what a batch can be at all */
+/* The least part of the limit that is used, and the least bytes where the limit is more. */
+#define USUAL_SHARE 24
+#define USUAL_LEAST ((size_t)2 << 20)
+/* Full, and less than this many times acknowledged within BUDGET_PACE_US: batches wait for 20 ms and more. */
+#define USUAL_TURNOVERS 25
+
+static size_t usual_least(const struct appender_budget *b)
+{
+    size_t share = b->limit_bytes / USUAL_SHARE > USUAL_LEAST ? b->limit_bytes / USUAL_SHARE : USUAL_LEAST;
+    return share < b->limit_bytes ? share : b->limit_bytes;
+}
 
 struct appender_budget *appender_budget_create(size_t limit_bytes)
 {
     struct appender_budget *b = calloc(1, sizeof *b);
     if (b) {
         b->limit_bytes = limit_bytes;
+        b->usual_bytes = usual_least(b);
         list_init(&b->spare);
         list_init(&b->waiters);
     }
@@ -44,6 +56,44 @@ void appender_budget_destroy(struct appender_budget *b)
 size_t appender_budget_used(const struct appender_budget *b)
 {
     return b->used_bytes;
+}
+
+static void tell_waiters(struct appender_budget *b)
+{
+    while (budget_room(b) && !list_empty(&b->waiters)) {
+        struct budget_waiter *w = LIST_ENTRY(list_pop(&b->waiters), struct budget_waiter, link);
+        w->room(w->arg);
+    }
+}
+
+void appender_budget_limit(struct appender_budget *b, size_t limit_bytes)
+{
+    assert(limit_bytes > 0);
+    b->limit_bytes = limit_bytes;
+    if (b->usual_bytes > limit_bytes || b->usual_bytes < usual_least(b))
+        b->usual_bytes = usual_least(b);
+    while (b->spare_bytes > limit_bytes / 4 && !list_empty(&b->spare)) {
+        struct lane_batch *oldest = LIST_ENTRY(b->spare.prev, struct lane_batch, link);
+        b->spare_bytes -= batch_memory(oldest);
+        list_remove(&oldest->link);
+        free_batch(oldest);
+    }
+    b->spare_least = b->spare_least < b->spare_bytes ? b->spare_least : b->spare_bytes;
+    tell_waiters(b);
+}
+
+void appender_budget_pace(struct appender_budget *b)
+{
+    size_t least = usual_least(b), most = b->limit_bytes;
+    bool slow = b->acked_bytes / USUAL_TURNOVERS < b->usual_bytes;
+    assert(b->usual_bytes >= least && b->usual_bytes <= most);
+    if (b->was_full && slow)
+        b->usual_bytes = b->usual_bytes < most / 2 ? 2 * b->usual_bytes : most;
+    else if (b->used_bytes < b->usual_bytes / 4)
+        b->usual_bytes = b->usual_bytes / 2 > least ? b->usual_bytes / 2 : least;
+    b->acked_bytes = 0;
+    b->was_full = !budget_room(b);
+    tell_waiters(b);
 }
 
 /* Each that is taken may grow to the largest batch: without this the pool fills up with buffers of that size, though
@@ -95,12 +145,12 @@ void lane_batch_give(struct appender_budget *budget, struct lane_batch *b)
     assert(!b->driver && budget->used_bytes >= b->counted);
     budget->used_bytes -= b->counted;
     b->counted = 0;
-    while (budget_room(budget) && !list_empty(&budget->waiters)) {
-        struct budget_waiter *w = LIST_ENTRY(list_pop(&budget->waiters), struct budget_waiter, link);
-        w->room(w->arg);
-    }
+    tell_waiters(budget);
     if (list_linked(&b->link))
         list_remove(&b->link);
+    if (b->lent.memory)
+        b->lent.memory->let_go(b->lent.of);
+    b->lent.memory = NULL;
     size_t spare = budget->spare_bytes + batch_memory(b);
     if (spare > budget->limit_bytes / 4 || budget->used_bytes + spare > budget->limit_bytes) {
         free_batch(b);
@@ -112,8 +162,9 @@ void lane_batch_give(struct appender_budget *budget, struct lane_batch *b)
 
 static void count_bytes(struct lane *l, struct lane_batch *b)
 {
-    size_t now = b->bytes.n;
+    size_t now = lane_batch_bytes(b).n;
     l->c.budget->used_bytes += now - b->counted; /* wraps and comes back when it has become less */
+    l->c.budget->was_full = l->c.budget->was_full || !budget_room(l->c.budget);
     b->counted = now;
 }
 
@@ -172,24 +223,39 @@ int lane_batch_seal(struct lane *l, struct lane_batch *b)
     return 0;
 }
 
+/* Where the source's answer put it, or a copy where so much is kept already. */
+static uint8_t *hold_bytes(struct lane_batch *b, const struct port_batch *whole)
+{
+    uint8_t *p = (uint8_t *)(uintptr_t)whole->bytes.p; /* port_memory: kept bytes are the keeper's */
+    if (whole->memory && whole->memory->keep(whole->of)) {
+        b->lent.p = p;
+        b->lent.n = whole->bytes.n;
+        b->lent.memory = whole->memory;
+        b->lent.of = whole->of;
+        return p;
+    }
+    buf_put(&b->bytes, p, whole->bytes.n);
+    return b->bytes.failed ? NULL : b->bytes.p;
+}
+
 /* Bits 4 and 6 of its attributes are the source's own business (rule 29). A delete horizon stands where the base of the
  * timestamps does, and they are counted from it: they stay what they are. */
 int lane_batch_pass(struct lane *l, struct lane_batch *b, int64_t number, const struct batch_header *h,
-                    struct slice batch)
+                    const struct port_batch *whole)
 {
-    assert(h->records_n > 0 && h->records_n == h->last_offset_delta + 1 && batch.n == batch_size(h));
-    assert(b->count == 0 && b->bytes.n == 0 && !batch_is(h, BATCH_CONTROL));
+    assert(h->records_n > 0 && h->records_n == h->last_offset_delta + 1 && !batch_is(h, BATCH_CONTROL));
+    assert(b->count == 0 && b->bytes.n == 0 && !b->lent.memory && whole->bytes.n == batch_size(h));
     int rc = add_segment(b, h->base_offset);
-    buf_put(&b->bytes, batch.p, batch.n);
-    if (rc || b->bytes.failed)
+    uint8_t *at = rc ? NULL : hold_bytes(b, whole);
+    if (!at)
         return rc ? rc : -E_NOMEM;
     const struct batch_patch patch = {.producer_id = l->c.producer_id,
                                       .producer_epoch = l->c.producer_epoch,
                                       .base_sequence = lane_sequence(number),
                                       .attributes_clear = BATCH_TRANSACTIONAL | BATCH_DELETE_HORIZON};
-    batch_offset_set(b->bytes.p, 0);
-    batch_leader_epoch_set(b->bytes.p, BATCH_NO_LEADER_EPOCH);
-    batch_producer_set(b->bytes.p, b->bytes.n, &patch);
+    batch_offset_set(at, 0);
+    batch_leader_epoch_set(at, BATCH_NO_LEADER_EPOCH);
+    batch_producer_set(at, whole->bytes.n, &patch);
     b->number = number;
     b->codec = batch_codec(h);
     b->count = h->records_n;

@@ -11,9 +11,11 @@
 
 void lane_pair_reset(struct lane *l)
 {
-    if (l->pairing_there)
-        pairing_fini(&l->pairing);
-    l->pairing_there = l->reading = false;
+    if (l->pairing)
+        pairing_fini(l->pairing);
+    free(l->pairing);
+    l->pairing = NULL;
+    l->reading = false;
     l->items_n = l->items_at = 0;
     l->source_missing = -1;
     l->source_end_us = 0;
@@ -29,20 +31,19 @@ int64_t lane_pair_from(const struct lane *l)
 
 bool lane_pair_begin(struct lane *l)
 {
-    if (l->pairing_there)
+    if (l->pairing)
         return true;
-    if (pairing_init(&l->pairing, l->at.number_next, l->pair_from, l->append_time)) {
-        pairing_fini(&l->pairing);
-        lane_restart(l, "out of memory");
-        return false;
-    }
-    l->pairing_there = true;
-    return true;
+    l->pairing = calloc(1, sizeof *l->pairing);
+    if (l->pairing && pairing_init(l->pairing, l->at.number_next, l->pair_from, l->append_time) == 0)
+        return true;
+    lane_pair_reset(l);
+    lane_restart(l, "out of memory");
+    return false;
 }
 
 static bool pairing_over(const struct lane *l)
 {
-    return pairing_state(&l->pairing) == PAIRING_DONE || pairing_state(&l->pairing) == PAIRING_UNCERTAIN;
+    return pairing_state(l->pairing) == PAIRING_DONE || pairing_state(l->pairing) == PAIRING_UNCERTAIN;
 }
 
 /* Starts to want the source once there is something to compare it with. */
@@ -60,7 +61,7 @@ bool lane_pair_absent(struct lane *l, int64_t n)
     if (!lane_pair_begin(l))
         return false;
     for (; n > 0; n--) {
-        if (!pairing_target(&l->pairing, l->read_number, -1, false, (struct pairing_content){0})) {
+        if (!pairing_target(l->pairing, l->read_number, -1, false, (struct pairing_content){0})) {
             open_pairing(l);
             return false;
         }
@@ -77,7 +78,7 @@ static bool pair_record(struct lane *l, int64_t number, int64_t offset, const st
     if (number < l->read_number)
         return true;
     assert(number == l->read_number);
-    if (!pairing_target(&l->pairing, number, offset, r != NULL, c))
+    if (!pairing_target(l->pairing, number, offset, r != NULL, c))
         return false;
     l->read_number++;
     return true;
@@ -116,7 +117,7 @@ bool lane_pair_batch(struct lane *l, const struct batch_header *h, struct slice 
             goto full;
     if (batch_is(h, BATCH_LOG_APPEND_TIME)) {
         l->append_time = true;
-        l->pairing.ignore_time = true;
+        l->pairing->ignore_time = true;
     }
     return true;
 full:
@@ -126,19 +127,19 @@ full:
 
 bool lane_pair_wants(const struct lane *l)
 {
-    if (!l->pairing_there || pairing_over(l))
+    if (!l->pairing || pairing_over(l))
         return false;
     return l->items_n < ITEMS_WANTED;
 }
 
 static void give_items(struct lane *l)
 {
-    while (l->items_n && pairing_state(&l->pairing) == PAIRING_WANTS_SOURCE) {
+    while (l->items_n && pairing_state(l->pairing) == PAIRING_WANTS_SOURCE) {
         struct lane_source_item i = l->items[l->items_at++];
         l->items_n--;
-        if (i.missing < l->pairing.missing_last)
-            i.missing = l->pairing.missing_last; /* read again, and something has come or gone meanwhile */
-        pairing_source(&l->pairing, i.offset, i.missing, i.content);
+        if (i.missing < l->pairing->missing_last)
+            i.missing = l->pairing->missing_last; /* read again, and something has come or gone meanwhile */
+        pairing_source(l->pairing, i.offset, i.missing, i.content);
     }
     if (l->items_n == 0)
         l->items_at = 0;
@@ -146,7 +147,7 @@ static void give_items(struct lane *l)
 
 static void conclude(struct lane *l)
 {
-    struct pairing *p = &l->pairing;
+    struct pairing *p = l->pairing;
     assert(p->target_ended && !l->reading);
     for (size_t i = 0; i < p->runs_n; i++) {
         if (!lane_add_run(l, p->runs[i].src_start, p->runs[i].dst_start, p->runs[i].count)) {
@@ -175,13 +176,13 @@ static void conclude(struct lane *l)
 
 void lane_pair_feed(struct lane *l)
 {
-    if (!l->pairing_there)
+    if (!l->pairing)
         return;
     if (!l->reading)
         open_pairing(l);
     give_items(l);
-    if (pairing_state(&l->pairing) == PAIRING_DONE)
+    if (pairing_state(l->pairing) == PAIRING_DONE)
         conclude(l);
-    else if (pairing_state(&l->pairing) == PAIRING_UNCERTAIN)
-        lane_halt(l, APPENDER_REASON_POSITION_UNCERTAIN, "partition %d: %s", l->c.partition, l->pairing.why);
+    else if (pairing_state(l->pairing) == PAIRING_UNCERTAIN)
+        lane_halt(l, APPENDER_REASON_POSITION_UNCERTAIN, "partition %d: %s", l->c.partition, l->pairing->why);
 }

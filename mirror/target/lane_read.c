@@ -50,7 +50,7 @@ static bool same_batch(const struct lane_batch *b, const struct batch_header *h,
     if (number != b->number || lane_covers(h) != b->count)
         return false;
     struct batch_header own;
-    if (batch_header_read(slice_of(b->bytes.p, b->bytes.n), &own, NULL))
+    if (batch_header_read(lane_batch_bytes(b), &own, NULL))
         return false;
     bool kept =
         h->attributes == own.attributes && h->length == own.length && h->max_timestamp == own.max_timestamp;

@@ -88,7 +88,7 @@ static void read_gap(struct lane *l, struct slice batches, int64_t next)
 static bool open_walk(struct lane *l, struct lane_batch *b)
 {
     struct codec_limits limits = codec_limits_for(CODEC_BYTES_MAX_DEFAULT);
-    struct slice bytes = slice_of(b->bytes.p, b->bytes.n), payload;
+    struct slice bytes = lane_batch_bytes(b), payload;
     struct batch_header h;
     buf_clear(&l->verify_payload);
     if (batch_header_read(bytes, &h, NULL) ||

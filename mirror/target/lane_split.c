@@ -30,7 +30,7 @@ static struct lane_batch *half(struct lane *l, struct lane_batch *b, struct reco
 void lane_split(struct lane *l, struct lane_batch *b)
 {
     struct codec_limits limits = codec_limits_for(CODEC_BYTES_MAX_DEFAULT);
-    struct slice bytes = slice_of(b->bytes.p, b->bytes.n), payload;
+    struct slice bytes = lane_batch_bytes(b), payload;
     struct batch_header h;
     struct record_walk w;
     struct buf scratch;

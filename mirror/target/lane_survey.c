@@ -70,7 +70,7 @@ struct lane_effect lane_survey_effect(struct lane *l)
         return e;
     case STEP_PRODUCERS: return ask(l, LANE_PRODUCERS);
     case STEP_READ:
-        if (l->pairing_there && l->pairing.window_n >= PAIRING_WINDOW)
+        if (l->pairing && l->pairing->window_n >= PAIRING_WINDOW)
             return e; /* full: the source has to come first */
         e = ask(l, LANE_READ);
         e.from = l->read_at;
@@ -307,8 +307,8 @@ void lane_read_end(struct lane *l)
                   l->c.partition, (long long)lost_below, (long long)l->at.end_offset);
         return;
     }
-    if (l->pairing_there) {
-        pairing_target_end(&l->pairing);
+    if (l->pairing) {
+        pairing_target_end(l->pairing);
         lane_pair_feed(l);
         return;
     }

@@ -32,13 +32,13 @@ bool lane_whole_may_pass(const struct lane *l, const struct batch_header *h)
            h->base_offset >= l->taken_next && lane_whole_codec(l, h) == batch_codec(h) && worth_it(l, h);
 }
 
-static int pass(struct lane *l, const struct batch_header *h, struct slice batch)
+static int pass(struct lane *l, const struct batch_header *h, const struct port_batch *whole)
 {
     int rc = lane_seal_open(l);
     struct lane_batch *b = rc ? NULL : lane_batch_take(l->c.budget);
     if (!b)
         return rc ? rc : -E_NOMEM;
-    if ((rc = lane_batch_pass(l, b, l->number_built, h, batch))) {
+    if ((rc = lane_batch_pass(l, b, l->number_built, h, whole))) {
         lane_batch_give(l->c.budget, b);
         return rc;
     }
@@ -49,9 +49,9 @@ static int pass(struct lane *l, const struct batch_header *h, struct slice batch
     return 0;
 }
 
-void lane_take_whole(struct lane *l, const struct batch_header *h, struct slice batch)
+void lane_take_whole(struct lane *l, const struct batch_header *h, const struct port_batch *whole)
 {
     assert(lane_whole_may_pass(l, h));
-    if (pass(l, h, batch))
+    if (pass(l, h, whole))
         lane_restart(l, "out of memory");
 }

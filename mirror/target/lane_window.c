@@ -218,7 +218,8 @@ void lane_ack(struct lane *l, struct lane_batch *b, int64_t base)
     l->contended -= l->contended > 0 && l->counts.batches % CONTENDED_BATCHES == 0;
     l->counts.records += (uint64_t)b->count;
     l->counts.batches++;
-    l->counts.bytes += b->bytes.n;
+    l->c.budget->acked_bytes += lane_batch_bytes(b).n;
+    l->counts.bytes += lane_batch_bytes(b).n;
     if (b == l->match)
         l->match = NULL;
     lane_batch_give(l->c.budget, b);
@@ -304,14 +305,14 @@ static void too_large(struct lane *l, struct lane_batch *b)
         lane_halt(
             l, APPENDER_REASON_RECORD_TOO_LARGE,
             "source offset %lld makes a batch of %zu bytes, more than partition %d takes (max.message.bytes)",
-            (long long)b->src_first, b->bytes.n, l->c.partition);
+            (long long)b->src_first, lane_batch_bytes(b).n, l->c.partition);
         return;
     }
-    size_t half = b->bytes.n / 2;
+    size_t half = lane_batch_bytes(b).n / 2;
     if (half < l->c.batch_max_bytes)
         l->c.batch_max_bytes = half > 1024 ? half : 1024;
-    if (l->limit_bytes == 0 || b->bytes.n - 1 < l->limit_bytes)
-        l->limit_bytes = b->bytes.n - 1;
+    if (l->limit_bytes == 0 || lane_batch_bytes(b).n - 1 < l->limit_bytes)
+        l->limit_bytes = lane_batch_bytes(b).n - 1;
     lane_note(l, &(struct appender_note){.kind = APPENDER_SPLIT, .count = (int64_t)l->c.batch_max_bytes});
     lane_split(l, b);
 }

@@ -455,6 +455,16 @@ const struct err *client_last_error(const struct client *c)
     return &c->core->last_error;
 }
 
+void client_memory_limit(struct client *c, size_t bytes)
+{
+    assert(bytes > 0);
+    bool more = bytes > c->core->frames->limit_bytes;
+    c->core->o.memory_max_bytes = c->core->frames->limit_bytes = bytes;
+    c->core->memory_freed = c->core->memory_freed || more;
+    if (more)
+        wake(c);
+}
+
 void client_counts(const struct client *c, struct client_counts *out)
 {
     *out = c->core->counts;

@@ -156,6 +156,9 @@ int client_request(struct client *c, const struct client_target *target, int16_t
 struct client_frame *client_frame_ref(struct client_frame *f);
 void client_frame_unref(struct client_frame *f);
 size_t client_frame_bytes(const struct client_frame *f);
+/* One more reference, for who keeps it until somebody far away has answered; false: such frames have three
+ * quarters of the client's memory already, the rest is for what comes. */
+bool client_frame_stay(struct client_frame *f);
 
 /* ---- metadata ---- */
 
@@ -213,5 +216,7 @@ struct client_counts {
     size_t calls, memory_bytes; /* at present */
 };
 void client_counts(const struct client *c, struct client_counts *out);
+/* Of the options' memory_max_bytes, from now on; what is held beyond it stays until it is given back. */
+void client_memory_limit(struct client *c, size_t bytes);
 
 #endif

@@ -27,6 +27,7 @@
 
 struct client_frames {
     size_t limit_bytes, used_bytes; /* used: held by connections and callers */
+    size_t staying_bytes;           /* of these, in frames that stay until somebody far away has answered */
     size_t kept_bytes;
     struct client_frame *kept[CLIENT_FRAMES_KEPT];
     unsigned kept_n;
@@ -39,6 +40,7 @@ struct client_frames {
 struct client_frame {
     struct client_frames *frames;
     unsigned refs;
+    bool stays;
     size_t size, capacity;
     uint8_t bytes[];
 };

@@ -4,6 +4,7 @@
 #include "proto/client/client_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Large frames are made a little larger, so that the next one fits. */
 #define FRAME_ROUND ((size_t)256 * 1024)
@@ -24,7 +25,8 @@ static size_t capacity_for(size_t size)
 static struct client_frame *pop_kept(struct client_frames *f, unsigned i)
 {
     struct client_frame *frame = f->kept[i];
-    f->kept[i] = f->kept[--f->kept_n];
+    f->kept_n--;
+    memmove(&f->kept[i], &f->kept[i + 1], (f->kept_n - i) * sizeof f->kept[0]);
     assert(f->kept_bytes >= frame->capacity);
     f->kept_bytes -= frame->capacity;
     return frame;
@@ -34,7 +36,7 @@ static struct client_frame *pop_kept(struct client_frames *f, unsigned i)
 static void drop_kept(struct client_frames *f, size_t size)
 {
     while (f->kept_n && f->used_bytes + f->kept_bytes + size > f->limit_bytes)
-        free(pop_kept(f, f->kept_n - 1));
+        free(pop_kept(f, 0));
 }
 
 void client_frames_destroy(struct client_frames *f)
@@ -55,10 +57,10 @@ bool client_frames_room(const struct client_frames *f, size_t size)
            f->used_bytes + capacity_for(size) <= f->limit_bytes;
 }
 
-/* A kept frame that fits without wasting most of itself. */
+/* A kept frame that fits without wasting most of itself: the one put back last, whose lines may still be cached. */
 static struct client_frame *take_kept(struct client_frames *f, size_t size)
 {
-    for (unsigned i = 0; i < f->kept_n; i++) {
+    for (unsigned i = f->kept_n; i-- > 0;) {
         struct client_frame *frame = f->kept[i];
         if (frame->capacity >= size && frame->capacity / 4 <= size)
             return pop_kept(f, i);
@@ -80,6 +82,7 @@ struct client_frame *client_frame_new(struct client_frames *f, size_t size)
     }
     frame->frames = f;
     frame->refs = 1;
+    frame->stays = false;
     frame->size = size;
     f->used_bytes += frame->capacity;
     f->live++;
@@ -98,6 +101,18 @@ size_t client_frame_bytes(const struct client_frame *f)
     return f->size;
 }
 
+bool client_frame_stay(struct client_frame *frame)
+{
+    struct client_frames *f = frame->frames;
+    if (!frame->stays && f->staying_bytes + frame->capacity > f->limit_bytes / 4 * 3)
+        return false;
+    f->staying_bytes += frame->stays ? 0 : frame->capacity;
+    frame->stays = true;
+    client_frame_ref(frame);
+    assert(f->staying_bytes <= f->used_bytes && frame->refs > 1);
+    return true;
+}
+
 void client_frame_unref(struct client_frame *frame)
 {
     if (!frame)
@@ -108,6 +123,7 @@ void client_frame_unref(struct client_frame *frame)
     struct client_frames *f = frame->frames;
     assert(f->live > 0 && f->used_bytes >= frame->capacity);
     f->used_bytes -= frame->capacity;
+    f->staying_bytes -= frame->stays ? frame->capacity : 0;
     f->live--;
     bool large = frame->capacity > CLIENT_FRAME_SMALL && frame->capacity <= CLIENT_FRAME_KEPT_MAX;
     bool fits = f->used_bytes + f->kept_bytes + frame->capacity <= f->limit_bytes;

@@ -267,8 +267,8 @@ static void send_produce(struct rig *r, int mi, int q, struct lane_batch *b)
     int64_t due = r->now + delay(r);
     due = due > m->apply_due[q] ? due : m->apply_due[q];
     m->apply_due[q] = due;
-    uint8_t *bytes = malloc(b->bytes.n);
-    memcpy(bytes, b->bytes.p, b->bytes.n);
+    uint8_t *bytes = malloc(lane_batch_bytes(b).n);
+    memcpy(bytes, lane_batch_bytes(b).p, lane_batch_bytes(b).n);
     rig_event(r, (struct event){.kind = EV_APPLY,
                                 .due = due,
                                 .mirror = mi,
@@ -276,7 +276,7 @@ static void send_produce(struct rig *r, int mi, int q, struct lane_batch *b)
                                 .generation = m->generation,
                                 .batch = b,
                                 .bytes = bytes,
-                                .size = b->bytes.n});
+                                .size = lane_batch_bytes(b).n});
 }
 
 static void forget_batch(struct rig *r, int mi, struct lane_batch *b)

@@ -143,7 +143,7 @@ static int64_t feed_batches(struct rig *r, struct mirror *m, int n)
         covered = source_batch(r, &m->cursor, &bytes);
         size_t before = m->g.lanes[0].sealed;
         bool open = m->g.lanes[0].open != NULL;
-        cr_assert_eq(group_take_batch(&m->g, 0, buf_slice(&bytes), &next), 0);
+        cr_assert_eq(group_take_batch(&m->g, 0, &(struct port_batch){.bytes = buf_slice(&bytes)}, &next), 0);
         cr_assert_leq(next, covered);
         bool whole = !open && m->g.lanes[0].sealed == before + 1 && !m->g.lanes[0].open;
         r->passed += whole;

@@ -1,7 +1,7 @@
 /* The driver on a loop: what it costs while there is nothing it can do. */
 #include <criterion/criterion.h>
 
-#include "mirror/target/appender.h"
+#include "mirror/target/lane.h"
 #include "tests/support/sim/sim.h"
 
 struct program {
@@ -92,5 +92,24 @@ Test(appender, waits_for_its_topic_without_a_turn)
     appender_covered(p.appender, 0, -1);
     sim_run_for(s, SIM_SECOND / 10);
     cr_assert_lt(sim_events(s), 400, "%llu turns in a fifth of a second", (unsigned long long)sim_events(s));
+    sim_destroy(s);
+}
+
+/* Nothing of its own is under way whose end would wake it. */
+Test(appender, is_told_when_others_have_left_room)
+{
+    struct program p = {0};
+    struct sim *s = sim_create(&(struct sim_options){.seed = 2});
+    struct sim_node *n = sim_node_add(
+        s, &(struct sim_node_options){.name = "mirror", .boot = boot, .destroy = destroy, .arg = &p});
+    sim_start(n);
+    sim_run_for(s, SIM_SECOND / 10);
+    cr_assert(list_empty(&p.budget->waiters));
+    p.budget->used_bytes = p.budget->limit_bytes;
+    cr_assert_not(appender_can_take(p.appender));
+    cr_assert_not(list_empty(&p.budget->waiters));
+    p.budget->used_bytes = 0;
+    appender_budget_pace(p.budget);
+    cr_assert(list_empty(&p.budget->waiters));
     sim_destroy(s);
 }

@@ -61,7 +61,7 @@ static struct batch_options options(enum codec codec, int64_t base)
 static int take(int64_t from, int64_t *next)
 {
     *next = from;
-    int rc = group_take_batch(&r.m[0].g, 0, buf_slice(&batch), next);
+    int rc = group_take_batch(&r.m[0].g, 0, &(struct port_batch){.bytes = buf_slice(&batch)}, next);
     if (!rc) {
         struct batch_header h;
         cr_assert_eq(batch_header_read(buf_slice(&batch), &h, NULL), 0);
@@ -312,7 +312,88 @@ Test(whole, what_is_no_batch_is_not_taken)
     o.attributes = BATCH_CONTROL | BATCH_TRANSACTIONAL;
     make(&o, 1, 1, 10);
     cr_assert_eq(take(100, &next), -E_CORRUPT, "a marker is no record");
-    cr_assert_eq(group_take_batch(&r.m[0].g, 3, buf_slice(&batch), &next), -E_NOTFOUND);
+    cr_assert_eq(group_take_batch(&r.m[0].g, 3, &(struct port_batch){.bytes = buf_slice(&batch)}, &next),
+                 -E_NOTFOUND);
+}
+
+static struct {
+    bool full;
+    int asked, kept;
+} answer;
+
+static bool keep(void *of)
+{
+    cr_assert_eq(of, &answer);
+    answer.asked++;
+    answer.kept += !answer.full;
+    return !answer.full;
+}
+
+static void let_go(void *of)
+{
+    cr_assert_eq(of, &answer);
+    answer.kept--;
+}
+
+static void take_from_answer(int64_t base)
+{
+    static const struct port_memory memory = {keep, let_go};
+    struct batch_options o = options(CODEC_NONE, base);
+    int64_t next = base;
+    make(&o, 20, 1, 1000);
+    const struct port_batch b = {.bytes = buf_slice(&batch), .memory = &memory, .of = &answer};
+    cr_assert_eq(group_take_batch(&r.m[0].g, 0, &b, &next), 0);
+    group_covered(&r.m[0].g, base + 20, 7);
+}
+
+Test(whole, stays_where_the_answer_put_it)
+{
+    take_from_answer(100);
+    struct lane *l = &r.m[0].g.lanes[0];
+    cr_assert_eq(answer.kept, 1);
+    cr_assert_eq((const void *)lane_batch_bytes(lane_head(l)).p, (const void *)batch.p, "no copy");
+    cr_assert_geq(l->c.budget->used_bytes, batch.n, "and yet under the bound");
+    same_records(arrived(1), 0);
+    cr_assert_eq(answer.kept, 0, "acknowledged");
+    answer.full = true;
+    take_from_answer(120);
+    cr_assert_eq(answer.asked, 2);
+    cr_assert_neq((const void *)lane_batch_bytes(lane_head(l)).p, (const void *)batch.p);
+    same_records(arrived(2), 0);
+    answer.full = false;
+    take_from_answer(140);
+    cr_assert_eq(answer.kept, 1);
+    lane_gone(l, APPENDER_REASON_TARGET_GONE, "gone");
+    rig_run(&r, 10 * SEC);
+    cr_assert_eq(answer.kept, 0, "dropped");
+}
+
+Test(whole, a_target_that_answers_at_once_needs_a_small_part_of_the_budget)
+{
+    const size_t mib = (size_t)1 << 20;
+    struct appender_budget *b = appender_budget_create(48 * mib);
+    cr_assert_eq(b->usual_bytes, 2 * mib);
+    for (int i = 0; i < 3; i++) {
+        b->used_bytes = b->usual_bytes;
+        b->acked_bytes = 100 * mib;
+        appender_budget_pace(b);
+    }
+    cr_assert_eq(b->usual_bytes, 2 * mib, "full, but nothing waits long");
+    for (int i = 0; i < 10; i++) {
+        b->used_bytes = b->usual_bytes;
+        b->acked_bytes = 20 * mib;
+        appender_budget_pace(b);
+    }
+    cr_assert_eq(b->usual_bytes, 48 * mib, "a long way, or somebody who does not answer");
+    appender_budget_limit(b, 12 * mib);
+    cr_assert_not(budget_room(b), "less than is held");
+    b->used_bytes = 0;
+    for (int i = 0; i < 5; i++)
+        appender_budget_pace(b);
+    cr_assert_eq(b->usual_bytes, 2 * mib);
+    appender_budget_limit(b, mib);
+    cr_assert_eq(b->usual_bytes, mib, "all of a small one");
+    appender_budget_destroy(b);
 }
 
 /* What the rest needs in one turn of appending: `n` batches of `bytes`, all at once. */

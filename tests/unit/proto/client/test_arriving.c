@@ -95,6 +95,31 @@ Test(client_arriving, what_is_kept_is_part_of_the_bound)
     cr_assert_geq(most, 640000, "some are kept");
 }
 
+Test(client_arriving, frames_that_stay_leave_room_for_what_comes)
+{
+    struct client_frames *f = client_frames_create(1 << 20, NULL, NULL);
+    struct client_frame *v[4];
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert(client_frames_room(f, 200000));
+        v[i] = client_frame_new(f, 200000);
+        cr_assert_eq(client_frame_stay(v[i]), i < 3, "three of four quarters");
+    }
+    cr_assert(client_frame_stay(v[0]), "it has been counted");
+    client_frame_unref(v[0]);
+    client_frame_unref(v[0]);
+    cr_assert_not(client_frame_stay(v[3]), "somebody has it still");
+    client_frame_unref(v[0]);
+    cr_assert(client_frame_stay(v[3]));
+    client_frame_unref(v[3]);
+    for (size_t i = 1; i < 4; i++) {
+        client_frame_unref(v[i]);
+        if (i < 3)
+            client_frame_unref(v[i]);
+    }
+    cr_assert_eq(f->used_bytes + f->staying_bytes, 0);
+    client_frames_destroy(f);
+}
+
 Test(client_arriving, one_larger_than_the_bound_is_let_in_alone)
 {
     struct client_options o = {.memory_max_bytes = 300000};
