@@ -42,8 +42,8 @@ static int create(struct flow *f, enum flow_engine e, struct err *err)
         .client_id = f->name,
         .read_uncommitted = strcmp(f->o.flow->o.isolation_level, "read_uncommitted") == 0,
         /* What batches wait in are the client's answers. */
-        .memory_max_bytes = e == ENGINE_BATCH ? f->o.memory_bytes * FLOW_CLIENT_SHARE
-                                              : f->o.memory_bytes * FLOW_PORT_SHARE / 2,
+        .memory_max_bytes = e == ENGINE_BATCH ? flow_data_bytes(f) * FLOW_CLIENT_SHARE
+                                              : flow_data_bytes(f) * FLOW_PORT_SHARE / 2,
         .properties = properties,
         .properties_n = properties ? n : 0,
         .ready = feed_ready,

@@ -272,6 +272,28 @@ void flow_contact_known(struct flow *f)
     start_when_possible(f);
 }
 
+/* ---- memory ---- */
+
+size_t flow_data_bytes(const struct flow *f)
+{
+    size_t all = f->o.memory_bytes, parts = f->parts_n * FLOW_PART_BYTES, least = all * FLOW_DATA_LEAST;
+    return parts < all && all - parts > least ? all - parts : least;
+}
+
+void flow_share_memory(struct flow *f)
+{
+    size_t data = flow_data_bytes(f);
+    f->held_max = data * FLOW_PORT_SHARE / 2;
+    if (f->budget)
+        appender_budget_limit(f->budget, data * FLOW_APPEND_SHARE);
+    if (f->source)
+        client_memory_limit(f->source, data * FLOW_CLIENT_SHARE);
+    if (f->target)
+        client_memory_limit(f->target, data * FLOW_CLIENT_SHARE);
+    if (f->ports[ENGINE_BATCH])
+        port_memory_limit(f->ports[ENGINE_BATCH], data * FLOW_CLIENT_SHARE);
+}
+
 /* ---- life ---- */
 
 /* Leaders' epochs are confirmed to what has been read with each answer. */
@@ -285,7 +307,7 @@ static int make_client(struct flow *f, int cluster, struct client **out, struct 
                                .request_timeout_us = (int64_t)f->o.flow->o.admin_timeout_ms * 1000,
                                .backoff_max_us = 1000000,
                                .metadata_max_age_us = METADATA_AGE_US,
-                               .memory_max_bytes = f->o.memory_bytes * FLOW_CLIENT_SHARE};
+                               .memory_max_bytes = flow_data_bytes(f) * FLOW_CLIENT_SHARE};
     int rc = client_create(f->loop, f->o.net, &o, out, err);
     return rc ? err_wrap(err, "%s.bootstrap.servers", f->o.config->clusters[cluster].alias) : 0;
 }
@@ -300,10 +322,11 @@ int flow_create(const struct flow_setup *o, struct flow **out, struct err *err)
     f->loop = o->loop;
     f->policy = mirror_flow_policy(o->config, o->flow);
     f->guard = (struct appender_guard){.expiration_ms = INT64_C(86400000)};
-    f->held_max = o->memory_bytes * FLOW_PORT_SHARE / 2;
+    flow_share_memory(f);
     sm_init(&f->sm, &flow_sm, f, FLOW_WAITING);
     list_init(&f->parts);
     list_init(&f->dirty);
+    list_init(&f->saving);
     pthread_mutex_init(&f->public.lock, NULL);
     buf_init(&f->public.json, (size_t)64 << 20);
     loop_timer_init(&f->guard_timer, f->loop, guard_refresh, f);
@@ -311,7 +334,7 @@ int flow_create(const struct flow_setup *o, struct flow **out, struct err *err)
     flow_set_reason(f->reason, "target %s has not answered yet", o->config->clusters[o->flow->target].alias);
     flow_set_reason(f->source_trouble, "source %s has not answered yet",
                     o->config->clusters[o->flow->source].alias);
-    f->budget = appender_budget_create(o->memory_bytes * FLOW_APPEND_SHARE);
+    f->budget = appender_budget_create(flow_data_bytes(f) * FLOW_APPEND_SHARE);
     int rc = f->budget ? 0 : err_set(err, -E_NOMEM, "%s", err_str(-E_NOMEM));
     if (!rc)
         rc = flow_engines_init(f, err);

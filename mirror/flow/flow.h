@@ -5,8 +5,9 @@
  * again what may heal; what may not heal stops one partition (or the flow, where a pinned alias answers with another
  * cluster) with a reason.
  *
- * Memory: `memory_bytes` bounds what is held between source and target: FLOW_PORT_SHARE of it received and not yet
- * taken, FLOW_APPEND_SHARE in batches that are not acknowledged, the rest for answers. */
+ * Memory: `memory_bytes` bounds what is held between source and target, and what each partition takes by itself
+ * (FLOW_PART_BYTES). Of the rest FLOW_PORT_SHARE is received and not yet taken, FLOW_APPEND_SHARE in batches that are not
+ * acknowledged, what is left for answers. */
 #ifndef SUNDOG_MIRROR_FLOW_FLOW_H
 #define SUNDOG_MIRROR_FLOW_FLOW_H
 
@@ -19,6 +20,10 @@
 #define FLOW_PORT_SHARE   3 / 8
 #define FLOW_APPEND_SHARE 3 / 8
 #define FLOW_CLIENT_SHARE 1 / 8 /* for each of the two clients */
+/* What a partition itself takes, and its row of `status`: off the top of memory_bytes, as long as FLOW_DATA_LEAST of it
+ * is left for what the shares are for. */
+#define FLOW_PART_BYTES ((size_t)5 * 1024)
+#define FLOW_DATA_LEAST 1 / 4
 
 struct flow;
 

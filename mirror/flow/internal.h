@@ -19,8 +19,10 @@
 
 #define FLOW_AREA "mirror.flow"
 
-/* Records acknowledged since the last progress record before one is written early (DESIGN.md §4). */
+/* Records of a partition acknowledged since its last progress record before one is written early (DESIGN.md §4); of
+ * all partitions together. */
 #define FLOW_PROGRESS_RECORDS 65536
+#define FLOW_PROGRESS_ALL     (8 * FLOW_PROGRESS_RECORDS)
 /* Deliveries handled in one turn of the loop. */
 #define FLOW_DELIVERIES_PER_TURN 64
 /* A partition that has nothing to do settles its ends after this long, and again when others have moved them. */
@@ -75,7 +77,7 @@ struct part {
     struct flow_topic *topic;
     int32_t p;
     struct sm sm;
-    char reason[ERR_TEXT_MAX];
+    char *reason;     /* part_reason */
     struct list link; /* flow.parts */
 
     /* starting */
@@ -111,8 +113,10 @@ struct part {
     uint64_t others_seen; /* topic.acked when it settled last */
 
     /* progress */
-    struct list dirty; /* flow.dirty while its position is to be written */
-    bool saving, anchor, anchor_saving;
+    struct list dirty;  /* flow.dirty while its position is to be written */
+    struct list saving; /* flow.saving while it is being written */
+    uint64_t unsaved;   /* records acknowledged since it was written last */
+    bool anchor, anchor_saving;
     struct appender_counts counted; /* what the metrics have */
     struct metric_cell *lag_records, *lag_seconds;
 };
@@ -213,6 +217,7 @@ struct flow {
     struct flow_topic *topics;
     struct flow_pid *pids;
     struct list parts;
+    size_t parts_n;
 
     /* feed */
     struct loop_timer feed_timer;
@@ -223,8 +228,10 @@ struct flow {
 
     /* progress */
     struct loop_timer progress_timer;
-    struct list dirty;
+    struct list dirty, saving;
     uint64_t unsaved;
+    bool hurry;                /* enough is unsaved for a commit before its time */
+    bool offers_due, offering; /* producer ids wait for the next commit, are in the one under way */
     int64_t saved_us;
 
     /* runs that are no longer needed: the lane that is looked at */
@@ -248,6 +255,7 @@ struct flow {
     bool late;                  /* the deadline has passed */
 
     struct loop_timer tick; /* status and metrics */
+    size_t ticks;           /* since the document was made, itself included */
     struct {
         pthread_mutex_t lock;
         struct flow_snapshot snapshot;
@@ -263,6 +271,8 @@ void flow_halt(struct flow *f, const char *line);
 void flow_ledger(struct flow *f, enum ledger_kind kind, const char *topic, int32_t partition, int64_t from,
                  int64_t count, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
 void flow_free(struct flow *f);
+size_t flow_data_bytes(const struct flow *f); /* what the partitions leave of memory_bytes */
+void flow_share_memory(struct flow *f);       /* after parts_n has changed */
 
 /* contact.c */
 void contact_init(struct contact *c, struct flow *f, struct client *client, int cluster);
@@ -288,8 +298,9 @@ void part_start(struct part *p); /* what it waited for may be there now */
 void part_halt(struct part *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void part_pause(struct part *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void part_trouble(struct part *p, const char *text);
-void part_mark(struct part *p);    /* its position is to be written */
-void part_refresh(struct part *p); /* mirroring or caught up, from what is known now */
+const char *part_reason(const struct part *p); /* of its state; "" when all is well */
+void part_mark(struct part *p);                /* its position is to be written */
+void part_refresh(struct part *p);             /* mirroring or caught up, from what is known now */
 
 /* feed.c */
 void feed_soon(struct flow *f);

@@ -29,7 +29,7 @@ static bool part_invariant(const void *owner, unsigned state)
     case PART_RECONCILING:
     case PART_MIRRORING:
     case PART_CAUGHT_UP: return p->appender != NULL && !p->topic->halted[0];
-    case PART_HALTED: return p->reason[0] && list_empty(&p->held);
+    case PART_HALTED: return part_reason(p)[0] && list_empty(&p->held);
     default: return true;
     }
 }
@@ -45,22 +45,56 @@ static void move(struct part *p, enum part_state to)
     sm_move(&p->sm, to);
 }
 
+/* ---- the reason: few partitions have one ---- */
+
+static char no_memory[] = "out of memory";
+
+const char *part_reason(const struct part *p)
+{
+    return p->reason ? p->reason : "";
+}
+
+static void clear_reason(struct part *p)
+{
+    if (p->reason != no_memory)
+        free(p->reason);
+    p->reason = NULL;
+}
+
+__attribute__((format(printf, 2, 0))) static void set_reason(struct part *p, const char *fmt, va_list args)
+{
+    char text[ERR_TEXT_MAX]; /* what is said may quote what was said before */
+    vsnprintf(text, sizeof text, fmt, args);
+    clear_reason(p);
+    p->reason = strdup(text);
+    if (!p->reason)
+        p->reason = no_memory;
+}
+
+__attribute__((format(printf, 2, 3))) static void say(struct part *p, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    set_reason(p, fmt, args);
+    va_end(args);
+}
+
 void part_halt(struct part *p, const char *fmt, ...)
 {
     if (p->sm.state == PART_HALTED)
         return;
     va_list args;
     va_start(args, fmt);
-    vsnprintf(p->reason, sizeof p->reason, fmt, args);
+    set_reason(p, fmt, args);
     va_end(args);
     part_stop_reading(p);
     p->parked = false;
     loop_timer_stop(&p->retry);
     log_error(FLOW_AREA, "partition halted flow=%s topic=%s partition=%d: %s", p->flow->name,
-              p->topic->source, p->p, p->reason);
+              p->topic->source, p->p, part_reason(p));
     move(p, PART_HALTED);
     if (!p->topic->halted[0])
-        flow_ledger(p->flow, LEDGER_HALTED, p->topic->source, p->p, p->position, 0, "%s", p->reason);
+        flow_ledger(p->flow, LEDGER_HALTED, p->topic->source, p->p, p->position, 0, "%s", part_reason(p));
 }
 
 void part_pause(struct part *p, const char *fmt, ...)
@@ -69,10 +103,10 @@ void part_pause(struct part *p, const char *fmt, ...)
         return;
     va_list args;
     va_start(args, fmt);
-    vsnprintf(p->reason, sizeof p->reason, fmt, args);
+    set_reason(p, fmt, args);
     va_end(args);
     log_warn(FLOW_AREA, "partition paused flow=%s topic=%s partition=%d: %s", p->flow->name, p->topic->source,
-             p->p, p->reason);
+             p->p, part_reason(p));
     move(p, PART_PAUSED);
 }
 
@@ -81,7 +115,7 @@ void part_trouble(struct part *p, const char *text)
 {
     if (p->sm.state == PART_HALTED)
         return;
-    flow_set_reason(p->reason, "source: %s", text);
+    say(p, "source: %s", text);
     log_warn(FLOW_AREA, "source trouble flow=%s: %s", p->flow->name, text);
     move(p, PART_PAUSED);
 }
@@ -109,7 +143,7 @@ void part_refresh(struct part *p)
         p->idle_since_us = loop_now_us(p->flow->loop);
         p->settled = false;
     }
-    p->reason[0] = 0;
+    clear_reason(p);
     move(p, idle ? PART_CAUGHT_UP : PART_MIRRORING);
 }
 
@@ -143,6 +177,7 @@ static void on_runs(void *arg, const struct appender_run *runs, size_t n)
             return;
         }
         f->unsaved += (uint64_t)r.count;
+        p->unsaved += (uint64_t)r.count;
         p->topic->acked += (uint64_t)r.count;
         if (p->topic->records)
             metric_add(p->topic->records, r.count);
@@ -150,7 +185,9 @@ static void on_runs(void *arg, const struct appender_run *runs, size_t n)
             offset_syncs_run(f->syncs, slice_str(p->topic->source), p->p, r.src_start, r.dst_start, r.count);
     }
     part_mark(p);
-    if (f->unsaved >= FLOW_PROGRESS_RECORDS || run_tail_full(&p->tail))
+    bool enough = p->unsaved >= FLOW_PROGRESS_RECORDS || f->unsaved >= FLOW_PROGRESS_ALL;
+    f->hurry = f->hurry || enough || run_tail_full(&p->tail);
+    if (f->hurry)
         save_now(f);
     part_refresh(p);
 }
@@ -252,7 +289,7 @@ static void again(void *arg)
 
 static void start_later(struct part *p, const char *why)
 {
-    flow_set_reason(p->reason, "%s", why);
+    say(p, "%s", why);
     loop_timer_in(&p->retry, FLOW_RETRY_US / 5);
 }
 
@@ -402,7 +439,7 @@ void part_start(struct part *p)
     assert(f->progress && p->topic->has_rule && p->topic->number > 0);
     struct flow_pid *id = flow_pid_get(f, p->p);
     if (!id) {
-        flow_set_reason(p->reason, "waits for a producer id of the target");
+        say(p, "waits for a producer id of the target");
         return; /* save.c starts it when it is there */
     }
     p->id = (struct map_producer_id){id->producer_id, id->epoch, 0};
@@ -435,10 +472,13 @@ int part_create(struct flow_topic *t, int32_t number, struct part **out)
     p->still_next = -1;
     list_init(&p->held);
     list_init(&p->dirty);
+    list_init(&p->saving);
     run_tail_init(&p->tail);
     sm_init(&p->sm, &part_sm, p, PART_STARTING);
     loop_timer_init(&p->retry, t->flow->loop, again, p);
     list_push(&t->flow->parts, &p->link);
+    t->flow->parts_n++;
+    flow_share_memory(t->flow);
     if (t->flow->o.metrics) {
         char text[16];
         snprintf(text, sizeof text, "%d", number);
@@ -464,7 +504,12 @@ void part_destroy(struct part *p)
     run_tail_fini(&p->tail);
     if (list_linked(&p->dirty))
         list_remove(&p->dirty);
+    if (list_linked(&p->saving))
+        list_remove(&p->saving);
     list_remove(&p->link);
+    assert(p->flow->parts_n > 0);
+    p->flow->parts_n--;
+    clear_reason(p);
     if (p->lag_records) {
         metrics_release(p->flow->o.metrics, p->lag_records);
         metrics_release(p->flow->o.metrics, p->lag_seconds);

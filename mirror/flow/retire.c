@@ -30,7 +30,8 @@ static bool may_leave(const struct flow_topic *t, int64_t now_us)
         return false;
     for (int32_t p = 0; p < t->parts_n; p++) {
         const struct part *part = t->parts[p];
-        if (part->sm.state == PART_HALTED ? part->saving || list_linked(&part->dirty) : !part_finished(part))
+        if (part->sm.state == PART_HALTED ? list_linked(&part->saving) || list_linked(&part->dirty)
+                                          : !part_finished(part))
             return false;
     }
     return true;

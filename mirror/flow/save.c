@@ -31,6 +31,7 @@ static void got_id(void *arg, int status, int64_t producer_id, int16_t epoch, co
     id->producer_id = producer_id;
     id->epoch = epoch;
     id->state = PID_OFFERING;
+    id->flow->offers_due = true;
     save_now(id->flow);
 }
 
@@ -72,8 +73,10 @@ static void id_decided(struct flow_pid *id)
     struct flow *f = id->flow;
     assert(id->state == PID_OFFERING && id->offered);
     id->offered = false;
-    if (!progress_producer_id(f->progress, id->p, &held))
-        return; /* offered again with the next commit */
+    if (!progress_producer_id(f->progress, id->p, &held)) {
+        f->offers_due = true; /* with the next commit */
+        return;
+    }
     id->producer_id = held.producer_id;
     id->epoch = held.epoch;
     id->state = PID_HELD;
@@ -123,7 +126,7 @@ static void put_part(struct part *p)
     struct flow *f = p->flow;
     struct appender_progress ap;
     struct arena a;
-    assert(p->appender && p->topic->has_rule && !p->saving && list_linked(&p->dirty));
+    assert(p->appender && p->topic->has_rule && !list_linked(&p->saving) && list_linked(&p->dirty));
     appender_progress(p->appender, &ap);
     arena_init(&a, ap.points_n * sizeof(struct map_lane) * 2 + 4096);
     struct map_lane *lanes = ARENA_NEWS(&a, struct map_lane, ap.points_n ? ap.points_n : 1);
@@ -149,11 +152,22 @@ static void put_part(struct part *p)
             lanes[i].source_next = p->taken_next;
     progress_put_position(f->progress, p->topic->number, &pos);
     p->position = ap.source_next;
-    p->saving = true;
+    list_push(&f->saving, &p->saving);
+    p->unsaved = 0;
     p->anchor_saving = p->anchor;
     p->anchor = false;
     list_remove(&p->dirty);
     arena_fini(&a);
+}
+
+static void ids_decided(struct flow *f)
+{
+    struct flow_pid *id, *next;
+    f->offering = false;
+    HASH_ITER (hh, f->pids, id, next) {
+        if (id->offered)
+            id_decided(id);
+    }
 }
 
 static void saved(void *arg)
@@ -162,23 +176,17 @@ static void saved(void *arg)
     f->saved_us = loop_now_us(f->loop);
     if (f->m_commits)
         metric_add(f->m_commits, 1);
-    list_each (at, &f->parts) {
-        struct part *p = LIST_ENTRY(at, struct part, link);
-        if (!p->saving)
-            continue;
-        p->saving = false;
-        assert(p->appender); /* nothing is destroyed while it is saved */
+    while (!list_empty(&f->saving)) {
+        struct part *p = LIST_ENTRY(list_pop(&f->saving), struct part, saving);
+        assert(p->appender && p->flow == f); /* nothing is destroyed while it is saved */
         appender_saved(p->appender);
         if (p->anchor_saving)
             appender_anchored(p->appender);
         p->anchor_saving = false;
     }
-    struct flow_pid *id, *next;
-    HASH_ITER (hh, f->pids, id, next) {
-        if (id->offered)
-            id_decided(id);
-    }
-    if (f->unsaved >= FLOW_PROGRESS_RECORDS)
+    if (f->offering)
+        ids_decided(f);
+    if (f->hurry)
         save_now(f);
 }
 
@@ -202,7 +210,8 @@ static void save(void *arg)
         loop_timer_in(&f->progress_timer, INT64_C(10000));
         return;
     }
-    bool some = put_offers(f);
+    bool some = f->offering = f->offers_due && put_offers(f);
+    f->offers_due = false;
     list_each_safe(at, &f->dirty)
     {
         if (progress_bytes(f->progress) > COMMIT_BYTES)
@@ -211,6 +220,7 @@ static void save(void *arg)
         some = true;
     }
     f->unsaved = 0;
+    f->hurry = !list_empty(&f->dirty);
     if (some)
         progress_commit(f->progress, saved, f);
     else

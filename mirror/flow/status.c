@@ -8,7 +8,10 @@
 
 /* What is seen from outside: a snapshot that any thread may read, and the gauges. Made every half second. */
 
-#define TICK_US INT64_C(500000)
+#define TICK_US BUDGET_PACE_US
+/* The document is made anew with each tick for so many partitions, then with each second one, …; but not later than: */
+#define TICK_PARTS ((size_t)1000)
+#define TICKS_MAX  8
 
 /* ---- numbers ---- */
 
@@ -91,7 +94,7 @@ static void put_part(struct jsonw *j, struct part *p, int64_t lag, int64_t ms)
     jsonw_put_str(j, "target_topic", p->topic->target);
     jsonw_put_int(j, "partition", p->p);
     jsonw_put_str(j, "state", sm_state_name(&part_sm, shown_state(p)));
-    jsonw_put_str(j, "reason", p->reason[0] ? p->reason : silence(p->flow, text));
+    jsonw_put_str(j, "reason", part_reason(p)[0] ? part_reason(p) : silence(p->flow, text));
     put_or_null(j, "position", p->position);
     put_or_null(j, "source_end", p->source_end);
     put_or_null(j, "lag_records", ends_known(p) ? lag : -1);
@@ -263,11 +266,15 @@ static void tick(void *arg)
         flow_retire_tick(f);
         ends_tick(f);
     }
+    appender_budget_pace(f->budget);
     if (loop_now_us(f->loop) - f->rest_us >= FLOW_REST_US) {
         f->rest_us = loop_now_us(f->loop);
         appender_budget_rest(f->budget);
     }
-    flow_status_refresh(f);
+    /* Of so many partitions the document costs more than all their batches: not with every tick. */
+    f->ticks = f->ticks * TICK_PARTS >= f->parts_n || f->ticks >= TICKS_MAX ? 1 : f->ticks + 1;
+    if (f->ticks == 1)
+        flow_status_refresh(f);
     loop_timer_in(&f->tick, TICK_US);
 }
 

@@ -277,7 +277,7 @@ bool part_finished(const struct part *p)
     struct appender_counts c = {0};
     if (p->appender)
         appender_counts(p->appender, &c);
-    return !p->saving && !list_linked(&p->dirty) && c.inflight == 0 && c.buffered_bytes == 0;
+    return !list_linked(&p->saving) && !list_linked(&p->dirty) && c.inflight == 0 && c.buffered_bytes == 0;
 }
 
 static void reborn_tick(struct flow_topic *t)
