@@ -16,7 +16,7 @@
 #endif
 /* The first one: there are thousands of arenas that hold a few hundred bytes, and one that needs more keeps the larger
  * chunk over its resets. */
-#define ARENA_FIRST_BYTES (ARENA_CHUNK_BYTES / 4)
+#define ARENA_FIRST_BYTES (ARENA_CHUNK_BYTES / 8)
 #define ARENA_ALIGN 16
 
 struct arena_chunk {
