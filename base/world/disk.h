@@ -44,6 +44,7 @@ struct disk_ops {
     int (*mkdir)(struct disk *d, const char *path);
     int (*rmdir)(struct disk *d, const char *path);
     int (*sync_dir)(struct disk *d, const char *path);
+    int (*sync_all)(struct disk *d, const char *path);
     int (*list)(struct disk *d, const char *path, void (*each)(void *arg, const char *name), void *arg);
     enum disk_kind (*kind)(struct disk *d, const char *path);
     int (*lock)(struct disk *d, const char *path, struct disk_file **out);
@@ -143,6 +144,13 @@ static inline int disk_rmdir(struct disk *d, const char *path)
 static inline int disk_sync_dir(struct disk *d, const char *path)
 {
     return d->ops->sync_dir(d, path);
+}
+
+/* All that was done before to the file system that this folder lies in is durable, names and data of whichever file. For
+ * many new files: others' data are waited for, too. Whose error it says is not known; a file's own sync says it again. */
+static inline int disk_sync_all(struct disk *d, const char *path)
+{
+    return d->ops->sync_all(d, path);
 }
 
 /* Names without "." and "..", in no order. */

@@ -210,15 +210,27 @@ static int posix_rmdir(struct disk *d, const char *path)
     return done_or_errno(rmdir(path));
 }
 
-static int posix_sync_dir(struct disk *d, const char *path)
+static int sync_by(int (*sync)(int fd), const char *path)
 {
-    (void)d;
     int fd = open_fd(path, O_RDONLY | O_DIRECTORY);
     if (fd < 0)
         return err_from_errno(errno);
-    int rc = done_or_errno(fsync(fd));
+    int rc = done_or_errno(sync(fd));
     close(fd);
     return rc;
+}
+
+static int posix_sync_dir(struct disk *d, const char *path)
+{
+    (void)d;
+    return sync_by(fsync, path);
+}
+
+/* Says what could not be written since Linux 5.8. */
+static int posix_sync_all(struct disk *d, const char *path)
+{
+    (void)d;
+    return sync_by(syncfs, path);
 }
 
 static int posix_list(struct disk *d, const char *path, void (*each)(void *arg, const char *name), void *arg)
@@ -333,6 +345,7 @@ static const struct disk_ops posix_ops = {
     .mkdir = posix_mkdir,
     .rmdir = posix_rmdir,
     .sync_dir = posix_sync_dir,
+    .sync_all = posix_sync_all,
     .list = posix_list,
     .kind = posix_kind,
     .lock = posix_lock,

@@ -50,6 +50,7 @@ struct log_open_options {
     struct log_files *files; /* outlives the log */
     int64_t wall_ms;
     bool create;           /* make the folder and the first segment when they are missing */
+    bool names_later;      /* and whoever asks syncs what was made, before anybody else hears of it */
     int64_t create_offset; /* base offset of that segment */
     bool clean;            /* the log dir had its clean-shutdown marker: what is there is trusted */
     bool kept; /* not clean, but what the process before has written is still there as it wrote it */

@@ -1,57 +1,30 @@
-#include "broker/log/manager.h"
+#include "broker/log/manager_internal.h"
 
+#include "base/core/buf.h"
 #include "base/core/hash.h"
 #include "broker/log/kept.h"
 #include "broker/log/text.h"
 
-#include <assert.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LOCK_FILE     ".lock"
-#define CLEAN_FILE    ".kafka_cleanshutdown"
-#define METADATA_FILE "partition.metadata"
-#define SMALL_FILE    4096
+#define LOCK_FILE            ".lock"
+#define CLEAN_FILE           ".kafka_cleanshutdown"
+
+#define UNFINISHED_BYTES_MAX ((size_t)64 << 20)
 
 struct known {
     UT_hash_handle hh;
-    char name[LOG_TOPIC_MAX + 16]; /* "<topic>-<partition>" */
+    char name[FOLDER_NAME_MAX]; /* "<topic>-<partition>" */
     struct log_found found;
 };
-
-/* `why` is written by whoever made it FAILING, and read once it is OFFLINE. */
-enum dir_state { DIR_ONLINE, DIR_FAILING, DIR_OFFLINE };
-
-struct dir {
-    char *path;
-    struct disk_file *lock;
-    _Atomic int state; /* enum dir_state */
-    bool was_clean, kept;
-    _Atomic bool doubted;
-    int64_t broker_epoch;
-    unsigned logs;
-    char why[ERR_TEXT_MAX];
-};
-
-struct log_dirs {
-    struct disk *disk;
-    struct dir dirs[LOG_DIRS_MAX];
-    unsigned n;
-    struct log_found *found;
-    size_t found_n;
-};
-
-static bool is_online(const struct dir *dir)
-{
-    return atomic_load_explicit(&dir->state, memory_order_acquire) == DIR_ONLINE;
-}
 
 /* While a dir is read. */
 struct reading {
     struct log_dirs *d;
     unsigned dir;
-    struct known *known; /* of all dirs, by name */
+    struct known *known;   /* of all dirs, by name */
+    struct buf unfinished; /* names of folders to be removed, each with its NUL */
     int rc;
     struct err *err;
 };
@@ -82,48 +55,6 @@ int log_folder_parse(const char *name, char topic[LOG_TOPIC_MAX + 1], int32_t *p
     return 0;
 }
 
-static int join(char out[LOG_PATH_MAX], const char *dir, const char *name)
-{
-    assert(dir && name);
-    int n = snprintf(out, LOG_PATH_MAX, "%s/%s", dir, name);
-    return n > 0 && n < LOG_PATH_MAX ? 0 : -E_LIMIT;
-}
-
-/* ---- partition.metadata: "version: 0\ntopic_id: <22 characters>", with a line end or without ---- */
-
-static int metadata_read(struct disk *disk, const char *log_dir, struct uuid *out)
-{
-    assert(log_dir && out);
-    char path[LOG_PATH_MAX];
-    struct slice text, line;
-    *out = (struct uuid){0};
-    int rc = join(path, log_dir, METADATA_FILE);
-    if (!rc)
-        rc = disk_read_all(disk, path, SMALL_FILE, &text, NULL);
-    if (rc)
-        return rc == -E_NOTFOUND ? 0 : rc;
-    struct slice left = text;
-    const struct slice version = SLICE_LIT("version: 0"), id = SLICE_LIT("topic_id: ");
-    rc = -E_CORRUPT;
-    bool known = text_word(&left, '\n', &line) && slice_eq(line, version);
-    if (known && !text_word(&left, '\n', &line))
-        line = left;
-    if (known && line.n > id.n && memcmp(line.p, id.p, id.n) == 0)
-        rc = uuid_parse(slice_of(line.p + id.n, line.n - id.n), out);
-    free((void *)(uintptr_t)text.p);
-    return rc;
-}
-
-static int metadata_write(struct disk *disk, const char *log_dir, const struct uuid *id, struct err *err)
-{
-    assert(!uuid_is_zero(id));
-    char path[LOG_PATH_MAX], text[64], uuid[UUID_TEXT_SIZE];
-    int n = snprintf(text, sizeof text, "version: 0\ntopic_id: %s\n", uuid_text(id, uuid));
-    assert(n > 0 && (size_t)n < sizeof text);
-    int rc = join(path, log_dir, METADATA_FILE);
-    return rc ? rc : disk_replace(disk, path, slice_of(text, (size_t)n), err);
-}
-
 /* ---- the clean-shutdown marker: {"version":0,"brokerEpoch":N} ---- */
 
 static int64_t marker_epoch(struct slice text)
@@ -149,11 +80,11 @@ static int64_t marker_epoch(struct slice text)
 /* Reads and removes it, on disk: a crash from now on is unclean. */
 static int marker_take(struct disk *disk, struct dir *dir, struct err *err)
 {
-    assert(dir->lock && is_online(dir));
+    assert(dir->lock && dir_is_online(dir));
     char path[LOG_PATH_MAX];
     struct slice text;
     dir->broker_epoch = -1;
-    int rc = join(path, dir->path, CLEAN_FILE);
+    int rc = dir_join(path, dir->path, CLEAN_FILE);
     if (!rc)
         rc = disk_read_all(disk, path, SMALL_FILE, &text, err);
     if (rc)
@@ -169,21 +100,15 @@ static int marker_take(struct disk *disk, struct dir *dir, struct err *err)
 
 static void marker_write(struct disk *disk, const struct dir *dir, int64_t broker_epoch)
 {
-    assert(is_online(dir));
+    assert(dir_is_online(dir));
     char path[LOG_PATH_MAX], text[64];
     int n = snprintf(text, sizeof text, "{\"version\":0,\"brokerEpoch\":%lld}", (long long)broker_epoch);
-    if (join(path, dir->path, CLEAN_FILE) == 0)
+    if (dir_join(path, dir->path, CLEAN_FILE) == 0)
         (void)disk_replace(disk, path, slice_of(text, (size_t)n),
                            NULL); /* without it the next start checks more */
 }
 
 /* ---- what is in a dir ---- */
-
-static void found_name(const char *topic, int32_t partition, char out[LOG_TOPIC_MAX + 16])
-{
-    assert(partition >= 0);
-    snprintf(out, LOG_TOPIC_MAX + 16, "%s-%d", topic, partition);
-}
 
 static void each_folder(void *arg, const char *name)
 {
@@ -193,7 +118,7 @@ static void each_folder(void *arg, const char *name)
     char topic[LOG_TOPIC_MAX + 1], path[LOG_PATH_MAX];
     int32_t partition;
     struct known *k;
-    if (r->rc || log_folder_parse(name, topic, &partition) || join(path, dir->path, name) ||
+    if (r->rc || log_folder_parse(name, topic, &partition) || dir_join(path, dir->path, name) ||
         disk_kind(r->d->disk, path) != DISK_IS_DIR)
         return;
     HASH_FIND_STR(r->known, name, k);
@@ -202,10 +127,16 @@ static void each_folder(void *arg, const char *name)
                         r->d->dirs[k->found.dir].path, dir->path);
         return;
     }
+    struct uuid id;
+    int rc = folder_topic_id(r->d->disk, path, &id);
+    if (rc == -E_CORRUPT && folder_unfinished(r->d->disk, path)) {
+        buf_put(&r->unfinished, name, strlen(name) + 1);
+        return;
+    }
     k = calloc(1, sizeof *k);
     if (k) {
-        found_name(topic, partition, k->name);
-        k->found = (struct log_found){.dir = r->dir, .partition = partition};
+        folder_name(topic, partition, k->name);
+        k->found = (struct log_found){.dir = r->dir, .partition = partition, .topic_id = id};
         memcpy(k->found.topic, topic, sizeof topic);
         HASH_ADD_STR(r->known, name, k);
     }
@@ -214,7 +145,7 @@ static void each_folder(void *arg, const char *name)
         r->rc = err_set(r->err, -E_NOMEM, "no memory to list %s", dir->path);
         return;
     }
-    if (metadata_read(r->d->disk, path, &k->found.topic_id))
+    if (rc)
         r->rc =
             err_set(r->err, -E_CORRUPT, "%s/" METADATA_FILE " cannot be read: restore or remove it", path);
     dir->logs++;
@@ -228,9 +159,9 @@ struct row_target {
 static void each_row(void *arg, const struct log_checkpoint_row *row)
 {
     struct row_target *t = arg;
-    char name[LOG_TOPIC_MAX + 16];
+    char name[FOLDER_NAME_MAX];
     struct known *k;
-    found_name(row->topic, row->partition, name);
+    folder_name(row->topic, row->partition, name);
     HASH_FIND_STR(t->r->known, name, k);
     if (!k || k->found.dir != t->r->dir || row->offset < 0)
         return;
@@ -242,12 +173,30 @@ static void each_row(void *arg, const struct log_checkpoint_row *row)
         k->found.high_watermark = row->offset;
 }
 
+/* Nobody was told that they are there: they are made anew when the metadata log says so. */
+static int remove_unfinished(struct reading *r)
+{
+    const char *dir = r->d->dirs[r->dir].path;
+    if (r->unfinished.failed)
+        return err_set(r->err, -E_NOMEM, "no memory to list %s", dir);
+    for (size_t at = 0; at < r->unfinished.n; at += strlen((const char *)r->unfinished.p + at) + 1) {
+        char path[LOG_PATH_MAX];
+        int rc = dir_join(path, dir, (const char *)r->unfinished.p + at);
+        if (!rc)
+            rc = disk_remove_tree(r->d->disk, path);
+        if (rc)
+            return err_set(r->err, rc, "cannot remove %s, which a power cut left half made", path);
+    }
+    return r->unfinished.n > 0 ? disk_sync_dir(r->d->disk, dir) : 0;
+}
+
 static int dir_read(struct reading *r)
 {
-    assert(is_online(&r->d->dirs[r->dir]));
+    assert(dir_is_online(&r->d->dirs[r->dir]));
     struct log_dirs *d = r->d;
     struct dir *dir = &d->dirs[r->dir];
     int rc = marker_take(d->disk, dir, r->err);
+    buf_clear(&r->unfinished);
     dir->kept = kept_take(d->disk, dir->path) && !dir->was_clean;
     /* After a kill the names there (folders, checkpoint files) may be known to the page cache only. */
     if (!rc && !dir->was_clean && (rc = disk_sync_dir(d->disk, dir->path)))
@@ -256,6 +205,8 @@ static int dir_read(struct reading *r)
         err_set(r->err, rc, "cannot list %s", dir->path);
     if (!rc)
         rc = r->rc;
+    if (!rc)
+        rc = remove_unfinished(r);
     for (int which = LOG_CHECKPOINT_RECOVERY; !rc && which <= LOG_CHECKPOINT_REPLICATION; which++) {
         struct row_target t = {r, (enum log_checkpoint)which};
         rc = log_checkpoint_read(d->disk, dir->path, t.which, each_row, &t, r->err);
@@ -278,7 +229,7 @@ static int found_keep(struct log_dirs *d, struct known *known, struct err *err)
     if (!d->found)
         return err_set(err, -E_NOMEM, "no memory for %zu logs", n);
     for (struct known *k = known; k; k = k->hh.next)
-        if (is_online(&d->dirs[k->found.dir]))
+        if (dir_is_online(&d->dirs[k->found.dir]))
             d->found[d->found_n++] = k->found;
     assert(d->found_n <= n);
     qsort(d->found, d->found_n, sizeof *d->found, by_name);
@@ -293,7 +244,7 @@ static int dir_lock(struct log_dirs *d, unsigned i, struct err *err)
     char path[LOG_PATH_MAX];
     struct dir *dir = &d->dirs[i];
     int rc = disk_make_dirs(d->disk, dir->path, err);
-    if (!rc && (rc = join(path, dir->path, LOCK_FILE)))
+    if (!rc && (rc = dir_join(path, dir->path, LOCK_FILE)))
         return err_set(err, rc, "the path %s is too long", dir->path);
     if (!rc && (rc = disk_lock(d->disk, path, &dir->lock))) {
         dir->lock = NULL;
@@ -335,8 +286,9 @@ static int dirs_open(struct log_dirs *d, struct err *err)
             return rc;
         else if (rc)
             log_dir_fail(d, i, err ? err->text : err_str(rc));
+    buf_init(&r.unfinished, UNFINISHED_BYTES_MAX);
     for (unsigned i = 0; i < d->n; i++) {
-        if (!is_online(&d->dirs[i]))
+        if (!dir_is_online(&d->dirs[i]))
             continue;
         r.dir = i;
         r.rc = 0;
@@ -345,11 +297,12 @@ static int dirs_open(struct log_dirs *d, struct err *err)
             break;
         if (rc)
             log_dir_fail(d, i, err ? err->text : err_str(rc));
-        online += is_online(&d->dirs[i]);
+        online += dir_is_online(&d->dirs[i]);
     }
     if (rc != -E_EXISTS && rc != -E_NOMEM)
         rc = online > 0 ? found_keep(d, r.known, err) : rc ? rc : -E_IO;
     known_free(r.known);
+    buf_fini(&r.unfinished);
     return rc;
 }
 
@@ -390,7 +343,7 @@ void log_dirs_close(struct log_dirs *d, const bool *clean, int64_t broker_epoch)
     for (unsigned i = 0; i < d->n; i++)
         log_dir_doubt(d, i);
     for (unsigned i = 0; i < d->n; i++)
-        if (is_online(&d->dirs[i]) && clean && clean[i])
+        if (dir_is_online(&d->dirs[i]) && clean && clean[i])
             marker_write(d->disk, &d->dirs[i], broker_epoch);
     dirs_free(d);
 }
@@ -409,7 +362,7 @@ const char *log_dir_of(const struct log_dirs *d, unsigned dir)
 bool log_dir_online(const struct log_dirs *d, unsigned dir)
 {
     assert(dir < d->n);
-    return is_online(&d->dirs[dir]);
+    return dir_is_online(&d->dirs[dir]);
 }
 
 const char *log_dir_error(const struct log_dirs *d, unsigned dir)
@@ -448,7 +401,7 @@ void log_dir_keep(struct log_dirs *d, unsigned dir)
 {
     assert(dir < d->n);
     struct dir *it = &d->dirs[dir];
-    if (!is_online(it) || atomic_load(&it->doubted))
+    if (!dir_is_online(it) || atomic_load(&it->doubted))
         return;
     kept_write(d->disk, it->path);
     if (atomic_load(&it->doubted)) /* meanwhile */
@@ -462,111 +415,9 @@ void log_dir_doubt(struct log_dirs *d, unsigned dir)
     kept_remove(d->disk, d->dirs[dir].path);
 }
 
-/* ---- logs ---- */
-
 const struct log_found *log_dirs_found(const struct log_dirs *d, size_t *n)
 {
     assert(n);
     *n = d->found_n;
     return d->found;
-}
-
-static int log_dir_join(const struct log_dirs *d, unsigned dir, const char *topic, int32_t partition,
-                        char out[LOG_PATH_MAX], struct err *err)
-{
-    assert(dir < d->n);
-    char name[LOG_TOPIC_MAX + 16];
-    found_name(topic, partition, name);
-    return join(out, d->dirs[dir].path, name) ? err_set(err, -E_LIMIT, "the path of %s is too long", name)
-                                              : 0;
-}
-
-int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struct log_config *config,
-                  struct log_files *files, int64_t wall_ms, struct log **out, struct err *err)
-{
-    assert(found->recovery_point >= 0 && found->start_offset >= 0);
-    char path[LOG_PATH_MAX];
-    assert(found->dir < d->n);
-    int rc = log_dir_join(d, found->dir, found->topic, found->partition, path, err);
-    struct log_open_options o = {
-        .files = files,
-        .wall_ms = wall_ms,
-        .clean = d->dirs[found->dir].was_clean,
-        .kept = d->dirs[found->dir].kept,
-        .recovery_point = found->recovery_point,
-        .start_offset = found->start_offset,
-    };
-    return rc ? rc : log_open(d->disk, path, config, &o, out, err);
-}
-
-static int emptiest(const struct log_dirs *d, unsigned *out)
-{
-    assert(d->n > 0 && d->n <= LOG_DIRS_MAX);
-    unsigned best = d->n;
-    for (unsigned i = 0; i < d->n; i++)
-        if (is_online(&d->dirs[i]) && (best == d->n || d->dirs[i].logs < d->dirs[best].logs))
-            best = i;
-    *out = best;
-    return best < d->n ? 0 : -E_IO;
-}
-
-int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, const struct uuid *topic_id,
-                    const struct log_config *config, struct log_files *files, int64_t wall_ms, unsigned *dir,
-                    struct log **out, struct err *err)
-{
-    assert(topic && topic[0] && partition >= 0);
-    char path[LOG_PATH_MAX];
-    if (emptiest(d, dir))
-        return err_set(err, -E_IO, "every log dir is offline");
-    for (unsigned i = 0; i < d->n; i++) {
-        int rc = log_dir_join(d, i, topic, partition, path, err);
-        if (rc)
-            return rc;
-        if (is_online(&d->dirs[i]) && disk_kind(d->disk, path) != DISK_NONE)
-            return err_set(err, -E_EXISTS, "%s is there already", path);
-    }
-    int rc = log_dir_join(d, *dir, topic, partition, path, err);
-    if (rc)
-        return rc;
-    if ((rc = disk_mkdir(d->disk, path)))
-        return err_set(err, rc, "cannot make %s", path);
-    if (!uuid_is_zero(topic_id))
-        rc = metadata_write(d->disk, path, topic_id, err);
-    if (!rc && (rc = disk_sync_dir(d->disk, d->dirs[*dir].path)))
-        err_set(err, rc, "cannot sync %s", d->dirs[*dir].path);
-    struct log_open_options o = {.files = files, .wall_ms = wall_ms, .create = true};
-    if (!rc)
-        rc = log_open(d->disk, path, config, &o, out, err);
-    if (!rc)
-        d->dirs[*dir].logs++;
-    else if (rc != -E_IO)
-        (void)disk_remove_tree(d->disk,
-                               path); /* nobody has it: it must not stand in the way of the next try */
-    return rc;
-}
-
-static int deleted(struct log_dirs *d, unsigned dir, int rc, struct err *err)
-{
-    if (d->dirs[dir].logs > 0)
-        d->dirs[dir].logs--;
-    if (!rc && (rc = disk_sync_dir(d->disk, d->dirs[dir].path)))
-        err_set(err, rc, "cannot sync %s", d->dirs[dir].path);
-    return rc;
-}
-
-int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t random[2], struct err *err)
-{
-    assert(dir < d->n);
-    return deleted(d, dir, log_delete(l, random, err), err);
-}
-
-int log_dirs_delete_found(struct log_dirs *d, const struct log_found *found, uint64_t random[2],
-                          struct err *err)
-{
-    char path[LOG_PATH_MAX];
-    assert(found->dir < d->n);
-    int n = snprintf(path, sizeof path, "%s/%s-%d", d->dirs[found->dir].path, found->topic, found->partition);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return err_set(err, -E_LIMIT, "the path %s is too long", d->dirs[found->dir].path);
-    return deleted(d, found->dir, log_folder_delete(d->disk, path, random, err), err);
 }

@@ -65,16 +65,37 @@ const struct log_found *log_dirs_found(const struct log_dirs *d, size_t *n);
 /* Opens what was found; any thread, one log per call. */
 int log_dirs_load(struct log_dirs *d, const struct log_found *found, const struct log_config *config,
                   struct log_files *files, int64_t wall_ms, struct log **out, struct err *err);
-/* A new log: in the online folder with the fewest logs; folder and partition.metadata are on disk on return. After an
- * error but -E_IO and -E_EXISTS nothing is left of it. */
-int log_dirs_create(struct log_dirs *d, const char *topic, int32_t partition, const struct uuid *topic_id,
-                    const struct log_config *config, struct log_files *files, int64_t wall_ms, unsigned *dir,
-                    struct log **out, struct err *err);
-/* Renames away and forgets (log_delete); the folder goes with log_dirs_sweep. */
-int log_dirs_delete(struct log_dirs *d, unsigned dir, struct log *l, uint64_t random[2], struct err *err);
-/* The same of one that was found and could not be opened. */
-int log_dirs_delete_found(struct log_dirs *d, const struct log_found *found, uint64_t random[2],
-                          struct err *err);
+/* One that is to be made, in the online folder with the fewest logs. */
+struct log_new {
+    /* In. */
+    const char *topic;
+    int32_t partition;
+    const struct uuid *topic_id;
+    const struct log_config *config;
+    struct log_files *files;
+    int64_t wall_ms;
+    struct err *err; /* or NULL */
+    /* Out. */
+    int rc;
+    unsigned dir;
+    struct log *log; /* NULL when `rc` is not 0 */
+    bool begun;      /* private */
+};
+/* Folders, partition.metadata and first segments are on disk on return, with one sync for all when there are many. After an
+ * error but -E_IO and -E_EXISTS nothing is left of that log. A power cut before leaves folders without an id at most:
+ * log_dirs_open removes them. */
+void log_dirs_make(struct log_dirs *d, struct log_new *const *all, size_t n);
+
+struct log_gone {
+    unsigned dir;
+    struct log *log;               /* taken; NULL: could not be opened */
+    const struct log_found *found; /* that one */
+    uint64_t random[2];
+    struct err *err; /* or NULL */
+    int rc;          /* out */
+};
+/* Renames away and forgets (log_delete), one sync for all; the folders go with log_dirs_sweep. */
+void log_dirs_delete(struct log_dirs *d, struct log_gone *const *all, size_t n);
 /* Removes "-delete" folders; blocks: for a job. */
 void log_dirs_sweep(struct disk *disk, const char *dir_path);
 /* "orders-3" to topic and partition: -E_INVALID for any other name. */

@@ -422,7 +422,7 @@ static int first_segment(struct log *l, const struct log_open_options *o, struct
     }
     int rc = segment_make(l, s, o->wall_ms, err);
     /* Its name is durable at once: else a power cut could keep a later segment and lose this one. */
-    if (!rc && (rc = names_sync(l->disk, l->dir)))
+    if (!rc && !o->names_later && (rc = names_sync(l->disk, l->dir)))
         err_set(err, rc, "cannot sync %s", l->dir);
     if (!rc)
         s->dirty = l->names_dirty = false; /* and with its name a file without bytes */

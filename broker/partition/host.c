@@ -1,7 +1,7 @@
 /* A partition's log on its way in and out: opened, made, closed, deleted by jobs, so that the shard does not wait for
- * the disk. What touches log_dirs runs in LANE_DIRS, one job at a time; logs that were found at the start are opened in
- * the flush lanes, many at once. */
-#include "broker/partition/internal.h"
+ * the disk. What touches log_dirs runs in LANE_DIRS, one job at a time (host_group.c); logs that were found at the start
+ * are opened in the flush lanes, many at once. */
+#include "broker/partition/host_internal.h"
 
 #include "base/runtime/log.h"
 #include "broker/partition/checkpoint.h"
@@ -19,34 +19,8 @@
 #define ROOM_RETRY_MAX_US INT64_C(60000000)
 #define ROOM_BYTES        ((int64_t)4 << 20)
 
-/* What was found in the log dirs at the start, by folder name. */
-struct found {
-    const struct log_found *row;
-    _Atomic bool claimed; /* by a partition that opened it */
-    UT_hash_handle hh;
-    char name[LOG_TOPIC_MAX + 16];
-};
-
 struct partition_index {
     struct found *all;
-};
-
-enum host_what { HOST_LOAD, HOST_CREATE, HOST_CLOSE, HOST_DELETE };
-
-struct host_job {
-    struct loop_job job;
-    struct partition *p;
-    enum host_what what;
-    struct found *found;
-    struct log_config config;
-    int64_t wall_ms;
-    uint64_t random[2];
-    struct log *log;
-    unsigned dir;
-    bool skipped; /* the broker ends: there is no log */
-    bool again;   /* it lacked room the last time */
-    int rc;
-    struct err err;
 };
 
 int partition_host_init(struct partition_host *h, struct err *err)
@@ -129,63 +103,31 @@ void host_report_strays(const struct partition_host *h, const struct image *imag
             strays, log_dir_of(h->dirs, first->dir), first->topic, first->partition);
 }
 
-/* The folder of a topic that is no more, under the name that a new one needs. */
-static void set_aside(const struct partition_host *h, const struct log_found *row, const uint64_t random[2])
-{
-    char from[LOG_PATH_MAX], to[LOG_PATH_MAX];
-    const char *dir = log_dir_of(h->dirs, row->dir);
-    int n = snprintf(from, sizeof from, "%s/%s-%d", dir, row->topic, row->partition);
-    int m = snprintf(to, sizeof to, "%s/%.200s-%d.%016llx%016llx-stray", dir, row->topic, row->partition,
-                     (unsigned long long)random[0], (unsigned long long)random[1]);
-    if (n < 0 || (size_t)n >= sizeof from || m < 0 || (size_t)m >= sizeof to)
-        return;
-    if (disk_rename(h->disk, from, to) == 0) {
-        disk_sync_dir(h->disk, dir);
-        log_warn("broker.partition", "log of a deleted topic set aside folder=%s now=%s", from, to);
-    }
-}
-
 static bool has_room(const struct partition_host *h, unsigned dir)
 {
     return log_dir_online(h->dirs, dir) && disk_free_bytes(h->disk, log_dir_of(h->dirs, dir)) >= ROOM_BYTES;
 }
 
+/* LOAD and CLOSE. */
 static void run(struct loop_job *job)
 {
     struct host_job *j = LIST_ENTRY(job, struct host_job, job);
     struct partition *p = j->p; /* only what does not change while the job runs */
     struct partition_host *h = p->set->host;
-    j->skipped = (j->what == HOST_LOAD || j->what == HOST_CREATE) && atomic_load(&h->ending);
-    if (j->skipped) {
-        j->dir = j->found ? j->found->row->dir : j->dir;
+    if (j->what == HOST_CLOSE) {
+        j->rc = log_close(j->log, &j->err);
         return;
     }
-    switch (j->what) {
-    case HOST_LOAD:
-        j->dir = j->found->row->dir;
-        if (j->again && !has_room(h, j->dir))
-            j->rc = err_set(&j->err, -E_NOSPACE, "no space left in %s", log_dir_of(h->dirs, j->dir));
-        else
-            j->rc = log_dirs_load(h->dirs, j->found->row, &j->config, p->set->files, j->wall_ms, &j->log,
-                                  &j->err);
-        break;
-    case HOST_CREATE:
-        if (j->found && !atomic_exchange(&j->found->claimed, true)) {
-            set_aside(h, j->found->row, j->random);
-            checkpoint_deleted(h->checkpoints, p->topic, p->key.index);
-        }
-        j->rc = checkpoint_purge(h->checkpoints, &j->err);
-        j->rc = j->rc ? j->rc
-                      : log_dirs_create(h->dirs, p->topic, p->key.index, &p->key.topic_id, &j->config,
-                                        p->set->files, j->wall_ms, &j->dir, &j->log, &j->err);
-        break;
-    case HOST_CLOSE: j->rc = log_close(j->log, &j->err); break;
-    case HOST_DELETE:
-        j->rc = j->log ? log_dirs_delete(h->dirs, j->dir, j->log, j->random, &j->err)
-                       : log_dirs_delete_found(h->dirs, j->found->row, j->random, &j->err);
-        checkpoint_deleted(h->checkpoints, p->topic, p->key.index);
-        break;
-    }
+    assert(j->what == HOST_LOAD);
+    j->dir = j->found->row->dir;
+    j->skipped = atomic_load(&h->ending);
+    if (j->skipped)
+        return;
+    if (j->again && !has_room(h, j->dir))
+        j->rc = err_set(&j->err, -E_NOSPACE, "no space left in %s", log_dir_of(h->dirs, j->dir));
+    else
+        j->rc =
+            log_dirs_load(h->dirs, j->found->row, &j->config, p->set->files, j->wall_ms, &j->log, &j->err);
 }
 
 static void done(struct loop_job *job);
@@ -204,10 +146,14 @@ static bool start(struct partition *p, enum host_what what, struct found *found)
         for (size_t i = 0; i < 2; i++)
             j->random[i] = loop_random(shard->loop);
     j->again = sm_state(&p->state) == PARTITION_FAILED;
-    j->job.lane = what == HOST_LOAD || what == HOST_CLOSE ? p->lane : LANE_DIRS;
+    p->host_job = j;
+    if (what == HOST_CREATE || what == HOST_DELETE) {
+        list_push(&p->set->to_group, &j->link); /* until the end of the turn */
+        return true;
+    }
+    j->job.lane = p->lane;
     j->job.run = run;
     j->job.done = done;
-    p->host_job = j;
     loop_job(shard->loop, &j->job);
     return true;
 }
@@ -402,9 +348,8 @@ static void not_loaded(struct partition *p, const struct host_job *j)
         host_doubt(p->set, j->dir);
 }
 
-static void done(struct loop_job *job)
+void host_job_ended(struct host_job *j)
 {
-    struct host_job *j = LIST_ENTRY(job, struct host_job, job);
     struct partition *p = j->p;
     assert(p->magic == PARTITION_MAGIC && p->host_job == j);
     p->host_job = NULL;
@@ -426,6 +371,11 @@ static void done(struct loop_job *job)
         opened(p, j);
     }
     free(j);
+}
+
+static void done(struct loop_job *job)
+{
+    host_job_ended(LIST_ENTRY(job, struct host_job, job));
 }
 
 void host_quiet(struct partition *p)

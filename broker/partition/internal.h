@@ -92,6 +92,8 @@ struct partitions {
     struct log_files *files;
     struct list dirty, to_flush, advanced, waiting, watches;
     size_t opening_n, closing_n, flushing_n;
+    struct list to_group;       /* host.c: logs to be made or deleted */
+    struct host_group *group;   /* of them, under way */
     struct loop_timer timeouts; /* of parked appends */
     int64_t large_turn_us;      /* the turn of the loop that large_bytes were written in */
     size_t large_bytes;
@@ -149,6 +151,8 @@ void host_init_retry(struct partition *p);
 bool host_found(const struct partition_host *h, const char *topic, int32_t index);
 /* On shard 0, with the first image: logs that belong to none of its topics are said. */
 void host_report_strays(const struct partition_host *h, const struct image *image);
+/* Each turn: one job for all logs that are to be made or deleted by now. */
+void host_turn(struct partitions *ps);
 /* The first flush of an opened log has ended. */
 void host_opened(struct partition *p);
 /* The flush that a CLOSING partition waited for has ended; or its compaction. */

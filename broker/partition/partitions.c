@@ -42,7 +42,7 @@ int partitions_create(struct shard *shard, struct partition_host *host, struct e
     ps->shard = shard;
     ps->host = host;
     struct list *lists[] = {&ps->dirty,   &ps->to_flush,  &ps->advanced, &ps->waiting,
-                            &ps->watches, &ps->deletions, &ps->deleting};
+                            &ps->watches, &ps->deletions, &ps->deleting, &ps->to_group};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     loop_timer_init(&ps->timeouts, shard->loop, append_on_timeout, ps);
@@ -199,8 +199,8 @@ static void write_pending(struct partitions *ps, bool large)
         list_push(&ps->dirty, list_pop(&later));
 }
 
-/* 1 write what is pending; 2 start a flush where one is due and none is under way, and the write of new starts; 3 wake
- * parked fetches. */
+/* 1 write what is pending; 2 start a flush where one is due and none is under way, the write of new starts, the making and
+ * deleting of logs; 3 wake parked fetches. */
 bool partitions_turn(struct partitions *ps)
 {
     partitions_check(ps);
@@ -213,6 +213,7 @@ bool partitions_turn(struct partitions *ps)
             flush_start(p); /* else flush_done asks again */
     }
     deletions_start(ps);
+    host_turn(ps);
     while (!list_empty(&ps->advanced))
         wait_wake(LIST_ENTRY(list_pop(&ps->advanced), struct partition, advanced));
     partitions_check(ps);

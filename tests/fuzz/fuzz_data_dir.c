@@ -131,18 +131,20 @@ static struct crash_disk *make_template(void)
     struct log_config config = log_config_default();
     struct uuid id = uuid_small(9);
     struct log_dirs *dirs;
-    struct log *l;
-    unsigned dir;
+    struct log_new it = {
+        .topic = "orders", .topic_id = &id, .config = &config, .files = files, .wall_ms = WALL_MS};
     if (disk_make_dirs(disk, DIR, NULL))
         abort();
     fill_quorum(disk, files, &config);
-    if (log_dirs_open(disk, paths, 1, &dirs, NULL) ||
-        log_dirs_create(dirs, "orders", 0, &id, &config, files, WALL_MS, &dir, &l, NULL))
+    if (log_dirs_open(disk, paths, 1, &dirs, NULL))
+        abort();
+    log_dirs_make(dirs, (struct log_new *[]){&it}, 1);
+    if (it.rc)
         abort();
     for (int i = 0; i < 3; i++)
-        if (put_orders(l, WALL_MS + i))
+        if (put_orders(it.log, WALL_MS + i))
             abort();
-    if (log_close(l, NULL))
+    if (log_close(it.log, NULL))
         abort();
     log_dirs_close(dirs, &(bool){true}, 1);
     log_files_destroy(files);

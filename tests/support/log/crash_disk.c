@@ -444,6 +444,21 @@ static ssize_t op_pwritev(struct disk_file *file, const struct iovec *v, int n, 
     return rc ? rc : (ssize_t)bytes;
 }
 
+static void inode_sync(struct inode *i)
+{
+    struct sector *s, *next;
+    HASH_ITER (hh, i->dirty, s, next) {
+        /* Dirtied since a failed sync or never: what is live now, where it was written since. */
+        if (s->n > 1) {
+            HASH_DEL(i->dirty, s);
+            free(s->v);
+            free(s);
+        }
+    }
+    i->sizes_n = 1;
+    i->sizes[0] = i->size;
+}
+
 static int op_fdatasync(struct disk_file *file)
 {
     struct crash_file *f = file_of(file);
@@ -456,17 +471,7 @@ static int op_fdatasync(struct disk_file *file)
         f->inode->sizes_n = 1;
         return rc;
     }
-    struct sector *s, *next;
-    HASH_ITER (hh, f->inode->dirty, s, next) {
-        /* Dirtied since a failed sync or never: what is live now, where it was written since. */
-        if (s->n > 1) {
-            HASH_DEL(f->inode->dirty, s);
-            free(s->v);
-            free(s);
-        }
-    }
-    f->inode->sizes_n = 1;
-    f->inode->sizes[0] = f->inode->size;
+    inode_sync(f->inode);
     list_each_safe(at, &d->changes)
     {
         struct change *c = LIST_ENTRY(at, struct change, link);
@@ -586,6 +591,23 @@ static int op_sync_dir(struct disk *disk, const char *path)
     return 0;
 }
 
+static int op_sync_all(struct disk *disk, const char *path)
+{
+    struct crash_disk *d = of(disk);
+    int rc = step(d, CRASH_SYNC_ALL, path);
+    if (rc)
+        return rc;
+    list_each (at, &d->inodes)
+        inode_sync(LIST_ENTRY(at, struct inode, link));
+    while (!list_empty(&d->changes)) {
+        struct change *c = LIST_ENTRY(d->changes.next, struct change, link);
+        change_apply(&d->durable, c, c->inode);
+        change_free(c);
+    }
+    changed(d, CRASH_SYNC_ALL);
+    return 0;
+}
+
 static int op_list(struct disk *disk, const char *path, void (*each)(void *arg, const char *name), void *arg)
 {
     struct crash_disk *d = of(disk);
@@ -654,6 +676,7 @@ static const struct disk_ops ops = {
     .mkdir = op_mkdir,
     .rmdir = op_rmdir,
     .sync_dir = op_sync_dir,
+    .sync_all = op_sync_all,
     .list = op_list,
     .kind = op_kind,
     .lock = op_lock,

@@ -22,6 +22,7 @@ enum crash_op {
     CRASH_RENAME,
     CRASH_UNLINK,
     CRASH_SYNC_DIR,
+    CRASH_SYNC_ALL,
     CRASH_MKDIR,
     CRASH_OPS
 };

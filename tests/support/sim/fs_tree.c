@@ -176,6 +176,21 @@ void fs_sync_dir(struct fs *fs, struct fs_inode *dir)
     }
 }
 
+static void sync_tree(struct fs_inode *i)
+{
+    if (i->kind == DISK_IS_FILE)
+        fs_sync(i);
+    for (struct fs_entry *e = i->entries; e; e = e->hh.next)
+        sync_tree(e->inode);
+}
+
+void fs_sync_all(struct fs *fs)
+{
+    while (!list_empty(&fs->changes))
+        fs_drop_change(fs, LIST_ENTRY(fs->changes.next, struct fs_change, link));
+    sync_tree(fs->root);
+}
+
 void fs_sync_name(struct fs *fs, struct fs_inode *file)
 {
     list_each (at, &fs->changes) {

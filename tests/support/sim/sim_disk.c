@@ -324,6 +324,19 @@ static int disk_sync_dir_(struct disk *base, const char *path)
     return 0;
 }
 
+static int disk_sync_all_(struct disk *base, const char *path)
+{
+    struct sim_disk *d = of(base);
+    bool last;
+    int rc = gate(d, SIM_DISK_SYNC_ALL, path, &last);
+    if (rc)
+        return rc;
+    sync_cost(d, 0);
+    fs_sync_all(&d->fs);
+    leave(d, last);
+    return 0;
+}
+
 static int disk_list_(struct disk *base, const char *path, void (*each)(void *arg, const char *name),
                       void *arg)
 {
@@ -403,6 +416,7 @@ static const struct disk_ops sim_disk_ops = {
     .mkdir = disk_mkdir_,
     .rmdir = disk_rmdir_,
     .sync_dir = disk_sync_dir_,
+    .sync_all = disk_sync_all_,
     .list = disk_list_,
     .kind = disk_kind_,
     .lock = disk_lock_,

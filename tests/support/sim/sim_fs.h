@@ -73,6 +73,8 @@ int fs_remove(struct fs *fs, const char *path, enum disk_kind kind);
 int fs_rename(struct fs *fs, const char *from, const char *to);
 /* The changes of this folder's names (`dir`), or the creation of this file, are durable now. */
 void fs_sync_dir(struct fs *fs, struct fs_inode *dir);
+/* Everything. */
+void fs_sync_all(struct fs *fs);
 void fs_sync_name(struct fs *fs, struct fs_inode *file);
 
 /* Content. fs_write gives the bytes that fitted. */

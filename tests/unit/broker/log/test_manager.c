@@ -35,11 +35,25 @@ TestSuite(manager, .init = setup, .fini = teardown);
 
 static struct log *create(struct log_dirs *d, const char *topic, int partition, unsigned *dir)
 {
-    struct log *l;
     struct uuid id = uuid_small(7);
-    cr_assert_eq(log_dirs_create(d, topic, partition, &id, &config, files, 5000, dir, &l, &err), 0, "%s",
-                 err.text);
-    return l;
+    struct log_new it = {.topic = topic,
+                         .partition = partition,
+                         .topic_id = &id,
+                         .config = &config,
+                         .files = files,
+                         .wall_ms = 5000,
+                         .err = &err};
+    log_dirs_make(d, (struct log_new *[]){&it}, 1);
+    cr_assert_eq(it.rc, 0, "%s", err.text);
+    *dir = it.dir;
+    return it.log;
+}
+
+static int delete_one(struct log_dirs *d, unsigned dir, struct log *l, const uint64_t random[2])
+{
+    struct log_gone it = {.dir = dir, .log = l, .random = {random[0], random[1]}, .err = &err};
+    log_dirs_delete(d, (struct log_gone *[]){&it}, 1);
+    return it.rc;
 }
 
 Test(manager, two_dirs_share_the_logs_and_survive_a_clean_stop)
@@ -97,10 +111,10 @@ Test(manager, deleted_logs_leave_and_their_folders_too)
     topic[249] = 0;
     cr_assert_eq(log_dirs_open(disk, dirs, 1, &d, &err), 0);
     struct log *l = create(d, topic, 0, &dir);
-    cr_assert_eq(log_dirs_delete(d, dir, l, random, &err), 0, "%s", err.text);
+    cr_assert_eq(delete_one(d, dir, l, random), 0, "%s", err.text);
     l = create(d, topic, 0, &dir);
     random[0] = 3;
-    cr_assert_eq(log_dirs_delete(d, dir, l, random, &err), 0);
+    cr_assert_eq(delete_one(d, dir, l, random), 0);
     log_dirs_close(d, NULL, 0);
     cr_assert_eq(log_dirs_open(disk, dirs, 1, &d, &err), 0);
     log_dirs_found(d, &n);
@@ -134,7 +148,9 @@ Test(manager, one_dir_fails_alone)
     log_abandon(l);
     log_dir_fail(d, 0, "gone");
     struct uuid id = uuid_small(1);
-    cr_assert_eq(log_dirs_create(d, "u", 0, &id, &config, files, 1, &dir, &l, &err), -E_IO);
+    struct log_new u = {.topic = "u", .topic_id = &id, .config = &config, .files = files, .err = &err};
+    log_dirs_make(d, (struct log_new *[]){&u}, 1);
+    cr_assert_eq(u.rc, -E_IO);
     log_dirs_close(d, NULL, 0);
 }
 
@@ -305,4 +321,128 @@ Test(manager, dump_prints_every_file)
     cr_assert_gt(out.n, 2, "what follows is printed too");
     cr_assert_eq(log_dump_print(disk, "/logs/t-0/x.txt", 0, line_seen, &out, &err), -E_INVALID);
     rig_fini(&rig);
+}
+
+/* ---- many at once ---- */
+
+#define MANY 70
+
+static void make_many(struct log_dirs *d, struct log_new made[MANY], const struct uuid *id)
+{
+    struct log_new *all[MANY];
+    for (int i = 0; i < MANY; i++) {
+        made[i] = (struct log_new){.topic = "many",
+                                   .partition = i,
+                                   .topic_id = id,
+                                   .config = &config,
+                                   .files = files,
+                                   .wall_ms = 5000,
+                                   .err = &err};
+        all[i] = &made[i];
+    }
+    log_dirs_make(d, all, MANY);
+}
+
+/* What was made before a power cut at this moment is whole or not there; `all`: it is there. */
+static void whole_after_cut(const struct crash_disk *from, struct rng *r, const struct uuid *id, bool all)
+{
+    struct crash_disk *cut = crash_disk_cut(from, r, 500000);
+    struct log_files *own = log_files_create(crash_disk_disk(cut), 8);
+    struct log_dirs *d;
+    size_t n;
+    cr_assert_eq(log_dirs_open(crash_disk_disk(cut), dirs, 2, &d, &err), 0, "%s", err.text);
+    for (unsigned i = 0; i < 2; i++)
+        cr_assert(log_dir_online(d, i), "%s", log_dir_error(d, i));
+    const struct log_found *f = log_dirs_found(d, &n);
+    cr_assert(n == MANY || (n < MANY && !all), "%zu", n);
+    for (size_t i = 0; i < n; i++) {
+        struct log *l;
+        cr_assert(uuid_eq(&f[i].topic_id, id) || (uuid_is_zero(&f[i].topic_id) && !all));
+        cr_assert_eq(log_dirs_load(d, &f[i], &config, own, 5000, &l, &err), 0, "%s", err.text);
+        cr_assert_eq(log_end_offset(l), 0);
+        log_abandon(l);
+    }
+    log_dirs_close(d, NULL, 0);
+    log_files_destroy(own);
+    crash_disk_destroy(cut);
+}
+
+static struct {
+    struct rng rng;
+    struct uuid id;
+    unsigned calls;
+} cutting;
+
+static void cut_here(void *arg, enum crash_op op)
+{
+    (void)arg, (void)op;
+    if (cutting.calls++ % 5 == 0 || op == CRASH_SYNC_ALL)
+        whole_after_cut(cd, &cutting.rng, &cutting.id, false);
+}
+
+Test(manager, many_logs_are_made_with_one_sync_and_outlive_a_power_cut, .timeout = 60)
+{
+    struct log_dirs *d;
+    struct log_new made[MANY];
+    rng_init(&cutting.rng, 11);
+    cutting.id = uuid_small(7);
+    cr_assert_eq(log_dirs_open(disk, dirs, 2, &d, &err), 0, "%s", err.text);
+    disk_sync_dir(disk, "/");
+    uint64_t syncs = crash_disk_calls(cd, CRASH_SYNC), folders = crash_disk_calls(cd, CRASH_SYNC_DIR);
+    crash_disk_hook(cd, cut_here, NULL);
+    make_many(d, made, &cutting.id);
+    crash_disk_hook(cd, NULL, NULL);
+    cr_assert_geq(cutting.calls, 4 * MANY);
+    cr_assert_eq(crash_disk_calls(cd, CRASH_SYNC_ALL), 2); /* one a log dir */
+    cr_assert_eq(crash_disk_calls(cd, CRASH_SYNC), syncs);
+    cr_assert_eq(crash_disk_calls(cd, CRASH_SYNC_DIR), folders);
+    for (int i = 0; i < MANY; i++) {
+        cr_assert(made[i].rc == 0 && made[i].log, "%s", err.text);
+        cr_assert_eq(made[i].dir, (unsigned)i % 2);
+    }
+    for (int i = 0; i < 10; i++)
+        whole_after_cut(cd, &cutting.rng, &cutting.id, true);
+    struct log_gone gone[MANY], *all[MANY];
+    for (int i = 0; i < MANY; i++) {
+        gone[i] = (struct log_gone){.dir = made[i].dir, .log = made[i].log, .random = {1, (uint64_t)i}};
+        all[i] = &gone[i];
+    }
+    log_dirs_delete(d, all, MANY);
+    cr_assert_eq(crash_disk_calls(cd, CRASH_SYNC_DIR), folders + 2);
+    for (int i = 0; i < MANY; i++)
+        cr_assert_eq(gone[i].rc, 0);
+    log_dirs_close(d, NULL, 0);
+}
+
+Test(manager, of_logs_that_could_not_be_synced_nothing_is_left)
+{
+    struct log_dirs *d;
+    struct log_new made[MANY];
+    struct uuid id = uuid_small(7);
+    cr_assert_eq(log_dirs_open(disk, dirs, 2, &d, &err), 0, "%s", err.text);
+    crash_disk_fail(cd, CRASH_SYNC_ALL, 1, 1, -E_NOSPACE, "/b");
+    make_many(d, made, &id);
+    for (int i = 0; i < MANY; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/%c/many-%d", "ab"[i % 2], i);
+        cr_assert_eq(made[i].rc, i % 2 ? -E_NOSPACE : 0);
+        cr_assert_eq(disk_kind(disk, path), i % 2 ? DISK_NONE : DISK_IS_DIR);
+        if (made[i].log)
+            log_abandon(made[i].log);
+    }
+    log_dirs_close(d, NULL, 0);
+}
+
+Test(manager, a_blank_id_beside_records_is_no_unfinished_log)
+{
+    struct log_dirs *d;
+    unsigned dir;
+    cr_assert_eq(log_dirs_open(disk, dirs, 1, &d, &err), 0, "%s", err.text);
+    cr_assert_eq(log_close(create(d, "t", 0, &dir), &err), 0);
+    log_dirs_close(d, NULL, 0);
+    crash_disk_resize(cd, "/a/t-0/partition.metadata", 0);
+    crash_disk_set(cd, "/a/t-0/00000000000000000000.log", 0, "x", 1);
+    cr_assert_neq(log_dirs_open(disk, dirs, 1, &d, &err), 0);
+    cr_assert(strstr(err.text, "partition.metadata cannot be read"), "%s", err.text);
+    cr_assert_eq(disk_kind(disk, "/a/t-0"), DISK_IS_DIR);
 }
