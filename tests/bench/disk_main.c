@@ -5,7 +5,10 @@
  * fdatasync that began later has ended (group commit, one flusher). One JSON line.
  *
  *   bench_disk FOLDER room RECORD_BYTES SECONDS RATE_PER_S
- * One writer, fdatasync after each record, at a rate (0: as fast as it can), on three files in turn: see enum room. */
+ * One writer, fdatasync after each record, at a rate (0: as fast as it can), on three files in turn: see enum room.
+ *
+ *   bench_disk FOLDER files RECORD_BYTES SECONDS FILES
+ * One writer, the page cache, no sync: a record to the end of one file after the other, each with a small one before. */
 #include "tests/bench/bench.h"
 
 #include <fcntl.h>
@@ -151,14 +154,49 @@ static void rooms(const char *folder, size_t bytes, double seconds, int rate)
     free(record);
 }
 
+static void files(const char *folder, size_t record_bytes, double seconds, int n)
+{
+    char path[256], *record = malloc(record_bytes);
+    int *fds = calloc((size_t)n, sizeof *fds);
+    uint64_t appends = 0;
+    memset(record, 'd', record_bytes);
+    for (int i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "%s/files-%d", folder, i);
+        fds[i] = open(path, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0600);
+        if (fds[i] < 0 || write(fds[i], record, record_bytes / 160 + 1) < 0)
+            BENCH_DIE("%s", path);
+    }
+    double start = bench_now(), cpu = bench_cpu();
+    for (; bench_now() - start < seconds; appends++)
+        if (write(fds[appends % (uint64_t)n], record, record_bytes) < 0)
+            BENCH_DIE("write");
+    double took = bench_now() - start;
+    cpu = bench_cpu() - cpu;
+    for (int i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "%s/files-%d", folder, i);
+        close(fds[i]);
+        unlink(path);
+    }
+    printf("{\"bench\":\"disk\",\"files\":%d,\"record_bytes\":%zu,\"appends_per_s\":%.0f,\"cpu_us_per_"
+           "append\":%.2f}\n",
+           n, record_bytes, (double)appends / took, cpu * 1e6 / (double)appends);
+    free(fds);
+    free(record);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 6 && strcmp(argv[2], "files") == 0) {
+        files(argv[1], strtoul(argv[3], NULL, 10), strtod(argv[4], NULL), atoi(argv[5]));
+        return 0;
+    }
     if (argc == 6 && strcmp(argv[2], "room") == 0) {
         rooms(argv[1], strtoul(argv[3], NULL, 10), strtod(argv[4], NULL), atoi(argv[5]));
         return 0;
     }
     if (argc != 5)
-        BENCH_DIE("FOLDER WRITERS RECORD_BYTES SECONDS, or FOLDER room RECORD_BYTES SECONDS RATE_PER_S");
+        BENCH_DIE("FOLDER WRITERS RECORD_BYTES SECONDS, or FOLDER room RECORD_BYTES SECONDS RATE_PER_S, "
+                  "or FOLDER files RECORD_BYTES SECONDS FILES");
     char path[256];
     int writers = atoi(argv[2]);
     double seconds = strtod(argv[4], NULL);

@@ -2,7 +2,7 @@
 import tempfile, time
 
 from peers import kafka
-from sides import Null, Ours, alternate, bench, fresh, make_topic, pick, with_cpu
+from sides import Null, Ours, alternate, bench, fresh, make_topic, pick, touch_pages, with_cpu
 
 LATENCIES = ('p50_us', 'p99_us', 'p999_us')
 
@@ -132,19 +132,30 @@ def group_commit(row):
 
 
 def counts(row):
-    """acks per second at 1, 100, 10,000 partitions and connections, as ratios to the null broker at the same counts"""
+    """acks per second at 1, 100, 10,000 partitions and connections, page cache, as ratios to the null broker at the same counts;
+    steady state, into pages that the machine has: beside it, without a goal, the making of the partitions, the first records
+    of each, and what a bare program pays to append to so many files (the null broker has none)"""
     kinds = [('partitions', 16_000, lambda n: (n, 1, 5)), ('connections', 1024, lambda n: (1, n, 1))]
 
     def measure(side, add):
         for kind, size, shape in kinds:
             for n in (1, 100, 10_000):
                 partitions, connections, inflight = shape(n)
+                began = time.monotonic()
                 with fresh(side, partitions) as topic:
-                    time.sleep(0.2 + partitions / 2000)  # all of them are open
-                    if partitions > 1000:  # and have been written to
-                        bench('many', side.bootstrap, topic, partitions, connections, inflight, size, 10)
+                    if partitions > 1000:
+                        made = time.monotonic() - began
+                        got = with_cpu(side, lambda: bench('many', side.bootstrap, topic, partitions, connections, inflight, 100, 4))
+                        add(f'{n} {kind}, first records', made_s=round(made, 2), acks_per_s=got['acks_per_s'], records_each=got['acks'] // partitions,
+                            broker_cpu_us_per_ack=round(got['broker_cpu_s'] / got['acks'] * 1e6, 2))
+                    touch_pages(3)
                     got = with_cpu(side, lambda: bench('many', side.bootstrap, topic, partitions, connections, inflight, size, 4))
                     add(f'{n} {kind}', acks_per_s=got['acks_per_s'], broker_cpu_us_per_ack=round(got['broker_cpu_s'] / got['acks'] * 1e6, 2))
+        if side.name == 'sundog':
+            for n in (1, 100, 10_000):
+                with tempfile.TemporaryDirectory(prefix='sundog-bench-disk-') as folder:
+                    touch_pages(3)
+                    row.add('disk', f'{n} partitions', **pick(bench('disk', folder, 'files', 16_000, 1, n), 'appends_per_s', 'cpu_us_per_append'))
     alternate(row, [Ours(), Null()], measure)
     for kind, _, _ in kinds:
         for n in (1, 100, 10_000):
