@@ -124,6 +124,10 @@ struct api_request *api_take(struct shard *shard);
 #define API_CREATE_BURST      500
 #define API_CREATE_PER_SECOND 50
 bool api_may_create(struct shard *shard, int32_t topics);
+/* The shard's fetch sessions; to be counted, on the budget too, when they may have changed. `used`: by a request. */
+struct fetch_sessions;
+struct fetch_sessions *api_fetch_sessions(struct shard *shard);
+void api_fetch_sessions_count(struct shard *shard, bool used);
 /* Runs the releases and gives the request back; by the transport, on the home shard. */
 void api_finish(struct api_request *req);
 

@@ -1,5 +1,6 @@
 /* Fetch: answered at once when there is enough, an error or no time to wait; else parked until there is, the time is up
- * or something has changed (PROTOCOL.md §2.3). Sessions (KIP-227) are answered with id 0: full requests for ever.
+ * or something has changed (PROTOCOL.md §2.3). One that goes on with a session (KIP-227, fetch_session.c) reads all that
+ * is in it.
  *
  *   READING ──enough, error, last──▶ ANSWERED
  *     │  ▲
@@ -10,6 +11,7 @@
  * are committed, so a wake that is not needed costs a comparison, not a read. */
 #include "broker/api/fetch.h"
 
+#include "broker/api/fetch_sessions.h"
 #include "broker/api/lookup.h"
 #include "broker/broker.h"
 
@@ -272,20 +274,23 @@ static void respond(struct fetch *f)
             (struct kp_segment){log_file_disk(it->slice.file), it->slice.position, it->slice.size_bytes};
         it->out->records = (struct kp_records){.segments = &it->segment, .segments_n = 1};
     }
+    fetch_session_answer(f);
     api_respond(f->req, f->out);
 }
 
 /* ---- the request ---- */
 
-static void add_item(struct fetch *f, const struct image_topic *t, int16_t error,
+static void add_item(struct fetch *f, const struct image_topic *t, const struct uuid *id, int16_t error,
                      const struct kp_fetch_request_partitions *in, struct kp_fetch_response_partitions *out)
 {
     struct fetch_item *it = &f->items[f->items_n++];
     struct shard *home = f->req->home;
     if (!error && (in->partition < 0 || in->partition >= t->partitions_n))
         error = KE_UNKNOWN_TOPIC_OR_PARTITION;
-    *it = (struct fetch_item){
-        .in = in, .out = out, .max_bytes = in->partition_max_bytes > 0 ? in->partition_max_bytes : 0};
+    *it = (struct fetch_item){.topic_id = t ? t->id : *id,
+                              .in = in,
+                              .out = out,
+                              .max_bytes = in->partition_max_bytes > 0 ? in->partition_max_bytes : 0};
     *out = (struct kp_fetch_response_partitions){.partition_index = in->partition,
                                                  .error_code = error,
                                                  .high_watermark = -1,
@@ -299,7 +304,6 @@ static void add_item(struct fetch *f, const struct image_topic *t, int16_t error
     f->refused |= error != KE_NONE;
     if (error)
         return;
-    it->topic_id = t->id;
     it->part = &f->parts[shard_index_of(&t->id, in->partition, home->count)];
     *it->part->last = it;
     it->part->last = &it->next;
@@ -340,19 +344,41 @@ static bool make_items(struct fetch *f, int16_t refused)
             return false;
         to->partitions_n = from->partitions_n;
         for (int32_t i = 0; i < from->partitions_n; i++)
-            add_item(f, topic, refused ? refused : error, &from->partitions[i], &to->partitions[i]);
+            add_item(f, topic, &from->topic_id, refused ? refused : error, &from->partitions[i],
+                     &to->partitions[i]);
     }
     return !arena_failed(&req->arena);
 }
 
-/* A request that goes on from a session that we never gave out, or that claims to be a broker's. */
+/* All that is in the session; its rows may change while this waits. */
+static bool make_session_items(struct fetch *f, const struct fetch_session *s)
+{
+    struct api_request *req = f->req;
+    struct kp_fetch_request_partitions *in = API_NEWS(req, struct kp_fetch_request_partitions, s->members_n);
+    struct kp_fetch_response_partitions *out =
+        API_NEWS(req, struct kp_fetch_response_partitions, s->members_n);
+    f->items = API_NEWS(req, struct fetch_item, s->members_n);
+    const struct uuid *id = NULL;
+    const struct image_topic *topic = NULL;
+    int16_t error = KE_NONE;
+    list_each (at, &s->members) {
+        const struct fetch_member *m = LIST_ENTRY(at, struct fetch_member, link);
+        if (arena_failed(&req->arena))
+            return false;
+        if (!id || !uuid_eq(id, &m->key.topic))
+            topic = lookup_topic(req, true, SLICE_NULL, &m->key.topic, &error);
+        id = &m->key.topic;
+        in[f->items_n] = m->row;
+        add_item(f, topic, id, error, &in[f->items_n], &out[f->items_n]);
+    }
+    return !arena_failed(&req->arena);
+}
+
+/* A request that claims to be a broker's is refused. */
 static int16_t request_error(const struct api_request *req, const struct kp_fetch_request *in)
 {
     int32_t replica = req->version >= 15 ? in->replica_state.replica_id : in->replica_id;
-    if (replica >= 0)
-        return KE_CLUSTER_AUTHORIZATION_FAILED;
-    bool full = in->session_epoch == 0 || in->session_epoch == -1;
-    return full ? KE_NONE : KE_FETCH_SESSION_ID_NOT_FOUND;
+    return replica >= 0 ? KE_CLUSTER_AUTHORIZATION_FAILED : KE_NONE;
 }
 
 void handle_fetch(struct api_request *req)
@@ -360,13 +386,16 @@ void handle_fetch(struct api_request *req)
     const struct kp_fetch_request *in = req->body;
     const struct broker_options *o = req->shard->broker->options;
     struct fetch *f = API_NEW(req, struct fetch);
+    struct fetch_session *session = NULL;
     int16_t error = request_error(req, in);
     if (f) {
         f->req = req;
         f->in = in;
         f->out = API_NEW(req, struct kp_fetch_response);
+        error = error ? error : fetch_session_request(f, &session);
     }
-    if (!f || !f->out || !make_parts(f) || !make_items(f, error)) {
+    if (!f || !f->out || !make_parts(f) ||
+        !(session ? make_session_items(f, session) : make_items(f, error))) {
         api_close(req, "out of memory");
         return;
     }

@@ -13,7 +13,7 @@ struct fetch_part;
 struct fetch_item {
     struct fetch_item *next; /* of the same part */
     struct fetch_part *part;
-    struct uuid topic_id;
+    struct uuid topic_id; /* as it was asked for by id, else as it is known; zero: not known */
     const struct kp_fetch_request_partitions *in;
     struct kp_fetch_response_partitions *out;
     int64_t max_bytes;
@@ -51,11 +51,18 @@ struct fetch {
     unsigned left; /* calls under way, and one while they are being made */
     int64_t min_bytes, max_bytes, deadline_us;
     enum partition_isolation isolation;
-    bool refused; /* some item is answered by an error without being read */
-    bool last;    /* the next read is answered whatever it gives */
+    bool refused;                      /* some item is answered by an error without being read */
+    int32_t session_id, session_epoch; /* goes on with it, which is at this epoch then; else 0 */
+    bool last;                         /* the next read is answered whatever it gives */
     struct loop_timer timer;
     struct api_release release;
 };
+
+/* fetch_session.c. The request's session is moved on; KE_NONE, or why it is not. `*session` NULL: all is in the request. */
+struct fetch_session;
+int16_t fetch_session_request(struct fetch *f, struct fetch_session **session);
+/* When the answer has been made: what of it is said. */
+void fetch_session_answer(struct fetch *f);
 
 /* fetch_read.c: on the part's shard. */
 void fetch_part_read(struct fetch_part *part);

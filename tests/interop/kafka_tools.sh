@@ -8,6 +8,13 @@ tool topics --bootstrap-server "$boot" --create --topic "$topic" --partitions 2 
 tool topics --bootstrap-server "$boot" --describe --topic "$topic" | tee /dev/stderr | grep 'PartitionCount: 2' >/dev/null
 seq 1 500 | tool console-producer --bootstrap-server "$boot" --topic "$topic"
 [ "$(tool console-consumer --bootstrap-server "$boot" --topic "$topic" --group "$topic-g" --from-beginning --max-messages 500 --timeout-ms 20000 | sort -n | uniq | wc -l)" = 500 ]
+# Java's consumer goes on with its fetch session while it waits for more (KIP-227), and ends it when it closes.
+admin=$(sed -n 's/^sundog.admin.listener = //p' "$work/east.broker.properties")
+count() { curl -fsS "http://$admin/metrics" | awk -v m="$1" 'index($1, m) == 1 { n += $2 } END { print n + 0 }'; }
+before=$(count sundog_broker_session_fetches_total)
+[ "$(tool console-consumer --bootstrap-server "$boot" --topic "$topic" --from-beginning --max-messages 501 --timeout-ms 3000 2>/dev/null | wc -l)" = 500 ]
+echo "fetches with a session: $(($(count sundog_broker_session_fetches_total) - before)); sessions: $(count sundog_broker_fetch_sessions)"
+[ "$(count sundog_broker_session_fetches_total)" -ge $((before + 3)) ]
 tool consumer-groups --bootstrap-server "$boot" --describe --group "$topic-g" | tee /dev/stderr | awk -v t="$topic" '$2 == t { lag += $6; end += $5 } END { exit !(end == 500 && lag == 0) }'
 tool consumer-groups --bootstrap-server "$boot" --group "$topic-g" --topic "$topic" --reset-offsets --to-earliest --execute | grep "$topic" >/dev/null
 tool consumer-groups --bootstrap-server "$boot" --list | grep "^$topic-g$" >/dev/null

@@ -181,7 +181,7 @@ Test(fetch, sessions_that_were_never_given_are_not_found)
     rig_release(&c);
     struct kp_fetch_response *out = fetch(r, &c, ASK(.session_epoch = 0));
     cr_expect_eq(out->error_code, KE_NONE);
-    cr_expect_eq(out->session_id, 0);
+    cr_expect_eq(out->session_id, 0, "none for those who name topics by name");
     rig_release(&c);
     rig_destroy(r, false);
 }
