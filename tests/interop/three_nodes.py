@@ -1,6 +1,6 @@
 """The nodes of a three-node Apache Kafka, source and target of mirrors with both engines, are killed; its log is cut by an unclean
 election. Nothing is lost, doubled or silent."""
-import os, random, shutil, signal, subprocess, sys, tempfile, time
+import os, random, re, shutil, signal, subprocess, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import Producer
@@ -13,6 +13,8 @@ from site_rig import Rig, free_port, reserve, run_cases, wait
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
 KILLS = int(os.environ.get('SUNDOG_KILLS', '4'))
+STILL = 3  # seconds that one engine may stand still for longer than the other
+RACK_STILL = 8  # the same, longer than the source itself, whose leader waits for a dead follower
 SMALL = '-Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1'
 
 
@@ -25,10 +27,11 @@ class ThreeNodes:
         voters = ','.join(f'{i + 1}@127.0.0.1:{p + 1}' for i, p in enumerate(self.ports))
         keys = [f'controller.quorum.voters={voters}', 'offsets.topic.replication.factor=3', 'transaction.state.log.replication.factor=3',
                 'share.coordinator.state.topic.replication.factor=3', 'default.replication.factor=3', 'broker.session.timeout.ms=3000',
-                'broker.heartbeat.interval.ms=500', 'replica.lag.time.max.ms=5000']
+                'broker.heartbeat.interval.ms=500', 'replica.lag.time.max.ms=5000',
+                'replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector']
         self.env = {**os.environ, 'KAFKA_NODE_JVM': SMALL, 'KAFKA_CLUSTER_ID': 'A' + ''.join(random.choices('abcdefghijklmnopqrstuvwxyz', k=20)) + 'A'}
         with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lambda i: self.kafka('start', self.node(i), str(self.ports[i]), f'node.id={i + 1}', *keys), range(3)))
+            list(pool.map(lambda i: self.kafka('start', self.node(i), str(self.ports[i]), f'node.id={i + 1}', f'broker.rack=r{i + 1}', *keys), range(3)))
 
     @staticmethod
     def port():
@@ -103,6 +106,36 @@ def three_sites(east, mirror=None, flows=None):
     return rig
 
 
+class Stillness(threading.Thread):
+    """How long partitions of a topic that is written to all the time stood still at each of some mirrors."""
+
+    def __init__(self, mirrors, topic):
+        super().__init__(daemon=True)
+        self.mirrors, self.topic, self.end = mirrors, topic, threading.Event()
+        self.moved, self.longest = {}, {}  # (mirror, partition): (position, when it came there); seconds
+        self.start()
+
+    def look(self, site, now):
+        for q, row in rows(self.mirrors[site], self.topic).items():
+            position, since = self.moved.get((site, q), (None, now))
+            if row['position'] != position:
+                self.moved[site, q] = row['position'], now
+            self.longest[site, q] = max(self.longest.get((site, q), 0), now - since)
+
+    def run(self):
+        while not self.end.wait(0.1):
+            for site in self.mirrors:
+                try:
+                    self.look(site, time.monotonic())
+                except OSError:
+                    pass
+
+    def stop(self):
+        self.end.set()
+        self.join()
+        return {site: max(s for (m, _), s in self.longest.items() if m == site) for site in self.mirrors}
+
+
 def nodes_of_a_cluster_are_killed():
     """The leaders of the mirrored topics, at the source and at the target, one node at a time, under load in all four flows."""
     rng = random.Random(SEED)
@@ -115,7 +148,7 @@ def nodes_of_a_cluster_are_killed():
         running = Background(*loads, rate=1000)
         copies = [f'{s}.bills' for s in ('west', 'south')]
         wait('the copies are there', 30, lambda: all(sum(end_offsets(east.bootstrap, t).values()) > 100 for t in copies), 0.3)
-        killed = []
+        still, killed = Stillness({s: rig.mirrors[s] for s in ('west', 'south')}, 'orders'), []
         for k in range(KILLS):
             topic = rng.choice(['orders', *copies]) if k > 1 else ('orders', copies[1])[k]
             victim = rng.choice([leader for leader, _ in east.topic(topic).values()]) - 1
@@ -124,7 +157,9 @@ def nodes_of_a_cluster_are_killed():
             time.sleep(rng.uniform(1, 6))
             east.restart(victim)
             east.whole('orders', *copies)
+        stood = still.stop()
         running.stop()
+        assert stood['west'] <= stood['south'] + STILL, f'the record engine stood still for longer: {still.longest}'
         assert not any(l.failed for l in loads), [l.failed for l in loads]
         for s in ('west', 'south'):
             arrived(east.bootstrap, rig.bootstrap(s), 'orders', 'east.orders', loads[0].acked, 'orders')
@@ -137,17 +172,15 @@ def nodes_of_a_cluster_are_killed():
             with open(m.log, errors='replace') as f:
                 ledger = [line for line in f if 'ledger' in line]
                 assert not ledger, (m.name, ledger)
-        print(f'killed {killed}; {[len(l.acked) for l in loads]} records')
+        print(f'killed {killed}; {[len(l.acked) for l in loads]} records; stood still at most '
+              f'{", ".join(f"{v:.1f} s ({k})" for k, v in stood.items())}')
 
 
 def an_unclean_election_cuts_the_source():
     """A replica that lacks what has been mirrored becomes leader: of one partition it is soon longer than what was mirrored, of the other
-    it stays shorter. Both halt, the ledger has it, nothing of the other history is written. With the batch engine; SUNDOG_ENGINE=record
-    has the record engine too, which stands still, and says nothing, while a node is away (librdkafka 2.0.2)."""
+    it stays shorter. Both halt, the ledger has it, nothing of the other history is written, with either engine."""
     with ThreeNodes() as east, three_sites(east, flows=['east->west', 'east->south']) as rig:
         del rig.mirrors['east']
-        if os.environ.get('SUNDOG_ENGINE') != 'record':
-            del rig.mirrors['west']
         make(east.bootstrap, 'calm', 1, 3)
         make(east.bootstrap, 'risky', 2, 2, {'unclean.leader.election.enable': 'true', 'min.insync.replicas': '1'}, [[1, 2], [1, 2]])
         for b in rig.brokers.values(): b.start()
@@ -189,6 +222,57 @@ def an_unclean_election_cuts_the_source():
             assert engine == {'record' if s == 'west' else 'batch'}, engine
 
 
+def received(mirror, port):
+    """Bytes that the mirror's open connections to a node have received."""
+    out = subprocess.run(['ss', '-tinpOH', f'dport = :{port}'], capture_output=True, text=True, check=True).stdout
+    return sum(int(re.search(r'bytes_received:(\d+)', line + ' bytes_received:0')[1]) for line in out.splitlines() if f'pid={mirror.proc.pid},' in line)
+
+
+def the_replica_in_our_rack_is_read():
+    """KIP-392: what comes comes from the node in the mirror's rack; of the leader again when that node is killed; nothing is lost or
+    doubled, with either engine."""
+    with ThreeNodes() as east, three_sites(east, flows=['east->west', 'east->south'], mirror={'east.consumer.client.rack': 'r3'}) as rig:
+        del rig.mirrors['east']
+        make(east.bootstrap, 'orders', 2, 3, {'min.insync.replicas': '2'}, [[1, 2, 3], [1, 2, 3]])
+        for b in rig.brokers.values(): b.start()
+        for m in rig.mirrors.values(): m.start(seconds=30)
+        load = Load(east.bootstrap, 'orders', 'orders', size=2000)
+        load.send(100), load.flush()
+        mirrored = {s: lambda s=s: sum(end_offsets(rig.bootstrap(s), 'east.orders').values()) for s in rig.mirrors}
+        for s in rig.mirrors: wait(f'{s} has the first', 30, lambda: mirrored[s]() == 100, 0.2)
+
+        def from_nodes(n):
+            before = {s: [received(m, p) for p in east.ports] for s, m in rig.mirrors.items()}
+            load.send(n), load.flush()
+            for s in rig.mirrors: wait(f'{s} has {load.sent}', 60, lambda: mirrored[s]() == load.sent, 0.2)
+            return {s: [received(m, p) - b for p, b in zip(east.ports, before[s])] for s, m in rig.mirrors.items()}
+
+        whole = 1000 * 2000
+        got = from_nodes(1000)
+        for s, (leader, _, near) in got.items():
+            assert near > 0.9 * whole and leader < 0.1 * whole, f'{s}: bytes from the nodes: {got}'
+        running = Background(load, rate=500)
+        still = Stillness(rig.mirrors, 'orders')
+        time.sleep(2)
+        east.kill(2)
+        end = time.monotonic() + 30
+        acked, since, source = len(load.acked), time.monotonic(), 0
+        while time.monotonic() < end:
+            now = time.monotonic()
+            source = max(source, now - since)
+            if len(load.acked) != acked:
+                acked, since = len(load.acked), now
+            time.sleep(0.1)
+        stood = still.stop()
+        running.stop()
+        assert max(stood.values()) < source + RACK_STILL, f'stood still for {still.longest}, the source itself for {source:.1f} s'
+        east.restart(2)
+        for s in rig.mirrors:
+            arrived(east.bootstrap, rig.bootstrap(s), 'orders', 'east.orders', load.acked, 'orders')
+            assert {p['engine'] for p in rows(rig.mirrors[s], 'orders').values()} == {'record' if s == 'west' else 'batch'}
+        print(f'bytes of {whole} from nodes 1, 2, 3: {got}; {len(load.acked)} records; stood still at most {stood}, the source {source:.1f} s')
+
+
 if __name__ == '__main__':
     print(f'seed {SEED}', flush=True)
-    sys.exit(run_cases([nodes_of_a_cluster_are_killed, an_unclean_election_cuts_the_source], sys.argv[1:]))
+    sys.exit(run_cases([nodes_of_a_cluster_are_killed, an_unclean_election_cuts_the_source, the_replica_in_our_rack_is_read], sys.argv[1:]))
