@@ -34,6 +34,7 @@ static void begin(struct fetch *f)
         }
     }
     f->out->session_id = s ? s->id : 0;
+    api_fetch_sessions_count(f->req->home, false);
 }
 
 /* The rows that say something move together, those of one topic under one head. */
@@ -79,5 +80,4 @@ void fetch_session_answer(struct fetch *f)
                f->out->error_code == KE_NONE) {
         begin(f);
     }
-    api_fetch_sessions_count(home, false);
 }

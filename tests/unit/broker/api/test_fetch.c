@@ -171,6 +171,14 @@ Test(fetch, errors_are_answered_at_once)
     rig_destroy(r, false);
 }
 
+Test(fetch, the_first_of_a_broker_may_be_refused)
+{
+    struct rig *r = rig_create(&(struct rig_options){0});
+    rig_topic(r, "t", 1, NULL);
+    cr_expect_eq(fetch_error(r, ASK(.replica = 3, .version = 13)), KE_CLUSTER_AUTHORIZATION_FAILED);
+    rig_destroy(r, false);
+}
+
 Test(fetch, sessions_that_were_never_given_are_not_found)
 {
     struct rig *r = rig_create(&(struct rig_options){0});
