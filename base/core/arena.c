@@ -14,8 +14,7 @@
 #ifndef ARENA_CHUNK_BYTES
 #define ARENA_CHUNK_BYTES 4096
 #endif
-/* The first one: there are thousands of arenas that hold a few hundred bytes, and one that needs more keeps the larger
- * chunk over its resets. */
+/* The first one of a small arena, which keeps a larger one over its resets. */
 #define ARENA_FIRST_BYTES (ARENA_CHUNK_BYTES / 8)
 #define ARENA_ALIGN 16
 
@@ -28,6 +27,11 @@ struct arena_chunk {
 void arena_init(struct arena *a, size_t limit_bytes)
 {
     *a = (struct arena){.limit_bytes = limit_bytes};
+}
+
+void arena_init_small(struct arena *a, size_t limit_bytes)
+{
+    *a = (struct arena){.limit_bytes = limit_bytes, .small = true};
 }
 
 static void free_chunks(struct arena_chunk *c)
@@ -66,7 +70,8 @@ static struct arena_chunk *chunk_for(struct arena *a, size_t size)
     struct arena_chunk *c = a->chunks;
     if (c && c->size - c->used >= size)
         return c;
-    size_t usual = a->chunks || size > ARENA_FIRST_BYTES ? ARENA_CHUNK_BYTES : ARENA_FIRST_BYTES;
+    bool first = a->small && !a->chunks && size <= ARENA_FIRST_BYTES;
+    size_t usual = first ? ARENA_FIRST_BYTES : ARENA_CHUNK_BYTES;
     size_t want = size > usual ? size : usual;
     c = calloc(1, sizeof *c + want);
     if (!c)

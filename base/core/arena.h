@@ -17,10 +17,13 @@ struct arena {
     size_t used_bytes;          /* handed out since init or reset */
     size_t limit_bytes;
     bool failed;
+    bool small;
 };
 
-/* Takes no memory before the first allocation. */
+/* Takes no memory before the first allocation; it takes 4 KiB at a time, or what is asked for if that is more. */
 void arena_init(struct arena *a, size_t limit_bytes);
+/* The first time 512 bytes: where there are thousands that hold a few hundred. */
+void arena_init_small(struct arena *a, size_t limit_bytes);
 /* Frees everything but one chunk, which is kept for the next round. */
 void arena_reset(struct arena *a);
 void arena_fini(struct arena *a);

@@ -193,9 +193,9 @@ struct call *client_core_call(struct client_core *core, const struct kp_api *api
         return NULL;
     struct arena arena = call->arena, wire = call->wire, answer = call->answer;
     if (arena.limit_bytes == 0) {
-        arena_init(&arena, CALL_ARENA_BYTES_MAX);
-        arena_init(&wire, CALL_ARENA_BYTES_MAX);
-        arena_init(&answer, CALL_ARENA_BYTES_MAX);
+        arena_init_small(&arena, CALL_ARENA_BYTES_MAX);
+        arena_init_small(&wire, CALL_ARENA_BYTES_MAX);
+        arena_init_small(&answer, CALL_ARENA_BYTES_MAX);
     }
     *call = (struct call){.magic = CALL_MAGIC, .api = api, .internal = internal, .seq = core->seq++};
     call->arena = arena;
