@@ -90,8 +90,9 @@ static inline void net_listener_pause(struct net_listener *l, bool pause)
     l->net->ops->listener_pause(l, pause);
 }
 
-/* Keeps `n` descriptors (NET_RESERVE_MAX at most) for this listener's connections, and lets it have those that are left to
- * files: it accepts that many when the process has none left. Of a net's listeners the first that asks has it. */
+/* Keeps `n` descriptors (NET_RESERVE_MAX at most) for this listener's connections, and lets it have those that are
+ * left to files: it accepts that many when the process has none left. Of a net's listeners the first that asks has
+ * it. */
 #define NET_RESERVE_MAX 8u
 static inline void net_listener_reserve(struct net_listener *l, unsigned n)
 {

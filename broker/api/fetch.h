@@ -58,7 +58,8 @@ struct fetch {
     struct api_release release;
 };
 
-/* fetch_session.c. The request's session is moved on; KE_NONE, or why it is not. `*session` NULL: all is in the request. */
+/* fetch_session.c. The request's session is moved on; KE_NONE, or why it is not. `*session` NULL: all is in the
+ * request. */
 struct fetch_session;
 int16_t fetch_session_request(struct fetch *f, struct fetch_session **session);
 /* When the answer has been made: what of it is said. */

@@ -1,6 +1,6 @@
-/* Fetch sessions (KIP-227): what a client has asked for and was told, kept so that a request names only what changes and
- * an answer only what is new. As Kafka's FetchSession.scala, for requests that name topics by id (version 13); others
- * are given none.
+/* Fetch sessions (KIP-227): what a client has asked for and was told, kept so that a request names only what
+ * changes and an answer only what is new. As Kafka's FetchSession.scala, for requests that name topics by id
+ * (version 13); others are given none.
  *
  * One table a shard, for the connections of that shard, its thread only. Pure: time comes in, nothing goes out.
  *
@@ -9,8 +9,9 @@
  *   anything else           ── an error; the client makes another
  *   epoch -1, or 0 with the id of a session: that one ends
  *
- * Limits: `slots` sessions, `bytes_max` for all of them, FETCH_SESSION_MEMBERS_MAX partitions of one. One that has not been used for FETCH_SESSION_IDLE_US makes
- * way; otherwise a client that comes when all are taken is given none. */
+ * Limits: `slots` sessions, `bytes_max` for all of them, FETCH_SESSION_MEMBERS_MAX partitions of one. One that has
+ * not been used for FETCH_SESSION_IDLE_US makes way; otherwise a client that comes when all are taken is given
+ * none. */
 #ifndef SUNDOG_BROKER_API_FETCH_SESSIONS_H
 #define SUNDOG_BROKER_API_FETCH_SESSIONS_H
 

@@ -48,7 +48,8 @@ struct lifecycle_options {
 int lifecycle_create(const struct lifecycle_options *o, struct lifecycle **out, struct err *err);
 void lifecycle_start(struct lifecycle *l);
 void lifecycle_stop(struct lifecycle *l);
-/* One of `directory_ids` has failed: told to the controller by the next heartbeat, which comes at once, and all others. */
+/* One of `directory_ids` has failed: told to the controller by the next heartbeat, which comes at once, and all
+ * others. */
 void lifecycle_dir_failed(struct lifecycle *l, const struct uuid *directory_id);
 /* After `stopped`, or when no loop runs any more. */
 void lifecycle_destroy(struct lifecycle *l);

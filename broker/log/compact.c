@@ -10,9 +10,9 @@
 
 #include <stdlib.h>
 
-/* So many dirty segments are cleaned whatever their share when all that is cleanable fits in one segment. A log whose keys
- * grow in number while little is written to it (one for each topic that ever was) would be cleaned ever later, and
- * have ever more small segments open: with the ratio alone its segments are a share of its keys. */
+/* So many dirty segments are cleaned whatever their share when all that is cleanable fits in one segment. A log
+ * whose keys grow in number while little is written to it (one for each topic that ever was) would be cleaned ever
+ * later, and have ever more small segments open: with the ratio alone its segments are a share of its keys. */
 #define SMALL_SEGMENTS_MAX 8
 
 static const char *const SUFFIXES[] = {SUFFIX_LOG, SUFFIX_INDEX, SUFFIX_TIMEINDEX};

@@ -1,12 +1,12 @@
 /* The note ".sundog-kept" in a log dir: every log there is open, and none of them has failed. It names the mount
- * (disk_mounted), is written without a sync, and is taken away by the next start and by the first failure. So a start that
- * finds it, in the same mount, follows a process that was killed while all was well: the page cache still has every byte
- * of it, in the order written, and of the last write at least a beginning. A power cut, an umount, a write or an fdatasync
- * that failed: no note, or one of another mount.
+ * (disk_mounted), is written without a sync, and is taken away by the next start and by the first failure. So a
+ * start that finds it, in the same mount, follows a process that was killed while all was well: the page cache
+ * still has every byte of it, in the order written, and of the last write at least a beginning. A power cut, an
+ * umount, a write or an fdatasync that failed: no note, or one of another mount.
  *
- * A log that does not promise the disk (log_config.page_cache) is then opened by its headers alone, and what is beyond its
- * recovery point is written again by its first flush rather than by its opening. Any thread, one at a time per folder
- * but for kept_remove. */
+ * A log that does not promise the disk (log_config.page_cache) is then opened by its headers alone, and what is
+ * beyond its recovery point is written again by its first flush rather than by its opening. Any thread, one at a
+ * time per folder but for kept_remove. */
 #ifndef SUNDOG_BROKER_LOG_KEPT_H
 #define SUNDOG_BROKER_LOG_KEPT_H
 

@@ -177,10 +177,10 @@ int log_epochs_rebuild(struct log *l, struct err *err);
 
 /* ---- recover.c ---- */
 
-/* What is read there may be pages of the process before: a sync that failed leaves them clean and unwritten, and the next
- * one, which has nothing to write, says that all is well. Written again, the same bytes in place, they are the next flush's.
- * Where they are checked too, first this, then the check: a clean page may go at any time, and what is read anew is what the
- * platter has. Any thread; nobody else writes there. */
+/* What is read there may be pages of the process before: a sync that failed leaves them clean and unwritten, and
+ * the next one, which has nothing to write, says that all is well. Written again, the same bytes in place, they are
+ * the next flush's. Where they are checked too, first this, then the check: a clean page may go at any time, and
+ * what is read anew is what the platter has. Any thread; nobody else writes there. */
 int segment_write_again(struct disk_file *file, int64_t from, int64_t to);
 
 /* The segment ends at `size` now. */

@@ -7,10 +7,10 @@
  * thread. Who does what: meta.properties belongs to lifecycle (log_dir_path tells where); what a topic id is,
  * to metadata.
  *
- * A log dir holds: .lock, meta.properties, .sundog-kept (kept.h), .sundog-spare (spare.h), .kafka_cleanshutdown ({"version":0,"brokerEpoch":N}),
- * recovery-point-offset-checkpoint, log-start-offset-checkpoint, replication-offset-checkpoint,
- * cleaner-offset-checkpoint, folders "<topic>-<partition>" with partition.metadata in each, and folders
- * "<topic>-<partition>.<hex>-delete" that wait to be removed. */
+ * A log dir holds: .lock, meta.properties, .sundog-kept (kept.h), .sundog-spare (spare.h), .kafka_cleanshutdown
+ * ({"version":0,"brokerEpoch":N}), recovery-point-offset-checkpoint, log-start-offset-checkpoint,
+ * replication-offset-checkpoint, cleaner-offset-checkpoint, folders "<topic>-<partition>" with partition.metadata
+ * in each, and folders "<topic>-<partition>.<hex>-delete" that wait to be removed. */
 #ifndef SUNDOG_BROKER_LOG_MANAGER_H
 #define SUNDOG_BROKER_LOG_MANAGER_H
 
@@ -81,9 +81,9 @@ struct log_new {
     struct log *log; /* NULL when `rc` is not 0 */
     bool begun;      /* private */
 };
-/* Folders, partition.metadata and first segments are on disk on return, with one sync for all when there are many. After an
- * error but -E_IO and -E_EXISTS nothing is left of that log. A power cut before leaves folders without an id at most:
- * log_dirs_open removes them. */
+/* Folders, partition.metadata and first segments are on disk on return, with one sync for all when there are many.
+ * After an error but -E_IO and -E_EXISTS nothing is left of that log. A power cut before leaves folders without an
+ * id at most: log_dirs_open removes them. */
 void log_dirs_make(struct log_dirs *d, struct log_new *const *all, size_t n);
 
 struct log_gone {

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Fewer logs than this are synced one by one: a sync of the file system also waits for what is none of theirs, which may be
- * gigabytes where acks do not wait for the disk. __consumer_offsets, which a client waits for, has 50. */
+/* Fewer logs than this are synced one by one: a sync of the file system also waits for what is none of theirs,
+ * which may be gigabytes where acks do not wait for the disk. __consumer_offsets, which a client waits for, has 50. */
 #define SYNC_ALL_FROM 64
 
 int dir_join(char out[LOG_PATH_MAX], const char *dir, const char *name)

@@ -21,8 +21,8 @@ static int64_t hint_find(const struct log *l, const struct segment *s, int64_t o
     return -1;
 }
 
-/* As segment_locate, but without index and walk when a batch is known to begin at `offset`. A base offset is under no CRC: a
- * batch that does not lie within its segment is damaged, and must not look like a gap up to the end. */
+/* As segment_locate, but without index and walk when a batch is known to begin at `offset`. A base offset is under
+ * no CRC: a batch that does not lie within its segment is damaged, and must not look like a gap up to the end. */
 static int locate(struct log *l, struct segment *s, int64_t offset, struct batch_header *h, int64_t *position,
                   struct err *err)
 {

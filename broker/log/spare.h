@@ -1,7 +1,7 @@
-/* Room of a log dir that is kept for the write that makes room: the file ".sundog-spare", SPARE_BYTES of nothing. Where the
- * disk is full it is given back bit by bit until a start of DeleteRecords can be written, and filled again when there
- * is room. On a file system that stores zeros in no room (compression) it holds nothing, and such a write may fail as others
- * do. One thread at a time. */
+/* Room of a log dir that is kept for the write that makes room: the file ".sundog-spare", SPARE_BYTES of nothing.
+ * Where the disk is full it is given back bit by bit until a start of DeleteRecords can be written, and filled
+ * again when there is room. On a file system that stores zeros in no room (compression) it holds nothing, and such
+ * a write may fail as others do. One thread at a time. */
 #ifndef SUNDOG_BROKER_LOG_SPARE_H
 #define SUNDOG_BROKER_LOG_SPARE_H
 

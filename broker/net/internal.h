@@ -147,8 +147,8 @@ static inline bool server_memory_has(const struct net_server *s, size_t n, unsig
     return n <= most && m->used_bytes <= most - n;
 }
 
-/* Of large frames, in one turn of the loop: what is beyond waits for the next, and small requests are served in between. A
- * frame that is larger than that takes the next turns' shares too. */
+/* Of large frames, in one turn of the loop: what is beyond waits for the next, and small requests are served in
+ * between. A frame that is larger than that takes the next turns' shares too. */
 #define READ_PER_TURN  ((size_t)256 << 10)
 #define START_PER_TURN ((size_t)256 << 10)
 

@@ -40,8 +40,8 @@ int net_server_open(struct net_server *s, struct net_listen_at *at, size_t n, st
                     struct err *err);
 /* Connections wait in the kernel's queue while paused. */
 void net_server_pause(struct net_server *s, bool pause);
-/* After the partitions' work: starts what may start, sends what can be sent. True: call again; `later` is set when there is
- * work for the next turn. */
+/* After the partitions' work: starts what may start, sends what can be sent. True: call again; `later` is set when
+ * there is work for the next turn. */
 bool net_server_turn(struct net_server *s, bool *later);
 /* No new connections or requests; those under way are answered. `drained` runs when no connection is left; after
  * `limit_us` the rest is cut. */

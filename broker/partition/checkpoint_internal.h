@@ -1,5 +1,5 @@
-/* What the three files of the checkpoints share: checkpoint.c (gathered and written from time to time), checkpoint_raise.c
- * (starts that cannot wait), checkpoint_purge.c (rows of deleted names). */
+/* What the three files of the checkpoints share: checkpoint.c (gathered and written from time to time),
+ * checkpoint_raise.c (starts that cannot wait), checkpoint_purge.c (rows of deleted names). */
 #ifndef SUNDOG_BROKER_PARTITION_CHECKPOINT_INTERNAL_H
 #define SUNDOG_BROKER_PARTITION_CHECKPOINT_INTERNAL_H
 

@@ -1,4 +1,5 @@
-/* Start offsets that cannot wait for their time (DeleteRecords): the file is read, some rows are raised, and it is written. */
+/* Start offsets that cannot wait for their time (DeleteRecords): the file is read, some rows are raised, and it is
+ * written. */
 #include "broker/partition/checkpoint_internal.h"
 
 #include "base/runtime/log.h"

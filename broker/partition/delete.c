@@ -1,9 +1,9 @@
 /* DeleteRecords: a start is written to the log dir's checkpoint file before anybody sees it, so that what was deleted
  * does not come back with a kill or a power cut.
  *
- * One write of a shard is under way, for all that its partitions were asked for before; what comes meanwhile is the next
- * one's, which begins in the turn in which the first one has ended. A start that is on its way is what the checkpoints say
- * (start_on_way), so that none of them takes it back. */
+ * One write of a shard is under way, for all that its partitions were asked for before; what comes meanwhile is the
+ * next one's, which begins in the turn in which the first one has ended. A start that is on its way is what the
+ * checkpoints say (start_on_way), so that none of them takes it back. */
 #include "broker/partition/internal.h"
 
 #include "base/core/arena.h"

@@ -199,8 +199,8 @@ static void write_pending(struct partitions *ps, bool large)
         list_push(&ps->dirty, list_pop(&later));
 }
 
-/* 1 write what is pending; 2 start a flush where one is due and none is under way, the write of new starts, the making and
- * deleting of logs; 3 wake parked fetches. */
+/* 1 write what is pending; 2 start a flush where one is due and none is under way, the write of new starts, the
+ * making and deleting of logs; 3 wake parked fetches. */
 bool partitions_turn(struct partitions *ps)
 {
     partitions_check(ps);

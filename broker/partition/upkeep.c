@@ -6,7 +6,8 @@
 
 #include <stdlib.h>
 
-/* Deleted folders wait at most this long for their removal, deleted files for file.delete.delay.ms; one sweep looks at all. */
+/* Deleted folders wait at most this long for their removal, deleted files for file.delete.delay.ms; one sweep looks
+ * at all. */
 #define SWEEP_US            INT64_C(61000000)
 #define SWEEP_MIN_US        INT64_C(1000000)
 #define EARLY_CHECKPOINT_US INT64_C(200000)

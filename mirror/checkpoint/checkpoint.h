@@ -99,8 +99,8 @@ void offset_syncs_run(struct offset_syncs *s, struct slice source_topic, int32_t
 void offset_syncs_forget(struct offset_syncs *s, struct slice source_topic, int32_t p);
 /* So many partitions have been forgotten by the store. */
 void offset_syncs_gone(struct offset_syncs *s, size_t partitions);
-/* To be called now and then, when the store holds what it was told: where many are gone the topic is written anew from the
- * store, without them (sync/internal_topic.h). */
+/* To be called now and then, when the store holds what it was told: where many are gone the topic is written anew
+ * from the store, without them (sync/internal_topic.h). */
 void offset_syncs_tidy(struct offset_syncs *s);
 
 #endif

@@ -245,7 +245,8 @@ static void commit(void *arg)
     client_send(v->c->target, v->call);
 }
 
-/* What is to be committed at the target is on disk here before: a daemon that dies in between knows its own offset again. */
+/* What is to be committed at the target is on disk here before: a daemon that dies in between knows its own offset
+ * again. */
 static void intend(struct visit *v)
 {
     size_t n = 0;

@@ -5,10 +5,10 @@
 
 #include "mirror/port/port_ask.h"
 
-/* Where the source's partitions end, asked of their leaders on our own: the port only knows what its last answer said, which
- * may have been on its way since before a cut, or come never while the port finds no way back. An end that was not confirmed
- * for FLOW_END_OLD_US, or while the source is silent, is not known, and neither is the lag. One request per leader and round,
- * of at most ENDS_PARTS partitions. */
+/* Where the source's partitions end, asked of their leaders on our own: the port only knows what its last answer
+ * said, which may have been on its way since before a cut, or come never while the port finds no way back. An end
+ * that was not confirmed for FLOW_END_OLD_US, or while the source is silent, is not known, and neither is the lag.
+ * One request per leader and round, of at most ENDS_PARTS partitions. */
 
 #define EVERY_US   INT64_C(5000000)
 #define ENDS_PARTS 1000
@@ -33,8 +33,8 @@ static int32_t leader_of(const struct part *p)
     return t && p->p < t->partitions_n ? t->partitions[p->p].leader : -1;
 }
 
-/* There is more at the source, nothing comes, and nothing of ours is in its way: whatever the engine knows of it, that is not
- * passed over in silence. The next delivery ends it. */
+/* There is more at the source, nothing comes, and nothing of ours is in its way: whatever the engine knows of it,
+ * that is not passed over in silence. The next delivery ends it. */
 static void look_for_stillness(struct part *p)
 {
     struct flow *f = p->flow;

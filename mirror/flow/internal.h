@@ -31,7 +31,8 @@
 #define FLOW_SILENT_US INT64_C(5000000)
 /* What was last known of a partition's end is too old to be told. */
 #define FLOW_END_OLD_US INT64_C(12000000)
-/* So long nothing may come of a partition that has more, and nobody is told (rounded up to the next question for its end). */
+/* So long nothing may come of a partition that has more, and nobody is told (rounded up to the next question for
+ * its end). */
 #define FLOW_STILL_US INT64_C(9000000)
 /* Buffers that nothing needed for so long go back to the system. */
 #define FLOW_REST_US INT64_C(10000000)

@@ -6,13 +6,13 @@
 
 /* What becomes of topics that the source has deleted. Where topics come and go all the time, nothing of them may stay.
  *
- * In memory (partitions, appenders, metrics): a topic that has been gone for GONE_US and has nothing under way leaves. Should
- * it come back, it begins again from the store, as after a restart of the daemon.
- * In the store and the progress topic: positions, runs and groups stay as long as the target has its copy, for its
- * readers may still be translated. Every ROUND_US the topics that are only there are asked for, at the source, then at
- * the target; what neither knows is forgotten. (A target that does not know its progress topic either is not believed.)
- * Some at a time; a refused or failed answer ends the round. The topic with the highest number of the store stays, so
- * that no number is ever given again. */
+ * In memory (partitions, appenders, metrics): a topic that has been gone for GONE_US and has nothing under way
+ * leaves. Should it come back, it begins again from the store, as after a restart of the daemon. In the store and
+ * the progress topic: positions, runs and groups stay as long as the target has its copy, for its readers may still
+ * be translated. Every ROUND_US the topics that are only there are asked for, at the source, then at the target;
+ * what neither knows is forgotten. (A target that does not know its progress topic either is not believed.) Some at
+ * a time; a refused or failed answer ends the round. The topic with the highest number of the store stays, so that
+ * no number is ever given again. */
 
 #define GONE_US      INT64_C(60000000)
 #define ROUND_US     INT64_C(60000000)

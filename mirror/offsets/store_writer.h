@@ -25,8 +25,8 @@ int store_writer_create(struct loop *loop, struct store *s, unsigned lane,
                         struct err *err);
 /* The batch to put changes into; its commit follows by itself. */
 struct store_batch *store_writer_batch(struct store_writer *w);
-/* Commits at once, or next, what has been put so far, and calls `wait->done` when that is on disk: never before this returns,
- * and not at all where the writer ends first. */
+/* Commits at once, or next, what has been put so far, and calls `wait->done` when that is on disk: never before
+ * this returns, and not at all where the writer ends first. */
 void store_writer_sync(struct store_writer *w, struct store_wait *wait);
 /* Commits what there is (once: a failure is told, not tried again), then calls `closed`. NULL: `closed` at once. */
 void store_writer_close(struct store_writer *w, void (*closed)(void *arg), void *arg);

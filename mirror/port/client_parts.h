@@ -1,6 +1,6 @@
-/* What the files of the raw source share: port_client.c (life, polling), client_find.c (partitions by what names them),
- * client_request.c (what is asked), client_session.c (with which session), client_fetch.c (what comes), client_check.c (where a partition stands: offsets, leader epochs),
- * client_deliver.c (batches to deliveries). */
+/* What the files of the raw source share: port_client.c (life, polling), client_find.c (partitions by what names
+ * them), client_request.c (what is asked), client_session.c (with which session), client_fetch.c (what comes),
+ * client_check.c (where a partition stands: offsets, leader epochs), client_deliver.c (batches to deliveries). */
 #ifndef SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
 #define SUNDOG_MIRROR_PORT_CLIENT_PARTS_H
 

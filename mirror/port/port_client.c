@@ -1,5 +1,6 @@
 /* A source on our own client: raw fetches, several requests per leader at a time, partitions read ahead within the
- * memory bound. Works wherever loop and net do, so on the simulator too; hands out records, or whole batches as they lie. */
+ * memory bound. Works wherever loop and net do, so on the simulator too; hands out records, or whole batches as
+ * they lie. */
 #include "mirror/port/client_parts.h"
 #include "mirror/port/port_ask.h"
 

@@ -194,8 +194,8 @@ void rdk_drop_held(struct port_rdk *p, const struct part *part)
     p->held = NULL;
 }
 
-/* A record that belongs into a gap which was passed over: the batch behind that gap claims offsets that are not its own (a
- * base offset is under no CRC). Records that come twice never lie in one. */
+/* A record that belongs into a gap which was passed over: the batch behind that gap claims offsets that are not its
+ * own (a base offset is under no CRC). Records that come twice never lie in one. */
 static bool fills_gap(const struct part *part, const rd_kafka_message_t *m)
 {
     return m->offset < part->next && m->offset >= part->gap_from && m->offset < part->gap_to;

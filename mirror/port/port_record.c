@@ -14,8 +14,9 @@ static bool scram(const struct client_security *s)
     return s && (s->mechanism == SASL_SCRAM_SHA_256 || s->mechanism == SASL_SCRAM_SHA_512);
 }
 
-/* With a rack of ours the library (2.0.2) reads from the replica that the leader names, and stays with it when it dies: until the
- * lease of five minutes ends, "not migrating away from preferred replica". Of later ones it is not known. */
+/* With a rack of ours the library (2.0.2) reads from the replica that the leader names, and stays with it when it
+ * dies: until the lease of five minutes ends, "not migrating away from preferred replica". Of later ones it is not
+ * known. */
 static bool racked(const struct port_options *o)
 {
     for (size_t i = 0; i < o->properties_n; i++)

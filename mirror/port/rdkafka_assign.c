@@ -80,8 +80,8 @@ void part_stop(struct part *part)
 
 /* ---- telling the library, on a helper thread ---- */
 
-/* The library asks at once who leads a topic when a handle is made of it; of one that is only assigned it may learn from its
- * scan, a second later. A handle per topic (neighbours are of one), to be given back after the assignment. */
+/* The library asks at once who leads a topic when a handle is made of it; of one that is only assigned it may learn
+ * from its scan, a second later. A handle per topic (neighbours are of one), to be given back after the assignment. */
 static int ask_leaders(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *l, rd_kafka_topic_t **out)
 {
     int n = 0;

@@ -1,11 +1,12 @@
-/* Whether our history is the source's (KIP-320; librdkafka 2.0.2 does not ask): before a partition is given to the library,
- * and whenever a newer leader epoch is seen, the leader of that epoch is asked where the log of ours ends. Meanwhile the
- * library does not have the partition, and what it had fetched is forgotten: nothing is handed out that was read under a
- * leader whom nobody has asked. It then begins anew at our position, with the leader that it finds by itself.
+/* Whether our history is the source's (KIP-320; librdkafka 2.0.2 does not ask): before a partition is given to the
+ * library, and whenever a newer leader epoch is seen, the leader of that epoch is asked where the log of ours ends.
+ * Meanwhile the library does not have the partition, and what it had fetched is forgotten: nothing is handed out
+ * that was read under a leader whom nobody has asked. It then begins anew at our position, with the leader that it
+ * finds by itself.
  *
- * A library that does not tell the epochs of records (before 2.1) may have read on under a newer leader before we heard of
- * it: a log of our epoch that ends below our position is then a truncation, or it is not. The last record that was handed
- * out proves it: the library begins there, and unless it brings that very record the log was cut. */
+ * A library that does not tell the epochs of records (before 2.1) may have read on under a newer leader before we
+ * heard of it: a log of our epoch that ends below our position is then a truncation, or it is not. The last record
+ * that was handed out proves it: the library begins there, and unless it brings that very record the log was cut. */
 #include "mirror/port/port_ask.h"
 #include "mirror/port/rdkafka_parts.h"
 

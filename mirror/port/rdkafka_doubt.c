@@ -6,16 +6,17 @@
 #include "base/world/clock.h"
 #include "mirror/port/port_ask.h"
 
-/* Whether what the library has fetched is of the topic that was meant. It fetches by name (librdkafka before topic ids) and
- * does not say when it was told that a topic is not there: one that is deleted, made again and filled past our position is
- * read on in the middle. So doubt is raised whenever the library may have lost sight of its topics: it asked for metadata (as
- * after each error of a fetch), connected anew, or heard nothing from a broker for GAP_US; and when an assignment begins. Nothing
- * is handed out from then on until the ids in an answer that was asked for afterwards are those of the assignments.
+/* Whether what the library has fetched is of the topic that was meant. It fetches by name (librdkafka before topic
+ * ids) and does not say when it was told that a topic is not there: one that is deleted, made again and filled past
+ * our position is read on in the middle. So doubt is raised whenever the library may have lost sight of its topics:
+ * it asked for metadata (as after each error of a fetch), connected anew, or heard nothing from a broker for
+ * GAP_US; and when an assignment begins. Nothing is handed out from then on until the ids in an answer that was
+ * asked for afterwards are those of the assignments.
  *
  * The interceptor runs on the library's threads, before the response is looked at: what it carries comes later. */
 
-/* Longer than a fetch waits. What this port cannot see is a topic that is deleted, made again and filled past our position
- * while no fetch waits at the broker, in less than this. */
+/* Longer than a fetch waits. What this port cannot see is a topic that is deleted, made again and filled past our
+ * position while no fetch waits at the broker, in less than this. */
 #define GAP_US INT64_C(750000)
 /* A broker that takes questions and does not answer (one that is just starting, say) must not hold everything up: another
  * one is asked soon, with more patience each time, up to PORT_ASK_US. */

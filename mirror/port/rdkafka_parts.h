@@ -1,5 +1,6 @@
 /* What the files of the record engine share (port_rdkafka.c: life and delivery; rdkafka_assign.c: what is read from
- * where; rdkafka_check.c: whether that is our history; rdkafka_conf.c: the library's properties). librdkafka itself appears in these files only. */
+ * where; rdkafka_check.c: whether that is our history; rdkafka_conf.c: the library's properties). librdkafka itself
+ * appears in these files only. */
 #ifndef SUNDOG_MIRROR_PORT_RDKAFKA_PARTS_H
 #define SUNDOG_MIRROR_PORT_RDKAFKA_PARTS_H
 

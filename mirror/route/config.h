@@ -7,9 +7,9 @@
  *   consumer.KEY, source.consumer.KEY, producer.KEY, target.producer.KEY, … (and with `override.` behind the client)
  *   <s>.consumer.KEY, <t>.producer.KEY, <t>.sundog.KEY
  *   <s>-><t>.KEY, and all of the forms of line 2 behind this prefix
- * A cluster is reached by <alias>.bootstrap.servers and what security.h reads. Every key of MM2, its worker and its clients is accepted: what is
- * not served, and what stands where it has no effect, is named in one warning each; any other key is refused, and so is
- * a value that asks a config provider (${…}).
+ * A cluster is reached by <alias>.bootstrap.servers and what security.h reads. Every key of MM2, its worker and its
+ * clients is accepted: what is not served, and what stands where it has no effect, is named in one warning each;
+ * any other key is refused, and so is a value that asks a config provider (${…}).
  *
  * Pure but for the warnings, which go to the caller. The result owns its memory. */
 #ifndef SUNDOG_MIRROR_ROUTE_CONFIG_H

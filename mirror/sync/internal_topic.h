@@ -11,11 +11,12 @@
 
 #define INTERNAL_TOPIC_PENDING 200000
 
-/* Keys that will never be written again (of groups and topics that are gone) cannot be taken back by tombstones where
- * MM2's Java code reads: Checkpoint.deserializeRecord and OffsetSync's do not look for null values. Instead the owner puts
- * all that still counts once more, then what stands before is cut off by DeleteRecords. Brokers allow that where
- * cleanup.policy has delete too, so such a topic is made with `compact,delete` and is kept for ever by time and size.
- * One that has been made otherwise (by MM2) stays as it is, with a key for all that ever was. */
+/* Keys that will never be written again (of groups and topics that are gone) cannot be taken back by tombstones
+ * where MM2's Java code reads: Checkpoint.deserializeRecord and OffsetSync's do not look for null values. Instead
+ * the owner puts all that still counts once more, then what stands before is cut off by DeleteRecords. Brokers
+ * allow that where cleanup.policy has delete too, so such a topic is made with `compact,delete` and is kept for
+ * ever by time and size. One that has been made otherwise (by MM2) stays as it is, with a key for all that ever
+ * was. */
 #define INTERNAL_TOPIC_CUT_MIN 100 /* keys that are gone, before it is worth it */
 
 struct internal_topic;

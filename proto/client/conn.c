@@ -3,8 +3,9 @@
  *   closed ─► connecting ─► securing ─► versions ─► ready ─► closed
  *                                                            (from each of them to closed)
  *
- * securing is SASL's (secure.c); without it, it is passed through at once. TLS lies below, in the net. Small responses are read through
- * a stage of 64 KiB, many per system call; of a larger one the rest goes straight into its frame. */
+ * securing is SASL's (secure.c); without it, it is passed through at once. TLS lies below, in the net. Small
+ * responses are read through a stage of 64 KiB, many per system call; of a larger one the rest goes straight into
+ * its frame. */
 #include "proto/client/client_internal.h"
 
 #include "base/core/bytes.h"

@@ -4,8 +4,9 @@
 #include <stdlib.h>
 
 #define METADATA_TIMEOUT_US (10 * INT64_C(1000000))
-/* Wishes for metadata are spaced: by a fraction of backoff_min_us after a quiet time, each further one twice as far apart, up
- * to all of it. So who has just made a topic sees it at once, and who has trouble asks no more often than before. */
+/* Wishes for metadata are spaced: by a fraction of backoff_min_us after a quiet time, each further one twice as far
+ * apart, up to all of it. So who has just made a topic sees it at once, and who has trouble asks no more often than
+ * before. */
 #define SPACE_FIRST 16 /* backoff_min_us / */
 #define SPACE_QUIET 10 /* backoff_min_us * */
 

@@ -1,8 +1,8 @@
 /* The client's half of a SASL exchange: what to say, what to make of the answer. Pure: no socket, no clock.
  *
  * PLAIN (RFC 4616), SCRAM-SHA-256 and -512 (RFC 5802, 7677), OAUTHBEARER (RFC 7628). The server's proof of SCRAM is
- * checked: a broker that does not know the password is not believed. Texts that the peer sends are bounded (SASL_TEXT_MAX)
- * and so is the work it can ask for (SASL_ITERATIONS_MAX). One exchange, one thread. */
+ * checked: a broker that does not know the password is not believed. Texts that the peer sends are bounded
+ * (SASL_TEXT_MAX) and so is the work it can ask for (SASL_ITERATIONS_MAX). One exchange, one thread. */
 #ifndef SUNDOG_PROTO_CLIENT_SASL_H
 #define SUNDOG_PROTO_CLIENT_SASL_H
 

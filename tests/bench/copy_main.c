@@ -1,6 +1,6 @@
-/* bench_copy: a bare raw mirror, the yardstick of the batch engine: batches go from Fetch answers into Produce requests as
- * they lie, with producer, sequence and CRC written anew. One connection each way, one Fetch and five Produce requests
- * under way, one batch a request. No position is kept, nothing is checked, any error ends it.
+/* bench_copy: a bare raw mirror, the yardstick of the batch engine: batches go from Fetch answers into Produce
+ * requests as they lie, with producer, sequence and CRC written anew. One connection each way, one Fetch and five
+ * Produce requests under way, one batch a request. No position is kept, nothing is checked, any error ends it.
  *
  *   bench_copy SOURCE TOPIC TARGET TARGET_TOPIC PARTITIONS SECONDS [COUNT]
  * Ends after so many seconds or records, the first tenth of either unheard. One JSON line.

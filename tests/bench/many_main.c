@@ -1,9 +1,9 @@
 /* bench_many: many connections, or many partitions, or a paced load; one record a request.
  *
  *   bench_many BOOTSTRAP TOPIC PARTITIONS CONNECTIONS INFLIGHT RECORD_BYTES SECONDS [RATE_PER_S]
- * Without a rate each connection keeps INFLIGHT requests under way. With one, requests leave when they are due whatever
- * has been answered (open loop), and a latency counts from then; INFLIGHT does not matter. Partitions and connections take
- * turns. The first tenth of the time warms up. One thread, one epoll. One JSON line. */
+ * Without a rate each connection keeps INFLIGHT requests under way. With one, requests leave when they are due
+ * whatever has been answered (open loop), and a latency counts from then; INFLIGHT does not matter. Partitions and
+ * connections take turns. The first tenth of the time warms up. One thread, one epoll. One JSON line. */
 #include "tests/bench/bench.h"
 
 #include "base/core/bytes.h"

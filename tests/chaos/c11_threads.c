@@ -1,6 +1,7 @@
-/* C11's threads, locks and conditions by their POSIX namesakes: librdkafka uses the former, which gcc's ThreadSanitizer does
- * not know. A thread made by thrd_create has none of its state and dies in the first malloc; an mtx_t orders nothing for it.
- * Preloaded by tests/tsan. glibc's objects of both kinds have the same size and zero value. */
+/* C11's threads, locks and conditions by their POSIX namesakes: librdkafka uses the former, which gcc's
+ * ThreadSanitizer does not know. A thread made by thrd_create has none of its state and dies in the first malloc;
+ * an mtx_t orders nothing for it. Preloaded by tests/tsan. glibc's objects of both kinds have the same size and
+ * zero value. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdint.h>

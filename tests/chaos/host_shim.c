@@ -1,8 +1,8 @@
-/* In front of libc, for tests/chaos/host*.py (LD_PRELOAD): a wall clock that steps and disks whose syncs fail, while the
- * daemon runs. What happens is said by a file that SUNDOG_SHIM names, mapped by all: struct orders below, written by the
- * test. fdatasync, fsync and msync of what lies under `folder` fail with `error`; each such call is a line "name path" in
- * <file>.calls, so that a test sees who asked again. CLOCK_REALTIME is the real one plus `shift_ns`; waits for a moment of
- * that clock follow its steps as they do in the kernel. */
+/* In front of libc, for tests/chaos/host*.py (LD_PRELOAD): a wall clock that steps and disks whose syncs fail,
+ * while the daemon runs. What happens is said by a file that SUNDOG_SHIM names, mapped by all: struct orders below,
+ * written by the test. fdatasync, fsync and msync of what lies under `folder` fail with `error`; each such call is
+ * a line "name path" in <file>.calls, so that a test sees who asked again. CLOCK_REALTIME is the real one plus
+ * `shift_ns`; waits for a moment of that clock follow its steps as they do in the kernel. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* The mirror's store under a fuzz target: one environment for all inputs, on memory where there is such a file system (opening
- * it costs more than an input), emptied before each. One thread. */
+/* The mirror's store under a fuzz target: one environment for all inputs, on memory where there is such a file
+ * system (opening it costs more than an input), emptied before each. One thread. */
 #ifndef SUNDOG_TESTS_FUZZ_STORE_ENV_H
 #define SUNDOG_TESTS_FUZZ_STORE_ENV_H
 

@@ -1,5 +1,5 @@
-/* DeleteRecords on a whole broker: a start that was answered, or that ListOffsets has told, never goes back, whatever dies
- * in the moment of the answer; nor does it pass what was asked for. */
+/* DeleteRecords on a whole broker: a start that was answered, or that ListOffsets has told, never goes back,
+ * whatever dies in the moment of the answer; nor does it pass what was asked for. */
 #include "tests/support/serve/sim_broker.h"
 
 #include "proto/client/client.h"

@@ -1,5 +1,5 @@
-/* Topics and groups come and go: the topics that the mirror writes for MM2's tools keep keys only of what is there, and never a
- * null value, which MM2's Java code cannot read. */
+/* Topics and groups come and go: the topics that the mirror writes for MM2's tools keep keys only of what is there,
+ * and never a null value, which MM2's Java code cannot read. */
 #include "mirror/sync/internal_topic.h"
 #include "tests/support/sites.h"
 

@@ -309,7 +309,8 @@ Test(damage, a_rotten_header_is_not_searched_by_time)
     }
 }
 
-/* The base offset is under no CRC: wherever it says that a batch lies, a reader is told, not shown a gap up to the end. */
+/* The base offset is under no CRC: wherever it says that a batch lies, a reader is told, not shown a gap up to the
+ * end. */
 Test(damage, a_batch_that_claims_other_offsets_is_no_gap)
 {
     static const struct {

@@ -1,5 +1,5 @@
-/* What the stories of lanes share: one rig with one mirror and one lane, set up before each, and its two ends: all is there once
- * and in order, or the lane has halted and says why. */
+/* What the stories of lanes share: one rig with one mirror and one lane, set up before each, and its two ends: all
+ * is there once and in order, or the lane has halted and says why. */
 #ifndef SUNDOG_TESTS_UNIT_TARGET_LANE_CASE_H
 #define SUNDOG_TESTS_UNIT_TARGET_LANE_CASE_H
 

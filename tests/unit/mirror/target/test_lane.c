@@ -1,5 +1,5 @@
-/* The lanes against a modelled target: each rule of APPENDER.md that concerns appending and reconciling after a restart, with
- * the mutants that must be noticed. */
+/* The lanes against a modelled target: each rule of APPENDER.md that concerns appending and reconciling after a
+ * restart, with the mutants that must be noticed. */
 #include "tests/unit/mirror/target/lane_case.h"
 
 TestSuite(lane, .init = lane_up, .fini = lane_down);

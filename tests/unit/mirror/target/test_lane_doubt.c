@@ -1,5 +1,5 @@
-/* The lanes where the target contradicts what they know: leaders that lack records, refusals for good, targets that are not
- * empty, requests of an earlier life that arrive late; with the mutants that must be noticed. */
+/* The lanes where the target contradicts what they know: leaders that lack records, refusals for good, targets that
+ * are not empty, requests of an earlier life that arrive late; with the mutants that must be noticed. */
 #include "tests/unit/mirror/target/lane_case.h"
 
 #include <signal.h>

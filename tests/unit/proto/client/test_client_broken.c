@@ -1,4 +1,5 @@
-/* proto/client: what becomes of calls when a connection breaks or an answer is an error: never sent twice, unless told so. */
+/* proto/client: what becomes of calls when a connection breaks or an answer is an error: never sent twice, unless
+ * told so. */
 #include "tests/unit/proto/client/rig.h"
 
 static struct rig r;
