@@ -53,6 +53,7 @@ void raw_retry(struct raw_part *part, const char *why)
     bool told = part->troubled && why && strncmp(part->trouble, why, sizeof part->trouble - 1) == 0;
     if (why && !told && !part->event_there) {
         part->troubled = true;
+        part->end_told = false; /* that it is over is told, though nothing else may come for long */
         snprintf(part->trouble, sizeof part->trouble, "%s", why);
         raw_event(part, PORT_TROUBLE, KE_NONE, why);
     }

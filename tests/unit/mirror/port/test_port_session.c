@@ -367,3 +367,21 @@ Test(port_session, nothing_is_lost_whatever_happens)
         rig_destroy(g);
     }
 }
+
+Test(port_session, the_end_of_a_trouble_is_told_to_those_that_get_nothing)
+{
+    struct rig *g = wide(PARTS);
+    rig_run(g, SIM_SECOND);
+    int ends[PARTS] = {0};
+    for (int round = 0; round < 3; round++) {
+        for (int32_t i = 1; i < PARTS; i++)
+            ends[i] = g->reader.other[i].ends_n;
+        int troubles = rig_events(g, PORT_TROUBLE);
+        cut(g);
+        rig_run(g, 2 * SIM_SECOND);
+        cr_assert_gt(rig_events(g, PORT_TROUBLE), troubles);
+        for (int32_t i = 1; i < PARTS; i++)
+            cr_assert_eq(g->reader.other[i].ends_n, ends[i] + 1, "%d: %d", i, g->reader.other[i].ends_n);
+    }
+    rig_destroy(g);
+}
