@@ -3,7 +3,10 @@
 
 #include <stdlib.h>
 
-#define METADATA_TIMEOUT_US (10 * INT64_C(1000000))
+/* Of the first question after an answer; each further one waits twice as long, up to the other. A node that is about to
+ * serve, or about to die, takes connections and says nothing, while others know who leads now. */
+#define METADATA_TIMEOUT_FIRST_US (2 * INT64_C(1000000))
+#define METADATA_TIMEOUT_US       (10 * INT64_C(1000000))
 /* Wishes for metadata are spaced: by a fraction of backoff_min_us after a quiet time, each further one twice as far
  * apart, up to all of it. So who has just made a topic sees it at once, and who has trouble asks no more often than
  * before. */
@@ -258,6 +261,14 @@ static void answered(void *arg, const struct client_response *r)
     core->metadata_news = true;
 }
 
+static int64_t patience_us(const struct client_core *core)
+{
+    int64_t us = METADATA_TIMEOUT_FIRST_US;
+    for (unsigned i = 0; i < core->metadata_failures && us < METADATA_TIMEOUT_US; i++)
+        us *= 2;
+    return us < METADATA_TIMEOUT_US ? us : METADATA_TIMEOUT_US;
+}
+
 static bool ask(struct client_core *core)
 {
     struct call *call = client_core_call(core, kp_api_find(kp_key_metadata), true);
@@ -280,7 +291,7 @@ static bool ask(struct client_core *core)
     assert(i == n);
     q->topics_n = n;
     call->pub.version_min = 4; /* before, asking created topics */
-    call->pub.timeout_us = METADATA_TIMEOUT_US;
+    call->pub.timeout_us = patience_us(core);
     call->pub.on_response = answered;
     call->pub.arg = core;
     core->metadata_asking = true;

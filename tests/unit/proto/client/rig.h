@@ -29,6 +29,7 @@ struct rig {
     struct arena arena;
     int handles;              /* connections opened so far; a handle is its number */
     bool refuse, hang, mute;  /* connects fail; never end; nothing is answered by itself */
+    bool silent;              /* nor is Metadata */
     struct buf in[RIG_CONNS]; /* bytes the broker has, by handle */
     struct client_conn *conns[RIG_CONNS];
     struct request requests[RIG_REQUESTS];
@@ -180,7 +181,7 @@ static inline bool rig_serve(struct rig *r, const struct request *q)
         }
         return true;
     }
-    if (q->h.api_key == kp_key_metadata) {
+    if (q->h.api_key == kp_key_metadata && !r->silent) {
         struct kp_metadata_request *m = q->body;
         r->metadata_asked++;
         cr_assert_not(m->allow_auto_topic_creation, "asking creates nothing");

@@ -135,6 +135,25 @@ Test(client_broken, a_request_without_answer_costs_the_connection)
     cr_assert_eq(r.closes, 1);
 }
 
+Test(client_broken, who_leads_is_asked_elsewhere_when_a_node_says_nothing)
+{
+    rig_ask(&r, 0, CLIENT_RETRY_UNSENT, &g);
+    rig_run(&r);
+    struct request q = rig_take(&r);
+    rig_answer_offsets(&r, &q, KE_NONE);
+    rig_pass(&r, 5 * SEC);
+    int asked = r.metadata_asked, closes = r.closes;
+    r.silent = true;
+    client_metadata_want(r.core);
+    rig_pass(&r, 100 * MS);
+    r.silent = false; /* but the one that was asked stays as it is */
+    rig_pass(&r, 1800 * MS);
+    cr_assert_eq(r.metadata_asked, asked);
+    rig_pass(&r, 600 * MS);
+    cr_assert_eq(r.metadata_asked, asked + 1);
+    cr_assert_eq(r.closes, closes + 1);
+}
+
 Test(client_broken, one_behind_another_ends_alone)
 {
     struct client_call *slow = rig_call(&r, kp_key_list_offsets, &g);
