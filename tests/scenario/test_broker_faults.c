@@ -122,6 +122,16 @@ static void on_stopped(void *arg)
     loop_stop(sim_node_loop(arg));
 }
 
+/* A topic of five records whose log the next start cannot open. */
+static void five_that_cannot_be_opened(struct world *w, enum sim_disk_op op, int code, const char *part)
+{
+    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
+    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
+    sim_kill(w->broker);
+    sim_disk_fail(w->broker, op, 1, 0, code, part);
+    restart(w);
+}
+
 static void stop_well(struct world *w)
 {
     broker_stop(sim_broker(w->broker), on_stopped, w->broker);
@@ -133,11 +143,7 @@ static void stop_well(struct world *w)
 Test(broker_faults, a_stop_when_no_log_could_be_opened)
 {
     struct world *w = begin(NULL);
-    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
-    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
-    sim_kill(w->broker);
-    sim_disk_fail(w->broker, SIM_DISK_OPEN, 1, 0, -E_IO, "orders-0/0");
-    restart(w);
+    five_that_cannot_be_opened(w, SIM_DISK_OPEN, -E_IO, "orders-0/0");
     cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, NULL), KE_KAFKA_STORAGE_ERROR);
     stop_well(w);
     sim_disk_heal(w->broker);
@@ -161,11 +167,7 @@ Test(broker_faults, a_topic_whose_log_could_not_be_opened_is_deleted)
     struct world *w = begin(NULL);
     struct disk *disk = sim_node_disk(w->broker);
     int64_t offset = -1;
-    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
-    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
-    sim_kill(w->broker);
-    sim_disk_fail(w->broker, SIM_DISK_OPEN, 1, 0, -E_IO, "orders-0/0");
-    restart(w);
+    five_that_cannot_be_opened(w, SIM_DISK_OPEN, -E_IO, "orders-0/0");
     cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, NULL), KE_KAFKA_STORAGE_ERROR);
     sim_disk_heal(w->broker);
     cr_assert_eq(delete_topic(w, "orders"), KE_NONE);
@@ -184,11 +186,7 @@ Test(broker_faults, a_log_without_room_to_be_opened_is_opened_with_room)
 {
     struct world *w = begin(NULL);
     int64_t offset = -1;
-    cr_assert_eq(sim_client_create_topic(w->client, "orders", 1), KE_NONE);
-    cr_assert_eq(sim_client_produce(w->client, "orders", 0, 5, NULL), KE_NONE);
-    sim_kill(w->broker);
-    sim_disk_fail(w->broker, SIM_DISK_WRITE, 1, 0, -E_NOSPACE, "orders-0/");
-    restart(w);
+    five_that_cannot_be_opened(w, SIM_DISK_WRITE, -E_NOSPACE, "orders-0/");
     for (int i = 0; i < 3; i++) {
         cr_expect_eq(sim_client_produce(w->client, "orders", 0, 1, NULL), KE_KAFKA_STORAGE_ERROR);
         sim_run_for(w->sim, 61 * SIM_SECOND);
