@@ -12,11 +12,11 @@
 #endif
 #endif
 #ifndef ARENA_CHUNK_BYTES
-#define ARENA_CHUNK_BYTES 4096
+#define ARENA_CHUNK_BYTES ARENA_GRAIN
 #endif
 /* The first one of a small arena, which keeps a larger one over its resets. */
 #define ARENA_FIRST_BYTES (ARENA_CHUNK_BYTES / 8)
-#define ARENA_ALIGN 16
+#define ARENA_ALIGN       16
 
 struct arena_chunk {
     struct arena_chunk *next;

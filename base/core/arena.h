@@ -10,6 +10,9 @@
 
 #include <stdarg.h>
 
+/* What it takes at a time; who charges an arena's memory to a budget counts in this. */
+#define ARENA_GRAIN ((size_t)4096)
+
 struct arena_chunk;
 
 struct arena {
@@ -20,7 +23,7 @@ struct arena {
     bool small;
 };
 
-/* Takes no memory before the first allocation; it takes 4 KiB at a time, or what is asked for if that is more. */
+/* Takes no memory before the first allocation; then ARENA_GRAIN at a time, or what is asked for if that is more. */
 void arena_init(struct arena *a, size_t limit_bytes);
 /* The first time 512 bytes: where there are thousands that hold a few hundred. */
 void arena_init_small(struct arena *a, size_t limit_bytes);
@@ -43,7 +46,7 @@ static inline bool arena_failed(const struct arena *a)
     return a->failed;
 }
 
-#define ARENA_NEW(a, type)          ((type *)arena_alloc((a), sizeof(type)))
-#define ARENA_NEWS(a, type, count)  ((type *)arena_array((a), (size_t)(count), sizeof(type)))
+#define ARENA_NEW(a, type)         ((type *)arena_alloc((a), sizeof(type)))
+#define ARENA_NEWS(a, type, count) ((type *)arena_array((a), (size_t)(count), sizeof(type)))
 
 #endif

@@ -54,9 +54,6 @@ int api_read_header(struct api_request *req, struct err *err)
     return 0;
 }
 
-/* An arena takes its memory in chunks of this size. */
-#define ARENA_GRAIN ((size_t)4096)
-
 void api_charge(struct api_request *req)
 {
     assert(req->shard == req->home);

@@ -15,8 +15,8 @@ static bool scram(const struct client_security *s)
 }
 
 /* With a rack of ours the library (2.0.2) reads from the replica that the leader names, and stays with it when it
- * dies: until the lease of five minutes ends, "not migrating away from preferred replica". Of later ones it is not
- * known. */
+ * dies ("not migrating away from preferred replica"): longer than the half minute that was waited for. Of later ones
+ * it is not known. */
 static bool racked(const struct port_options *o)
 {
     for (size_t i = 0; i < o->properties_n; i++)
