@@ -15,7 +15,7 @@ import contextlib, math, multiprocessing, os, resource, selectors, shutil, socke
 
 import kafka_bytes
 from kafka_bytes import Client, record, request, text
-from site_rig import BIN, Rig, run_cases, wait
+from site_rig import BIN, Late, Rig, run_cases, wait
 
 MEMORY = int(os.environ.get('SUNDOG_MEMORY', 64 << 20))
 # Below this nothing is compared: broker, client and echo are three threads for two processors, beside the kernel's own work
@@ -251,7 +251,8 @@ class Fire:
         assert seconds > 6 * WINDOW_S, f'too short to tell: {figures}'
         run, waited = (b - a for a, b in zip(self.scheduled, self.schedule()))
         if self.first or waited <= (run + waited) / 4:
-            assert during <= max(3 * max(self.before, echo), FLOOR_MS), f'another client waits: {figures}'
+            if during > max(3 * max(self.before, echo), FLOOR_MS):
+                raise Late(f'another client waits: {figures}')  # measured again: a broker that makes it wait does so each time
         else:
             print(f'        latencies are not judged: the broker waited {waited / 1e9:.2f} s for a processor and had it {run / 1e9:.2f} s')
         for why, n in (refused or {}).items():

@@ -8,6 +8,7 @@ from history import History, now
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..', '..'))
 BIN = os.environ.get('SUNDOG_BIN', os.path.join(TOP, 'build', 'release', 'bin'))
+TRIES = 3  # of a case that only is late
 EVENTS_MAX, TAIL = 40, 30  # what is told of a case that failed: of the rig's history, and lines of each daemon's log
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -316,17 +317,17 @@ def run_apart(names, jobs):
 
 
 def run_case(case):
-    """One case and its line; whether it passed. One that only was late (machines stall) gets a second try, and says so."""
+    """One case and its line; whether it passed. One that only was late (machines stall) is tried again, and says so."""
     import traceback
-    for attempt in (1, 2):
+    for attempt in range(1, TRIES + 1):
         start = time.monotonic()
         try:
             case()
-            print(f'ok      {case.__name__} ({time.monotonic() - start:.1f} s){", LATE at the first try" if attempt > 1 else ""}', flush=True)
+            print(f'ok      {case.__name__} ({time.monotonic() - start:.1f} s){f", LATE {attempt - 1} times before" if attempt > 1 else ""}', flush=True)
             return True
         except Exception as e:
             traceback.print_exc()
-            late = attempt == 1 and isinstance(e, Late)
+            late = attempt < TRIES and isinstance(e, Late)
             print(f'{"LATE" if late else "FAILED"}  {case.__name__}: {e} ({time.monotonic() - start:.1f} s)', flush=True)
             if not late:
                 return False
