@@ -1,4 +1,4 @@
-/* What checkpoint.c (rounds), visit.c (one group of one round) and emit.c (the checkpoints topic) share. */
+/* What checkpoint.c (rounds), visit.h (one group of one round) and emit.c (the checkpoints topic) share. */
 #ifndef SUNDOG_MIRROR_CHECKPOINT_INTERNAL_H
 #define SUNDOG_MIRROR_CHECKPOINT_INTERNAL_H
 
