@@ -289,19 +289,20 @@ static void on_groups(void *arg, const struct client_response *r)
 static bool start_call(struct checkpoint *c, int16_t key, struct client_target target, int16_t version_min,
                        int16_t version_max, void (*on_response)(void *arg, const struct client_response *r))
 {
-    c->call = client_call(c->source, key);
+    assert(!c->call);
+    c->call = client_ask(c->source, &(struct client_ask){.api = key,
+                                                         .version_min = version_min,
+                                                         .version_max = version_max,
+                                                         .retry = CLIENT_RETRY_SAFE,
+                                                         .target = target,
+                                                         .timeout_us = LIST_TIMEOUT_US,
+                                                         .on_response = on_response,
+                                                         .arg = c});
     if (!c->call) {
         checkpoint_trouble(c, "cannot follow groups: too many requests are under way");
         round_ends(c, false);
         return false;
     }
-    c->call->target = target;
-    c->call->retry = CLIENT_RETRY_SAFE;
-    c->call->version_min = version_min;
-    c->call->version_max = version_max;
-    c->call->timeout_us = LIST_TIMEOUT_US;
-    c->call->on_response = on_response;
-    c->call->arg = c;
     return true;
 }
 

@@ -401,7 +401,14 @@ static void on_log_start(void *arg, const struct client_response *r)
 static void ask_log_start(struct part *p)
 {
     assert(!p->start_call && !p->appender);
-    struct client_call *c = client_call(p->flow->source, kp_key_list_offsets);
+    struct slice name = slice_str(p->topic->source);
+    struct client_call *c = client_ask(
+        p->flow->source, &(struct client_ask){.api = kp_key_list_offsets,
+                                              .version_max = 7,
+                                              .retry = CLIENT_RETRY_SAFE,
+                                              .target = {.kind = CLIENT_LEADER, .name = name, .number = p->p},
+                                              .on_response = on_log_start,
+                                              .arg = p});
     struct kp_list_offsets_request *q = c ? c->body : NULL;
     struct kp_list_offsets_request_topics *t =
         c ? ARENA_NEWS(c->arena, struct kp_list_offsets_request_topics, 1) : NULL;
@@ -414,16 +421,10 @@ static void ask_log_start(struct part *p)
         return;
     }
     *one = (struct kp_list_offsets_request_partitions){p->p, -1, -2};
-    *t = (struct kp_list_offsets_request_topics){slice_str(p->topic->source), one, 1};
+    *t = (struct kp_list_offsets_request_topics){name, one, 1};
     q->replica_id = -1;
     q->topics = t;
     q->topics_n = 1;
-    c->target =
-        (struct client_target){.kind = CLIENT_LEADER, .name = slice_str(p->topic->source), .number = p->p};
-    c->retry = CLIENT_RETRY_SAFE;
-    c->version_max = 7;
-    c->on_response = on_log_start;
-    c->arg = p;
     p->start_call = c;
     client_send(p->flow->source, c);
 }

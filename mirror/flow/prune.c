@@ -108,13 +108,20 @@ static void on_target_start(void *arg, const struct client_response *r)
 
 static bool ask_target_start(struct flow *f, struct part *p, int32_t q)
 {
-    struct client_call *c = client_call(f->target, kp_key_list_offsets);
+    struct slice name = slice_str(p->topic->target);
+    struct client_call *c = client_ask(
+        f->target, &(struct client_ask){.api = kp_key_list_offsets,
+                                        .version_max = 7,
+                                        .target = {.kind = CLIENT_LEADER, .name = name, .number = q},
+                                        .on_response = on_target_start,
+                                        .arg = f});
     struct kp_list_offsets_request *req = c ? c->body : NULL;
     struct kp_list_offsets_request_topics *t =
         c ? ARENA_NEWS(c->arena, struct kp_list_offsets_request_topics, 1) : NULL;
     struct kp_list_offsets_request_partitions *one =
         c ? ARENA_NEWS(c->arena, struct kp_list_offsets_request_partitions, 1) : NULL;
-    struct slice name = c ? arena_dup(c->arena, slice_str(p->topic->target)) : SLICE_NULL;
+    if (c)
+        name = arena_dup(c->arena, name); /* the topic may go while the answer is awaited */
     if (!t || !one || slice_is_null(name)) {
         if (c)
             client_cancel(f->target, c);
@@ -125,10 +132,6 @@ static bool ask_target_start(struct flow *f, struct part *p, int32_t q)
     req->replica_id = -1;
     req->topics = t;
     req->topics_n = 1;
-    c->target = (struct client_target){.kind = CLIENT_LEADER, .name = name, .number = q};
-    c->version_max = 7;
-    c->on_response = on_target_start;
-    c->arg = f;
     f->prune.call = c;
     f->prune.topic = p->topic->number;
     f->prune.p = p->p;

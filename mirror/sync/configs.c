@@ -134,7 +134,15 @@ static void on_target(void *arg, const struct client_response *r)
         return;
     }
     c->asked = s->target;
-    c->call = client_call(s->target, kp_key_incremental_alter_configs);
+    /* Not SAFE: one may have been deleted since its settings were asked for, and the others would wait for it. */
+    c->call =
+        client_ask(s->target, &(struct client_ask){.api = kp_key_incremental_alter_configs,
+                                                   .version_max = 1,
+                                                   .retry = CLIENT_RETRY_LOST,
+                                                   .target = {.kind = CLIENT_CONTROLLER},
+                                                   .timeout_us = (int64_t)s->flow->admin_timeout_ms * 1000,
+                                                   .on_response = on_altered,
+                                                   .arg = c});
     struct kp_incremental_alter_configs_request *q = c->call ? c->call->body : NULL;
     rc = q ? build(c, q, c->call->arena) : -E_NOMEM;
     arena_fini(&c->target.arena);
@@ -146,14 +154,6 @@ static void on_target(void *arg, const struct client_response *r)
         loop_timer_in(&c->timer, 0);
         return;
     }
-    c->call->target = (struct client_target){.kind = CLIENT_CONTROLLER};
-    /* Not SAFE: one may have been deleted since its settings were asked for, and the others would wait for it. */
-    c->call->retry = CLIENT_RETRY_LOST;
-    c->call->version_min = 0;
-    c->call->version_max = 1;
-    c->call->timeout_us = (int64_t)s->flow->admin_timeout_ms * 1000;
-    c->call->on_response = on_altered;
-    c->call->arg = c;
     client_send(s->target, c->call);
 }
 

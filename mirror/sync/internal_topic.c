@@ -302,7 +302,16 @@ static int fill(struct internal_topic *t)
 static void produce(struct internal_topic *t)
 {
     assert(!t->call && t->exists);
-    t->call = client_call(t->client, kp_key_produce);
+    /* By name, in every version: the topic may be made again. */
+    t->call = client_ask(t->client,
+                         &(struct client_ask){.api = kp_key_produce,
+                                              .version_min = 3,
+                                              .version_max = 11,
+                                              .retry = CLIENT_RETRY_SAFE,
+                                              .target = {.kind = CLIENT_LEADER, .name = slice_str(t->name)},
+                                              .timeout_us = CALL_TIMEOUT_US,
+                                              .on_response = on_produced,
+                                              .arg = t});
     struct kp_produce_request_topic_data *topic =
         t->call ? ARENA_NEW(t->call->arena, struct kp_produce_request_topic_data) : NULL;
     struct kp_produce_request_partition_data *p =
@@ -322,13 +331,6 @@ static void produce(struct internal_topic *t)
     r->timeout_ms = CALL_TIMEOUT_US / 1000;
     r->topic_data = topic;
     r->topic_data_n = 1;
-    t->call->target = (struct client_target){.kind = CLIENT_LEADER, .name = slice_str(t->name)};
-    t->call->retry = CLIENT_RETRY_SAFE;
-    t->call->version_min = 3;
-    t->call->version_max = 11; /* by name: the topic may be made again */
-    t->call->timeout_us = CALL_TIMEOUT_US;
-    t->call->on_response = on_produced;
-    t->call->arg = t;
     client_send(t->client, t->call);
 }
 

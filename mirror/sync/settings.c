@@ -11,30 +11,33 @@ int sync_ask_settings(struct client *c, int64_t timeout_us, const char *const *n
                       struct client_call **call)
 {
     enum { TOPIC = 2 };
-    *call = client_call(c, kp_key_describe_configs);
+    assert(n > 0);
+    assert(n <= SYNC_BATCH);
+    /* Not SAFE: one may have been deleted since it was listed, and would be asked for until the deadline. */
+    *call = client_ask(c, &(struct client_ask){.api = kp_key_describe_configs,
+                                               .version_min = 1,
+                                               .version_max = 4,
+                                               .retry = CLIENT_RETRY_LOST,
+                                               .target = {.kind = CLIENT_ANY},
+                                               .timeout_us = timeout_us,
+                                               .on_response = on_response,
+                                               .arg = arg});
     if (!*call)
         return -E_NOMEM;
+    struct arena *a = (*call)->arena;
     struct kp_describe_configs_request *r = (*call)->body;
-    r->resources = ARENA_NEWS((*call)->arena, struct kp_describe_configs_request_resources, n);
-    if (!r->resources) {
+    r->resources = ARENA_NEWS(a, struct kp_describe_configs_request_resources, n);
+    for (int i = 0; r->resources && i < n; i++)
+        r->resources[r->resources_n++] =
+            (struct kp_describe_configs_request_resources){.resource_type = TOPIC,
+                                                           .resource_name = arena_dup(a, slice_str(names[i])),
+                                                           .configuration_keys_n = -1};
+    if (arena_failed(a)) {
         client_cancel(c, *call);
         *call = NULL;
         return -E_NOMEM;
     }
-    r->resources_n = n;
-    for (int i = 0; i < n; i++)
-        r->resources[i] = (struct kp_describe_configs_request_resources){
-            .resource_type = TOPIC,
-            .resource_name = arena_dup((*call)->arena, slice_str(names[i])),
-            .configuration_keys_n = -1};
-    (*call)->target = (struct client_target){.kind = CLIENT_ANY};
-    /* Not SAFE: one may have been deleted since it was listed, and would be asked for until the deadline. */
-    (*call)->retry = CLIENT_RETRY_LOST;
-    (*call)->version_min = 1;
-    (*call)->version_max = 4;
-    (*call)->timeout_us = timeout_us;
-    (*call)->on_response = on_response;
-    (*call)->arg = arg;
+    assert(r->resources_n == n);
     client_send(c, *call);
     return 0;
 }

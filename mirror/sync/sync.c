@@ -175,11 +175,27 @@ static void on_metadata(void *arg, const struct client_response *r)
     next_step(s);
 }
 
+/* The round's next question, not yet sent: its body; NULL when there is no room for it. */
+static void *ask(struct sync *s, struct client *c, int16_t api, int16_t version_min, int16_t version_max,
+                 enum client_retry retry, enum client_target_kind whom,
+                 void (*on_response)(void *arg, const struct client_response *r))
+{
+    assert(!s->call); /* one at a time */
+    s->asked = c;
+    s->call = client_ask(c, &(struct client_ask){.api = api,
+                                                 .version_min = version_min,
+                                                 .version_max = version_max,
+                                                 .retry = retry,
+                                                 .target = {.kind = whom},
+                                                 .timeout_us = timeout_us(s),
+                                                 .on_response = on_response,
+                                                 .arg = s});
+    return s->call ? s->call->body : NULL;
+}
+
 static void ask_metadata(struct sync *s, struct client *c)
 {
-    s->asked = c;
-    s->call = client_call(c, kp_key_metadata);
-    if (!s->call) {
+    if (!ask(s, c, kp_key_metadata, 4, 12, CLIENT_RETRY_SAFE, CLIENT_ANY, on_metadata)) {
         sync_trouble(s, NULL, "cannot list topics: too many requests are under way");
         round_ends(s, false);
         return;
@@ -187,13 +203,6 @@ static void ask_metadata(struct sync *s, struct client *c)
     struct kp_metadata_request *r = s->call->body;
     r->topics_n = -1;
     r->allow_auto_topic_creation = false;
-    s->call->target = (struct client_target){.kind = CLIENT_ANY};
-    s->call->retry = CLIENT_RETRY_SAFE;
-    s->call->version_min = 4;
-    s->call->version_max = 12;
-    s->call->timeout_us = timeout_us(s);
-    s->call->on_response = on_metadata;
-    s->call->arg = s;
     client_send(c, s->call);
 }
 
@@ -254,7 +263,7 @@ static int fill_topic(struct sync *s, int i, struct arena *a, struct kp_create_t
         out->configs[out->configs_n++] =
             (struct kp_create_topics_request_configs){arena_dup(a, s->settings->topic[i].list[c].name),
                                                       arena_dup(a, s->settings->topic[i].list[c].value)};
-    return 0;
+    return arena_failed(a) ? -E_NOMEM : 0; /* a value that is null would be the target's default */
 }
 
 static void on_settings(void *arg, const struct client_response *r)
@@ -275,9 +284,8 @@ static void on_settings(void *arg, const struct client_response *r)
         round_ends(s, false);
         return;
     }
-    s->asked = s->target;
-    s->call = client_call(s->target, kp_key_create_topics);
-    struct kp_create_topics_request *q = s->call ? s->call->body : NULL;
+    struct kp_create_topics_request *q =
+        ask(s, s->target, kp_key_create_topics, 4, 7, CLIENT_RETRY_SAFE, CLIENT_CONTROLLER, on_created);
     if (q)
         q->topics = ARENA_NEWS(s->call->arena, struct kp_create_topics_request_topics, s->lot_n);
     rc = q && q->topics ? 0 : -E_NOMEM;
@@ -292,13 +300,6 @@ static void on_settings(void *arg, const struct client_response *r)
         return;
     }
     q->timeout_ms = s->flow->admin_timeout_ms;
-    s->call->target = (struct client_target){.kind = CLIENT_CONTROLLER};
-    s->call->retry = CLIENT_RETRY_SAFE;
-    s->call->version_min = 4;
-    s->call->version_max = 7;
-    s->call->timeout_us = timeout_us(s);
-    s->call->on_response = on_created;
-    s->call->arg = s;
     client_send(s->target, s->call);
 }
 
@@ -367,9 +368,9 @@ static bool grow_some(struct sync *s)
         if (!must_grow(s, k) || (q && q->topics_n == SYNC_BATCH))
             continue;
         if (!q) {
-            s->asked = s->target;
-            s->call = client_call(s->target, kp_key_create_partitions);
-            q = s->call ? s->call->body : NULL;
+            /* A second one would be refused for having nothing to add. */
+            q = ask(s, s->target, kp_key_create_partitions, 0, 3, CLIENT_RETRY_UNSENT, CLIENT_CONTROLLER,
+                    on_grown);
             list =
                 q ? ARENA_NEWS(s->call->arena, struct kp_create_partitions_request_topics, SYNC_BATCH) : NULL;
             if (!list)
@@ -384,20 +385,13 @@ static bool grow_some(struct sync *s)
     }
     if (!q)
         return false;
-    if (!list) {
+    if (!list || arena_failed(s->call->arena)) {
         client_cancel(s->target, s->call);
         s->call = NULL;
         round_ends(s, false);
         return true;
     }
     q->timeout_ms = s->flow->admin_timeout_ms;
-    s->call->target = (struct client_target){.kind = CLIENT_CONTROLLER};
-    s->call->retry = CLIENT_RETRY_UNSENT; /* a second one would be refused for having nothing to add */
-    s->call->version_min = 0;
-    s->call->version_max = 3;
-    s->call->timeout_us = timeout_us(s);
-    s->call->on_response = on_grown;
-    s->call->arg = s;
     client_send(s->target, s->call);
     return true;
 }

@@ -12,9 +12,16 @@ static void finish(struct ask *ask)
         ask->batch->driver = NULL;
 }
 
-static struct ask *begin(struct appender *a, struct lane *l, const struct lane_effect *e, int16_t api)
+/* One of the lane's questions, to the leader of its partition; NULL when there is no room for it. */
+static struct ask *begin(struct appender *a, struct lane *l, const struct lane_effect *e, int16_t api,
+                         void (*answered)(void *arg, const struct client_response *r))
 {
-    struct client_call *call = client_call(a->client, api);
+    struct client_target leader = {CLIENT_LEADER, slice_str(a->topic), l->c.partition, CLIENT_LANE_AUTO};
+    struct client_call *call = client_ask(a->client, &(struct client_ask){.api = api,
+                                                                          .target = leader,
+                                                                          .timeout_us = APPENDER_ASK_US,
+                                                                          .send_within_us = APPENDER_SEND_US,
+                                                                          .on_response = answered});
     struct ask *ask = call ? ARENA_NEW(call->arena, struct ask) : NULL;
     if (!ask) {
         if (call)
@@ -23,17 +30,14 @@ static struct ask *begin(struct appender *a, struct lane *l, const struct lane_e
     }
     *ask = (struct ask){
         .appender = a, .lane = l, .call = call, .kind = e->kind, .ticket = e->ticket, .from = e->from};
-    call->target =
-        (struct client_target){.kind = CLIENT_LEADER, .name = slice_str(a->topic), .number = l->c.partition};
-    call->timeout_us = APPENDER_ASK_US;
-    call->send_within_us = APPENDER_SEND_US;
-    call->arg = ask;
+    call->arg = ask; /* it lies in the call's own arena */
     return ask;
 }
 
-static void send(struct ask *ask, void (*answered)(void *arg, const struct client_response *r))
+static void send(struct ask *ask)
 {
-    ask->call->on_response = answered;
+    assert(!list_linked(&ask->link));
+    assert((ask->batch != NULL) == (ask->kind == LANE_PRODUCE));
     list_push(&ask->appender->asks, &ask->link);
     client_send(ask->appender->client, ask->call);
 }
@@ -118,11 +122,11 @@ static bool build_produce(struct appender *a, struct ask *ask, const struct lane
 
 static void produce(struct appender *a, struct lane *l, const struct lane_effect *e)
 {
-    struct ask *ask = begin(a, l, e, kp_key_produce);
+    struct ask *ask = begin(a, l, e, kp_key_produce, produced);
     if (ask && build_produce(a, ask, e->batch)) {
         ask->batch = e->batch;
         e->batch->driver = ask;
-        send(ask, produced);
+        send(ask);
         return;
     }
     if (ask)
@@ -171,7 +175,7 @@ static void offsets_answered(void *arg, const struct client_response *r);
 static bool ask_end(struct ask *first, int64_t log_start)
 {
     struct lane_effect e = {.kind = LANE_OFFSETS, .ticket = first->ticket};
-    struct ask *ask = begin(first->appender, first->lane, &e, kp_key_list_offsets);
+    struct ask *ask = begin(first->appender, first->lane, &e, kp_key_list_offsets, offsets_answered);
     if (!ask)
         return false;
     ask->log_start = log_start;
@@ -179,7 +183,7 @@ static bool ask_end(struct ask *first, int64_t log_start)
         give_up(ask);
         return false;
     }
-    send(ask, offsets_answered);
+    send(ask);
     return true;
 }
 
@@ -211,7 +215,7 @@ static void offsets_answered(void *arg, const struct client_response *r)
 
 static bool ask_offsets(struct appender *a, struct lane *l, const struct lane_effect *e)
 {
-    struct ask *ask = begin(a, l, e, kp_key_list_offsets);
+    struct ask *ask = begin(a, l, e, kp_key_list_offsets, offsets_answered);
     if (!ask)
         return false;
     ask->log_start = -1;
@@ -219,7 +223,7 @@ static bool ask_offsets(struct appender *a, struct lane *l, const struct lane_ef
         give_up(ask);
         return false;
     }
-    send(ask, offsets_answered);
+    send(ask);
     return true;
 }
 
@@ -244,7 +248,7 @@ static void epoch_answered(void *arg, const struct client_response *r)
 
 static bool ask_epoch(struct appender *a, struct lane *l, const struct lane_effect *e)
 {
-    struct ask *ask = begin(a, l, e, kp_key_offset_for_leader_epoch);
+    struct ask *ask = begin(a, l, e, kp_key_offset_for_leader_epoch, epoch_answered);
     if (!ask)
         return false;
     struct arena *arena = ask->call->arena;
@@ -266,7 +270,7 @@ static bool ask_epoch(struct appender *a, struct lane *l, const struct lane_effe
     q->replica_id = -1;
     q->topics = t;
     q->topics_n = 1;
-    send(ask, epoch_answered);
+    send(ask);
     return true;
 }
 
@@ -298,7 +302,7 @@ static void producers_answered(void *arg, const struct client_response *r)
 
 static bool ask_producers(struct appender *a, struct lane *l, const struct lane_effect *e)
 {
-    struct ask *ask = begin(a, l, e, kp_key_describe_producers);
+    struct ask *ask = begin(a, l, e, kp_key_describe_producers, producers_answered);
     if (!ask)
         return false;
     struct arena *arena = ask->call->arena;
@@ -316,7 +320,7 @@ static bool ask_producers(struct appender *a, struct lane *l, const struct lane_
     t->partition_indexes_n = 1;
     q->topics = t;
     q->topics_n = 1;
-    send(ask, producers_answered);
+    send(ask);
     return true;
 }
 
@@ -351,7 +355,7 @@ static void read_answered(void *arg, const struct client_response *r)
 
 static bool ask_read(struct appender *a, struct lane *l, const struct lane_effect *e)
 {
-    struct ask *ask = begin(a, l, e, kp_key_fetch);
+    struct ask *ask = begin(a, l, e, kp_key_fetch, read_answered);
     if (!ask)
         return false;
     struct arena *arena = ask->call->arena;
@@ -381,7 +385,7 @@ static bool ask_read(struct appender *a, struct lane *l, const struct lane_effec
     q->rack_id = SLICE_LIT("");
     if (uuid_is_zero(&a->topic_id))
         ask->call->version_max = 12;
-    send(ask, read_answered);
+    send(ask);
     return true;
 }
 

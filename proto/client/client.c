@@ -352,6 +352,7 @@ struct client_call *client_ask(struct client *c, const struct client_ask *ask)
         call->version_max = ask->version_max;
     assert(call->version_min <= call->version_max);
     call->timeout_us = ask->timeout_us;
+    call->send_within_us = ask->send_within_us;
     call->on_response = ask->on_response;
     call->arg = ask->arg;
     return call;

@@ -124,12 +124,12 @@ struct client_call {
 /* A new call of an API (kp_key_…), or NULL above `calls_max` or out of memory. */
 struct client_call *client_call(struct client *c, int16_t api_key);
 
-/* A call but for its body. Versions narrow the rows' range; a version_max or a time-out of 0 leaves it as it is. */
+/* A call but for its body. Versions narrow the rows' range; a version_max or a time of 0 leaves it as it is. */
 struct client_ask {
     int16_t api, version_min, version_max;
     enum client_retry retry;
     struct client_target target;
-    int64_t timeout_us;
+    int64_t timeout_us, send_within_us;
     void (*on_response)(void *arg, const struct client_response *r);
     void *arg;
 };
