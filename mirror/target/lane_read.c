@@ -152,8 +152,10 @@ void lane_read_chunk(struct lane *l, const struct lane_trouble *t, struct slice 
             continue;
         if (h.base_offset >= l->end)
             break;
-        if (!look_at(l, &h, batch))
+        if (!look_at(l, &h, batch)) {
+            lane_pair_feed(l);
             return;
+        }
         if (!l->reading)
             return; /* begun anew, or halted */
         l->read_at = batch_last_offset(&h) + 1;
@@ -166,4 +168,7 @@ void lane_read_chunk(struct lane *l, const struct lane_trouble *t, struct slice 
         lane_read_end(l);
     else if (!any)
         lane_wait(l, APPENDER_REASON_NONE, LANE_BACKOFF_MAX_US, "%s", "");
+    else
+        lane_pair_feed(
+            l); /* what waits of the source goes on with what has come, or shows that nothing fits */
 }

@@ -193,6 +193,22 @@ Test(pairing, more_than_the_window)
     pairing_fini(&p);
 }
 
+/* A chunk of the target goes on behind the record that shows that nothing fits. */
+Test(pairing, records_behind_the_one_that_ended_it_are_passed_over)
+{
+    struct pairing p;
+    int64_t n = 0;
+    cr_assert_eq(pairing_init(&p, 0, 100, false), 0);
+    for (; n < 4; n++)
+        cr_assert(pairing_target(&p, n, n, true, (struct pairing_content){1, 1}));
+    pairing_source(&p, 105, 5, (struct pairing_content){1, 2}); /* its mate may lie further on */
+    cr_assert_eq(pairing_state(&p), PAIRING_WANTS_TARGET);
+    for (; n < 20; n++)
+        cr_assert(pairing_target(&p, n, n, true, (struct pairing_content){1, 1}));
+    cr_assert_eq(pairing_state(&p), PAIRING_UNCERTAIN);
+    pairing_fini(&p);
+}
+
 /* Random histories. What comes out, if anything, must be right: no source record that is not at the target lies below
  * the position, unless one just like it is there; none that is at the target lies behind it. */
 static void check_random(uint64_t seed, uint32_t looks, int *certain)
