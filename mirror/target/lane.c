@@ -492,6 +492,8 @@ void lane_read(struct lane *l, uint32_t ticket, const struct lane_trouble *t, st
         lane_side_read(l, t, batches, next);
     } else if (l->asked && ticket == l->ticket) {
         l->asked = false;
-        lane_read_chunk(l, t, batches, next);
+        if (lane_state(l) == LANE_SURVEYING ||
+            lane_state(l) == LANE_PAIRING) /* else it has halted meanwhile */
+            lane_read_chunk(l, t, batches, next);
     }
 }

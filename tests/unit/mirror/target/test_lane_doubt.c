@@ -413,6 +413,29 @@ BOTH(lane_doubt, an_answer_to_what_was_dropped_is_nothing)
     cr_assert(list_empty(&l->cancelled));
 }
 
+/* A survey reads the target; the topic turns out to be another one, then the answer comes. */
+static struct lane *halted_while_reading(void)
+{
+    appended_but_not_saved(500);
+    rig_start(&r, 0);
+    struct lane *l = lane0();
+    for (int i = 0; i < 100000 && !(l->asked && l->step == STEP_READ); i++) {
+        rig_step(&r, r.now + SEC);
+        rig_settle_now(&r);
+    }
+    cr_assert(l->asked);
+    lane_gone(l, APPENDER_REASON_TARGET_RECREATED, "the topic is another one");
+    return l;
+}
+
+Test(lane_doubt, an_answer_after_the_halt_does_not_change_its_reason)
+{
+    struct lane *l = halted_while_reading();
+    lane_read(l, l->ticket, &(struct lane_trouble){.error = KE_UNKNOWN_TOPIC_ID}, SLICE_NULL, 0, -1);
+    cr_assert_eq(l->reason, APPENDER_REASON_TARGET_RECREATED, "%s", l->text);
+    cr_assert_eq(lane_state(l), LANE_HALTED);
+}
+
 BOTH(lane_doubt, settling_moves_the_end_past_others)
 {
     source_grow(&r, 100);
