@@ -204,6 +204,10 @@ static void offsets_answered(void *arg, const struct client_response *r)
         t = malformed;
     }
     bool good = !t.status && t.error == KE_NONE;
+    if (good && offset < 0) { /* no log has none: its start and its end are always there */
+        t = malformed;
+        good = false;
+    }
     if (good && ask->log_start < 0) {
         if (ask_end(ask, offset))
             return;

@@ -29,6 +29,11 @@ static void id_answered(void *arg, const struct client_response *r)
         ask->done(ask->arg, err.code, -1, -1, &err);
         return;
     }
+    if (m->producer_id < 0 || m->producer_epoch < 0) {
+        err_set(&err, -E_CORRUPT, "InitProducerId: an answer without a producer id");
+        ask->done(ask->arg, err.code, -1, -1, &err);
+        return;
+    }
     ask->done(ask->arg, 0, m->producer_id, m->producer_epoch, &err);
 }
 
