@@ -72,7 +72,7 @@ def batch(records=None, n=None, attributes=0, base=0, magic=2, length=None, last
     return struct.pack('>qiibI', base, length, leader_epoch, magic, crc) + body
 
 
-def produce(topic, records, acks=-1, version=7, partitions=(0,), timeout_ms=5000, **more):
+def produce(topic, records, acks=-1, version=7, partitions=(0,), timeout_ms=30000, **more):
     parts = b''.join(i32(p) + data(records) for p in partitions)
     return request(0, version, struct.pack('>hhii', -1, acks, timeout_ms, 1) + text(topic) + i32(len(partitions)) + parts, **more)
 
@@ -92,7 +92,7 @@ def create_topics(*topics, version=2):
     for name, partitions, factor, configs in topics:
         body += text(name) + i32(partitions) + i16(factor) + i32(0) + i32(len(configs))
         body += b''.join(text(k) + text(v) for k, v in configs.items())
-    return request(19, version, body + i32(5000) + b'\0')
+    return request(19, version, body + i32(30000) + b'\0')
 
 
 def created(answer):
@@ -124,7 +124,7 @@ def list_offset(topic, which=-1):
 class Client:
     """One connection, one request after the other."""
 
-    def __init__(self, port, timeout=20):
+    def __init__(self, port, timeout=60):
         self.s = socket.create_connection(('127.0.0.1', port), timeout)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

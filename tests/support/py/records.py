@@ -6,6 +6,7 @@ import collections, concurrent.futures, gc, threading, time, zlib
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from history import crc, headers_crc, now, text
+from site_rig import Late
 
 gc.disable()  # millions of records without a cycle among them: looking for one takes longer than reading them
 Record = collections.namedtuple('Record', 'offset timestamp key value headers')
@@ -25,7 +26,7 @@ def parse(key, value):
     return writer, int(sequence)
 
 
-def partitions(bootstrap, topic, timeout=10):
+def partitions(bootstrap, topic, timeout=30):
     """By a consumer: an AdminClient's question makes the topic where topics are made on use."""
     c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-looks', 'allow.auto.create.topics': False})
     try:
@@ -34,7 +35,7 @@ def partitions(bootstrap, topic, timeout=10):
         c.close()
 
 
-def partitions_of(client, topic, timeout=10):
+def partitions_of(client, topic, timeout=30):
     t = client.list_topics(topic, timeout=timeout).topics.get(topic)
     return sorted(t.partitions) if t and t.error is None else []
 
@@ -72,7 +73,8 @@ def read_partition(bootstrap, topic, partition, timeout=60, isolation='read_comm
         out, end = [], time.monotonic() + timeout
         at = low
         while at < high:
-            assert time.monotonic() < end, f'{topic}-{partition}: read up to {at} of {high} in {timeout} s'
+            if time.monotonic() >= end:
+                raise Late(f'{topic}-{partition}: read up to {at} of {high} in {timeout} s')
             for m in c.consume(10000, 0.2):
                 if m.error():
                     if m.error().code() == KafkaError._PARTITION_EOF:
@@ -102,7 +104,22 @@ def read_topic(bootstrap, topic, timeout=240, history=None, name=None, clean=Non
         return dict(zip(wanted, pool.map(read, wanted)))
 
 
-def end_offsets(bootstrap, topic, timeout=10):
+def commit(consumer, offsets, seconds=90):
+    """Until it is taken: a coordinator that has just come has to load first, and the client does not ask again. [TopicPartition]"""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as e:
+            if not e.args[0].name() in ('COORDINATOR_LOAD_IN_PROGRESS', 'COORDINATOR_NOT_AVAILABLE', 'NOT_COORDINATOR', 'REQUEST_TIMED_OUT',
+                                        '_TRANSPORT', '_TIMED_OUT', '_WAIT_COORD'):
+                raise
+            if time.monotonic() > end:
+                raise Late(f'commit: {e}') from e
+        time.sleep(0.05)
+
+
+def end_offsets(bootstrap, topic, timeout=30):
     c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-ends'})
     try:
         return {p: c.get_watermark_offsets(TopicPartition(topic, p), timeout=timeout)[1] for p in partitions_of(c, topic, timeout)}
@@ -110,7 +127,7 @@ def end_offsets(bootstrap, topic, timeout=10):
         c.close()
 
 
-def held(bootstrap, topic, timeout=10):
+def held(bootstrap, topic, timeout=30):
     """{partition: offsets between log start and end}: as many records as there are, but where a log was compacted or has marks."""
     c = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'sundog-test-ends'})
     try:
@@ -179,7 +196,8 @@ class Load:
         left = self.p.flush(timeout)
         for seq in list(self.open):
             self.tell(seq, None, None, None, None)
-        assert left == 0, f'{left} records not acknowledged within {timeout} s'
+        if left:
+            raise Late(f'{left} records not acknowledged within {timeout} s')
 
 
 class Follower:
