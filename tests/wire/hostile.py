@@ -6,7 +6,7 @@ Of each case is held: the named error, or the connection closed within a second;
 its peak and the broker's CPU time within what the case says; a bystander who produces and fetches all the time is served
 within BYSTANDER_S; the broker lives on. SUNDOG_BIN=build/dev/bin runs the sanitizer build; SUNDOG_SLACK=N allows N times
 the CPU time and memory (3 for that one)."""
-import contextlib, os, random, re, resource, socket, struct, sys, time, zlib
+import collections, contextlib, os, random, re, resource, select, socket, struct, sys, time, zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from hostile_rig import *
@@ -23,13 +23,15 @@ def frame_sizes():
                 for size in (-2**31, -1, *range(8), 2**31 - 1, (100 << 20) + 1):
                     b.closed(struct.pack('>i', size) + bytes(20), f'size {size}')
         with b.under('a size, then silence'):
-            waiting = [Client(b.port) for _ in range(200)]
-            for c in waiting:
-                c.s.sendall(i32(1000000))  # within the limit: room is not taken for it
+            waiting = [Client(b.port, 60) for _ in range(200)]
             begin = time.monotonic()
             for c in waiting:
+                c.s.sendall(i32(1000000))  # within the limit: room is not taken for it
+            for c in waiting:
                 assert c.s.recv(1) == b''
-            assert REQUEST_MS / 1000 - 0.2 <= time.monotonic() - begin + 0.2 <= 20, 'closed at the deadline'
+            took = time.monotonic() - begin
+            assert took >= REQUEST_MS / 1000 - 0.2, f'closed after {took:.2f} s, before the deadline'
+            late(took <= 20, f'closed after {took:.2f} s')
 
 
 def other_protocols():
@@ -42,7 +44,7 @@ def other_protocols():
         b.closed(b'GET / HTTP/1.1\r\n\r\n', 'HTTP')
         time.sleep(1.2)  # a line a peer and second
         b.closed(b'\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03' + bytes(600), 'TLS')
-        wait('a hint for each', 5, lambda: all(any(w in l for l in b.log_lines()) for w in ('HTTP on a', 'TLS on a')))
+        wait('a hint for each', 60, lambda: all(any(w in l for l in b.log_lines()) for w in ('HTTP on a', 'TLS on a')))
 
 
 def golden():
@@ -71,7 +73,7 @@ def cut_requests():
                 else:
                     cuts = sorted({*range(0, min(len(frame), 24)), *random.Random(name).sample(range(len(frame)), min(20, len(frame)))})
                 for cut in cuts:
-                    kind, value = outcome(b.port, framed(frame[:cut]), 5)
+                    kind, value = outcome(b.port, framed(frame[:cut]), 30)
                     # A golden frame may be cut behind its last member that matters: an answer is fine, silence is not.
                     assert kind != 'silent', f'{name} cut at {cut}'
                     counted += 1
@@ -87,7 +89,7 @@ def slow_loris():
         frame = request(3, 1, i32(0) + bytes(64))
         slow = [(Client(b.port), k) for k in range(60)]
         begin, sent = time.monotonic(), 0
-        while slow and time.monotonic() - begin < 20:
+        while slow and time.monotonic() - begin < 60:
             for c, k in list(slow):
                 at = min(sent + k % 12, len(frame) - 2)
                 try:
@@ -164,7 +166,7 @@ def many_small_elements():
     with Broker() as b, b.under('a million elements', memory=48 * MIB, cpu=2.0):
         for _ in range(4):
             names = 6 * MIB
-            kind, value = outcome(b.port, request(42, 2, uvarint(names + 1) + b'\1' * names + b'\0', tags=b'\0'), 10)
+            kind, value = outcome(b.port, request(42, 2, uvarint(names + 1) + b'\1' * names + b'\0', tags=b'\0'), 60)
             assert kind == 'closed', f'{kind}: {len(value) if isinstance(value, bytes) else value}'
 
 
@@ -195,7 +197,7 @@ def broken_batches():
         for ts in (-2**63, 2**63 - 1, -2):
             assert produced(c.ask(produce('t', batch(ts=ts))), 't') in (32, RECORD, 0), ts
         b.refused(c, 't', batch(), REQUEST) if False else None
-        kind, value = outcome(b.port, produce('nowhere', batch(), acks=0), 3)
+        kind, value = outcome(b.port, produce('nowhere', batch(), acks=0), 30)
         assert kind == 'closed', f'acks=0 with an error: {kind}'
 
 
@@ -346,28 +348,31 @@ def topics():
                 assert got in errors, f'{parts} partitions, factor {factor}, {list(configs)}: {got}'
             answer = c.ask(request(21, 0, i32(1) + text('t') + i32(1) + i32(0) + i64(100) + i32(1000)))
             assert struct.unpack('>h', answer[-2:])[0] == OFFSET_RANGE, 'DeleteRecords past the high watermark'
-        with b.under('Metadata of 100,000 names', memory=40 * MIB, cpu=3), Client(b.port, 30) as c:
+        with b.under('Metadata of 100,000 names', memory=40 * MIB, cpu=3), Client(b.port, 60) as c:
             answer = c.ask(metadata(*[f'name-{k:06}' for k in range(100000)]))
             assert len(answer) > 100000
-        with b.under('a storm of first uses', memory=40 * MIB, cpu=8), Client(b.port, 30) as c:
+        with b.under('a storm of first uses', memory=40 * MIB, cpu=8), Client(b.port, 60) as c:
             for k in range(20):
                 c.ask(metadata(*[f'storm-{k}-{n}' for n in range(200)], create=True))
             made = len([f for f in folders() if f.startswith('storm-')])
             assert 0 < made <= 1200, f'{made} topics were made'
 
 
+REBALANCE_MS = 5000  # who does not come again within it leaves room for others
+
+
 def join(group, member=b'', metadata_bytes=b'', protocols=1):
-    body = text(group) + i32(10000) + i32(3000) + text(member) + text('consumer') + i32(protocols)
+    body = text(group) + i32(60000) + i32(REBALANCE_MS) + text(member) + text('consumer') + i32(protocols)
     return request(11, 2, body + (text('range') + data(metadata_bytes)) * protocols)
 
 
 def groups():
     with Broker(**{'group.max.size': 100, 'offset.metadata.max.bytes': 4096}) as b:
         with Client(b.port) as c:
-            wait('the coordinator is there', 20, lambda: struct.unpack_from('>h', c.ask(request(10, 0, text('g'))), 4)[0] == 0, 0.2)
-        with b.under('groups', memory=34 * MIB, cpu=2), Client(b.port, 15) as c:
+            wait('the coordinator is there', 60, lambda: struct.unpack_from('>h', c.ask(request(10, 0, text('g'))), 4)[0] == 0, 0.2)
+        with b.under('groups', memory=34 * MIB, cpu=2), Client(b.port, 60) as c:
             error = lambda request, at=4: struct.unpack_from('>h', c.ask(request), at)[0]
-            wait('groups are loaded', 15, lambda: error(request(12, 0, text('g') + i32(1) + text('m'))) == UNKNOWN_MEMBER, 0.1)
+            wait('groups are loaded', 60, lambda: error(request(12, 0, text('g') + i32(1) + text('m'))) == UNKNOWN_MEMBER, 0.1)
             assert error(join('big', metadata_bytes=bytes(10 * MIB)), 8) not in (0, -1), '10 MiB of subscription'
             answer = c.ask(join('g'))
             throttle, code, generation = struct.unpack_from('>ihi', answer, 4)
@@ -393,13 +398,20 @@ def groups():
             offset = struct.unpack_from('>q', c.ask(request(9, 1, text('g') + i32(1) + text('t') + i32(1) + i32(0))), 4 + 4 + 3 + 4 + 4)[0]
             assert offset == -1, f'offset {offset} was committed by somebody'
         with b.under('members beyond the limit', memory=12 * MIB, cpu=2):
-            members = [Client(b.port, 20) for _ in range(300)]
+            members, answers = [Client(b.port, 60) for _ in range(300)], []
             for m in members:
                 m.s.sendall(join('crowd'))
-            errors = [struct.unpack_from('>h', m.answer(), 8)[0] for m in members]
+            silent = {m.s: m for m in members}
+            def decided():  # all but those who are in and wait for the first ones, who never come again
+                for s in select.select(list(silent), [], [], 0)[0]:
+                    answers.append(struct.unpack_from('>hi', silent.pop(s).answer(), 8))
+                return len(silent) <= 100
+            wait('all but 100 are answered', 60, decided)
             for m in members:
                 m.s.close()
-            assert errors.count(GROUP_FULL) >= 200 and errors.count(0) <= 100, {e: errors.count(e) for e in set(errors)}
+            counts = collections.Counter(answers)  # (error, generation)
+            assert {e for e, _ in counts} <= {0, GROUP_FULL} and max(n for (e, _), n in counts.items() if e == 0) <= 100, counts
+            late(sum(n for (e, _), n in counts.items() if e == GROUP_FULL) >= 100, f'some had left before others came: {counts}')
 
 
 # ---- descriptors, the admin port: rows 25 and 30 ----
@@ -419,7 +431,8 @@ def descriptors():
                     held.append(socket.create_connection(('127.0.0.1', b.port), 2))
             spent = b.cpu()
             time.sleep(1.5)
-            assert b.cpu() - spent < 0.5 * SLACK, f'{b.cpu() - spent:.2f} s of CPU time in 1.5 s: it spins'
+            spent = b.cpu() - spent
+            late(spent < 0.5 * SLACK, f'{spent:.2f} s of CPU time in 1.5 s: it spins')
             assert b.daemon.http('/healthz')[0] == 200, 'the admin port has no descriptor'
             for s in held:
                 s.close()
@@ -428,7 +441,7 @@ def descriptors():
 
 def admin_port():
     with Broker() as b:
-        def ask(*parts, timeout=5):
+        def ask(*parts, timeout=30):
             with socket.create_connection(('127.0.0.1', b.daemon.admin), timeout) as s:
                 out = b''
                 with contextlib.suppress(OSError):

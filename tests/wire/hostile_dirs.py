@@ -52,7 +52,7 @@ def data_directories():
             for k in range(5):
                 assert produced(c.ask(produce('t', batch(record(b'record %d' % k)))), 't') == 0
         b.stop.set()
-        b.other.join(10)
+        b.other.join(60)
         assert b.daemon.stop() == 0
         data, kept = os.path.join(b.rig.dir, 'east', 'data'), os.path.join(b.rig.dir, 'kept')
         shutil.copytree(data, kept)
@@ -62,7 +62,7 @@ def data_directories():
             damage(data)
             begin = len(b.log_lines())
             b.daemon.start(ready=False, env={'ASAN_OPTIONS': 'detect_leaks=0'})  # a refused start leaves what ends with the process
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while b.daemon.running and time.monotonic() < end:
                 with contextlib.suppress(OSError):
                     if b.daemon.http('/healthz')[0] == 200:
@@ -72,7 +72,7 @@ def data_directories():
             if b.daemon.running:
                 assert served is not False, f'{what}: it serves: {said[-5:]}'
                 with Client(b.port) as c:
-                    wait(f'{what}: five records', 10, lambda: c.end_offset('t') == 5)
+                    wait(f'{what}: five records', 60, lambda: c.end_offset('t') == 5)
                     assert b'record 4' in c.ask(fetch((0, 4, 10000))), what
                     assert produced(c.ask(produce('t', batch())), 't') == 0, what
                 assert b.daemon.stop() == 0, what
@@ -131,16 +131,16 @@ def source_records():
                batch(record(b'v', b'k', forged)), batch(record(b'v'), ts=-1), batch(record(b'v'), ts=0),
                batch(b''.join(record(b'v%d' % k, b'\xff\xfe\0', delta=k, ts=-k) for k in range(50)), 50, ts=now),
                batch(record(b'x' * 1000000, b'k'), 1), batch(record(b'last'))]
-        with Client(rig.port['east'], 20) as c:
+        with Client(rig.port['east'], 60) as c:
             assert created(c.ask(create_topics(('odd', 1, 1, {})))) == {'odd': 0}
             for b in odd:
                 assert produced(c.ask(produce('odd', b)), 'odd') == 0, b[:80]
             ours = records_of(c, 'odd')
-        with Client(rig.port['west'], 20) as c:
+        with Client(rig.port['west'], 60) as c:
             def arrived():
                 with contextlib.suppress(struct.error):
                     return c.end_offset('east.odd') >= len(ours)
-            wait('all are there', 60, arrived, 0.2)
+            wait('all are there', 120, arrived, 0.2)
             theirs = records_of(c, 'east.odd')
             assert len(theirs) == len(ours) == 59, (len(theirs), len(ours))
             for k, (a, b) in enumerate(zip(ours, theirs)):

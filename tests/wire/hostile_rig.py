@@ -5,10 +5,11 @@ TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 sys.path[:0] = [os.path.join(TOP, 'tests', 'support', 'py'), os.path.dirname(os.path.abspath(__file__))]
 
 from kafka_bytes import *
-from site_rig import Rig, wait
+from site_rig import Late, Rig, wait
 
 SLACK = float(os.environ.get('SUNDOG_SLACK', '1'))
-BYSTANDER_S = 2.0  # two busy processors delay a request for long, whatever the broker does
+BYSTANDER_S = 2.0  # two busy processors delay a request for long, whatever the broker does: one that waited longer is Late
+CPU_SLOW = 6  # what is over its bound by less may be the machine's: it is Late, too
 MEMORY = 64 << 20
 MIB = 1 << 20
 REQUEST_MS = 1500
@@ -21,7 +22,7 @@ CONFIG, REQUEST, FORMAT, OUT_OF_ORDER, OLD_EPOCH, SESSION_ID, RECORD, COMPRESSIO
 def bystander(port, stop, worst):
     """Produces a record and fetches it, all the time; the longest time that took."""
     offset = 0
-    with Client(port, 30) as c:
+    with Client(port, 60) as c:
         while not stop.is_set():
             begin = time.monotonic()
             answer = c.ask(produce('bystander', batch()))
@@ -30,6 +31,12 @@ def bystander(port, stop, worst):
             offset += 1
             worst.value = max(worst.value, time.monotonic() - begin)
             time.sleep(0.02)
+
+
+def late(in_time, what):
+    """A measure that a stall of the machine lengthens: taken again when it is too long, which a fault is each time."""
+    if not in_time:
+        raise Late(what)
 
 
 class Broker:
@@ -43,14 +50,14 @@ class Broker:
         self.stop, self.worst = multiprocessing.Event(), multiprocessing.Value('d', 0.0)
         self.other = multiprocessing.Process(target=bystander, args=(self.port, self.stop, self.worst), daemon=True)
         self.other.start()
-        wait('the bystander is served', 15, lambda: self.worst.value > 0)
+        wait('the bystander is served', 60, lambda: self.worst.value > 0)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
         self.stop.set()
-        self.other.join(10)
+        self.other.join(60)
         code = self.daemon.stop() if kind is None else None
         self.rig.close(failed=kind is not None)
         assert kind or code == 0, f'exit {code}'
@@ -67,7 +74,7 @@ class Broker:
 
     def clients_gone(self):
         count = lambda: float(re.search(r'^sundog_broker_connections (\S+)', self.daemon.http('/metrics')[1], re.M)[1])
-        wait('only the bystander is left', 15, lambda: count() <= 1)
+        wait('only the bystander is left', 60, lambda: count() <= 1)
 
     @contextlib.contextmanager
     def under(self, what, memory=MIB, cpu=1.0):
@@ -84,15 +91,18 @@ class Broker:
         print(f'  {what}: {seconds:.1f} s, {spent:.2f} s CPU, peak +{grown / MIB:.1f} MiB, {len(said)} log lines, '
               f'bystander {1000 * self.worst.value:.0f} ms', flush=True)
         assert grown <= memory * SLACK + MIB * (SLACK > 1) * 16, f'{what}: memory grew by {grown / MIB:.1f} MiB'
-        assert spent <= (cpu + 0.02 * seconds) * SLACK + 0.2, f'{what}: {spent:.2f} s of CPU time'
+        bound = (cpu + 0.02 * seconds) * SLACK + 0.2
+        assert spent <= CPU_SLOW * bound, f'{what}: {spent:.2f} s of CPU time'
+        late(spent <= bound, f'{what}: {spent:.2f} s of CPU time')
         assert len(said) <= 3 + seconds, f'{what}: {len(said)} log lines in {seconds:.1f} s: {said[:5]}'
         assert not any('\x1b' in l or '\0' in l for l in said), said
-        assert self.worst.value <= BYSTANDER_S, f'{what}: the bystander waited {self.worst.value:.2f} s'
         assert self.daemon.running and self.other.is_alive(), f'{what}: {self.daemon.tail()}'
+        late(self.worst.value <= BYSTANDER_S, f'{what}: the bystander waited {self.worst.value:.2f} s')
 
     def closed(self, sent, what, within=1.0):
-        kind, value = outcome(self.port, sent)
-        assert kind == 'closed' and value <= within * max(1, SLACK) + 1, f'{what}: {kind} {value!r}'
+        kind, value = outcome(self.port, sent, 30)
+        assert kind == 'closed', f'{what}: {kind} {value!r}'
+        late(value <= within * max(1, SLACK) + 1, f'{what}: closed after {value:.2f} s')
 
     def refused(self, c, topic, b, *errors, acks=-1):
         """The batch gets one of the errors and the log stays as it is."""
