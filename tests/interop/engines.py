@@ -52,7 +52,7 @@ def transact(bootstrap, topic, r, n):
     for i in range(3):
         p = Producer({'bootstrap.servers': bootstrap, 'transactional.id': f'engines-{i}-{r.random()}', 'linger.ms': 0,
                       'compression.type': r.choice(CODECS), 'batch.num.messages': r.choice([1, 5, 1000])})
-        p.init_transactions(30)
+        p.init_transactions(60)
         producers.append(p)
     plain = Producer({'bootstrap.servers': bootstrap, 'linger.ms': 0})
     for _ in range(n // 60):
@@ -62,11 +62,11 @@ def transact(bootstrap, topic, r, n):
             key, value, headers = record(r)
             r.choice(chosen + [plain]).produce(topic, value, key, partition=r.randrange(3), headers=headers)
             if r.random() < 0.1:
-                for p in chosen: p.flush(30)
+                for p in chosen: p.flush(60)
         for p in chosen:
-            assert p.flush(30) == 0  # what is purged would leave a hole in librdkafka's sequences
-            (p.abort_transaction if r.random() < 0.4 else p.commit_transaction)(30)
-    assert plain.flush(30) == 0
+            assert p.flush(60) == 0  # what is purged would leave a hole in librdkafka's sequences
+            (p.abort_transaction if r.random() < 0.4 else p.commit_transaction)(60)
+    assert plain.flush(60) == 0
 
 
 def more(bootstrap, r, n):
@@ -79,16 +79,28 @@ def more(bootstrap, r, n):
 def delete_half(bootstrap, topic):
     admin = AdminClient({'bootstrap.servers': bootstrap})
     halves = [TopicPartition(topic, p, end // 2) for p, end in end_offsets(bootstrap, topic).items()]
-    for f in admin.delete_records(halves).values(): f.result(20)
+    for f in admin.delete_records(halves).values(): f.result(60)
 
 
-def compact(bootstrap, r):
+def compact(bootstrap, folder, r):
     """Until some of it has gone, which shows as gaps between offsets; the cleaner comes when it comes."""
     produce(bootstrap, 'compacted', r, 1500, keys=40)
     def gone():
         produce(bootstrap, 'compacted', r, 3, keys=3)  # rolls the segment
         return sum(len(v) for v in read_topic(bootstrap, 'compacted').values()) < 1000 or None
-    wait('the source is compacted', 60, gone, 1)
+    wait('the source is compacted', 180, gone, 1)
+    # Both sites must read the same: not what the cleaner is about to take away.
+    wait('the cleaner has nothing left to do', 180, lambda: cleaned(bootstrap, folder), 0.5)
+
+
+def cleaned(bootstrap, folder):
+    """No key is twice in what the cleaner may touch, which is all but a partition's last segment."""
+    for p, log in read_topic(bootstrap, 'compacted').items():
+        active = max(int(os.path.basename(f)[:-4]) for f in glob.glob(f'{folder}/data/compacted-{p}/*.log'))
+        keys = [r.key for r in log if r.offset < active]
+        if len(keys) != len(set(keys)):
+            return False
+    return True
 
 
 def engine_of(mirror):
@@ -96,12 +108,11 @@ def engine_of(mirror):
 
 
 def complete(rig, site, mirror):
-    """Everything stable at the source has been mirrored; what was, as {topic: {partition: [Record]}}."""
+    """All that the mirror knows of has been mirrored; what was, as {topic: {partition: [Record]}}. It may not know of all yet."""
     def caught_up():
         rows = [p for f in mirror.status()['flows'] for p in f['partitions'] if p['topic'] in TOPICS]
         return len(rows) == 3 * len(TOPICS) and all(p['state'] == 'caught up' and p['lag_records'] == 0 for p in rows) or None
-    time.sleep(1)
-    wait(f'{site} has everything', 90, caught_up, 0.2)
+    wait(f'{site} has caught up', 180, caught_up, 0.2)
     return {t: read_topic(rig.bootstrap(site), f'east.{t}') for t in TOPICS}
 
 
@@ -117,16 +128,36 @@ def translated(rig, site, r):
     return said
 
 
-def compare(rig, west, south, seed):
+def alike(rig, west, south):
     a, b = complete(rig, 'west', west), complete(rig, 'south', south)
     for t in TOPICS:
-        same(a[t], b[t], f'{t} by records and by batches')
         if t != 'compacted':  # its source goes on shrinking
             same(read_topic(rig.bootstrap('east'), t), b[t], f'{t} at the source and by batches')
+        same(a[t], b[t], f'{t} by records and by batches')
     assert sum(len(v) for v in b['transactions'].values()) > 0
+
+
+def translated_alike(rig, seed):
     one, other = (translated(rig, s, random.Random(seed)) for s in ('west', 'south'))
     for x, y in zip(one, other):
         assert x == y or 'compacted' in x['topic'], f'translated: {x} and {y}'
+
+
+def in_the_end(seconds, check):
+    """What is mirrored and told to the store arrives when it arrives; what is wrong with it stays wrong."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.5)
+
+
+def compare(rig, west, south, seed):
+    in_the_end(120, lambda: alike(rig, west, south))
+    in_the_end(60, lambda: translated_alike(rig, seed))
 
 
 def both_engines_say_the_same():
@@ -134,10 +165,10 @@ def both_engines_say_the_same():
     print(f'SUNDOG_SEED={SEED}', flush=True)
     with ApacheKafka(lambda port: ['log.cleaner.backoff.ms=500', 'transaction.state.log.num.partitions=3']) as east:
         admin = AdminClient({'bootstrap.servers': east.bootstrap})
-        for f in admin.create_topics([NewTopic(t, 3, 1, config=c) for t, c in TOPICS.items()]).values(): f.result(20)
+        for f in admin.create_topics([NewTopic(t, 3, 1, config=c) for t, c in TOPICS.items()]).values(): f.result(60)
         more(east.bootstrap, r, RECORDS)
         delete_half(east.bootstrap, 'cut')
-        compact(east.bootstrap, r)
+        compact(east.bootstrap, east.dir, r)
         with Rig(sites=('east', 'west', 'south'), bootstrap={'east': east.bootstrap}, flows=['east->west', 'east->south'],
                  mirror={'topics': ','.join(TOPICS)}) as rig:
             del rig.mirrors['east']
@@ -167,13 +198,13 @@ def old_message(magic, offset, key, value, timestamp):
 def kcat_reads(bootstrap, topic, partition):
     """Newer librdkafkas than the distribution's do not hand out what is older than batches."""
     argv = ['kcat', '-b', bootstrap, '-C', '-t', topic, '-p', str(partition), '-o', 'beginning', '-e', '-f', '%o|%K|%k|%S|%s\n']
-    return subprocess.run(argv, capture_output=True, check=True, timeout=30).stdout.split(b'\n')[:-1]
+    return subprocess.run(argv, capture_output=True, check=True, timeout=120).stdout.split(b'\n')[:-1]
 
 
 def segments_of_old_formats_go_to_the_record_engine():
     with ApacheKafka() as east:
         admin = AdminClient({'bootstrap.servers': east.bootstrap})
-        admin.create_topics([NewTopic('old', 2, 1)])['old'].result(20)
+        admin.create_topics([NewTopic('old', 2, 1)])['old'].result(60)
         subprocess.run([KAFKA, 'stop', east.dir], check=True)
         folder = f'{east.dir}/data/old-0'
         for f in glob.glob(folder + '/*.index') + glob.glob(folder + '/*.timeindex') + glob.glob(folder + '/*.snapshot'): os.remove(f)
@@ -181,11 +212,11 @@ def segments_of_old_formats_go_to_the_record_engine():
         with open(folder + '/00000000000000000000.log', 'wb') as f:
             for i in range(300):
                 f.write(old_message(i // 150, i, b'k%d' % i if i % 3 else None, b'v%d' % i if i % 7 else None, now + i))
-        os.remove(f'{east.dir}/data/.kafka_cleanshutdown')
+        if os.path.exists(f'{east.dir}/data/.kafka_cleanshutdown'): os.remove(f'{east.dir}/data/.kafka_cleanshutdown')
         subprocess.run([KAFKA, 'restart', east.dir], check=True)
         p = Producer({'bootstrap.servers': east.bootstrap})
         for i in range(1000): p.produce('old', b'new %d' % i, partition=i % 2)
-        assert p.flush(30) == 0
+        assert p.flush(60) == 0
         with Rig(bootstrap={'east': east.bootstrap}, flows=['east->west'], mirror={'topics': 'old'}) as rig:
             del rig.mirrors['east']
             rig.start()
@@ -193,7 +224,8 @@ def segments_of_old_formats_go_to_the_record_engine():
             def caught_up():
                 rows = [p for f in west.status()['flows'] for p in f['partitions'] if p['topic'] == 'old']
                 return len(rows) == 2 and all(p['state'] == 'caught up' for p in rows) and rows
-            rows = sorted(wait('mirrored', 30, caught_up, 0.2), key=lambda p: p['partition'])
+            wait('as many arrived', 120, lambda: end_offsets(rig.bootstrap('west'), 'east.old') == {0: 800, 1: 500}, 0.2)
+            rows = sorted(wait('mirrored', 60, caught_up, 0.2), key=lambda p: p['partition'])
             for q in range(2):
                 there, here = kcat_reads(east.bootstrap, 'old', q), kcat_reads(rig.bootstrap('west'), 'east.old', q)
                 assert there == here and len(here) == (800, 500)[q], (q, len(there), len(here))
@@ -219,25 +251,28 @@ def damaged(engine, byte):
     with Rig(flows=['east->west']) as rig:
         for b in rig.brokers.values(): b.start()
         admin = AdminClient({'bootstrap.servers': rig.bootstrap('east')})
-        admin.create_topics([NewTopic('orders', 3, 1)])['orders'].result(20)
+        admin.create_topics([NewTopic('orders', 3, 1)])['orders'].result(60)
         p = Producer({'bootstrap.servers': rig.bootstrap('east'), 'batch.num.messages': 10, 'linger.ms': 20})
         for i in range(300):
             p.produce('orders', b'value %d' % i, partition=i % 3)
-        assert p.flush(20) == 0
+        assert p.flush(60) == 0
         good = damage(rig, byte)
         other = {'record': 'batch', 'batch': 'record'}[engine]
         west = rig.mirrors['west'].start(extra=[f'sundog.engine={other}', f'sundog.engine.{engine}.topics=nothing, ord.*'])
         def stands():
             rows = {p['partition']: p for f in west.status()['flows'] for p in f['partitions'] if p['topic'] == 'orders'}
             return len(rows) == 3 and rows[0]['state'] == rows[2]['state'] == 'caught up' and rows[1]['state'] == 'paused' and rows
-        rows = wait('the others are mirrored', 30, stands, 0.2)
+        rows = wait('the others are mirrored', 120, stands, 0.2)
         assert rows[1]['position'] == good and rows[1]['reason'] and rows[1]['engine'] == engine, rows[1]
         more = [p.produce('orders', b'more', partition=i % 3) for i in range(30)]
-        assert p.flush(20) == 0 and more
-        wait('the others go on', 20, lambda: [end_offsets(rig.bootstrap('west'), 'east.orders')[q] for q in range(3)] == [110, good, 110], 0.2)
+        assert p.flush(60) == 0 and more
+        wait('the others go on', 90, lambda: [end_offsets(rig.bootstrap('west'), 'east.orders')[q] for q in range(3)] == [110, good, 110], 0.2)
+        def said():
+            with open(west.log) as f:
+                return [line for line in f if 'ledger' in line and 'kind="damaged"' in line]
+        wait('the ledger tells of it', 60, said)
         time.sleep(3)  # it is tried again, and said once
-        with open(west.log) as f:
-            told = [line for line in f if 'ledger' in line and 'kind="damaged"' in line]
+        told = said()
         assert len(told) == 1 and f'partition=1 from={good} ' in told[0], (byte, told)
 
 

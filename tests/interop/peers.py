@@ -15,9 +15,10 @@ class ApacheKafka:
         """`keys` is asked for the node's further properties with the port it will have."""
         self.dir = tempfile.mkdtemp(prefix='sundog-kafka-')
         for _ in range(5):
-            self.port = free_port()
+            self.port = free_port(2)  # its controller's is the next one
             if subprocess.run([KAFKA, 'start', self.dir, str(self.port), *(keys(self.port) if keys else [])], capture_output=True).returncode == 0:
                 break
+            subprocess.run([KAFKA, 'kill', self.dir], capture_output=True)
             shutil.rmtree(self.dir); os.mkdir(self.dir)
         else:
             raise AssertionError('Apache Kafka did not start')
@@ -50,19 +51,31 @@ def two_apache_kafkas():
 def fill(bootstrap, topic, n, codec='lz4'):
     admin = AdminClient({'bootstrap.servers': bootstrap})  # must outlive its futures
     for f in admin.create_topics([NewTopic(topic, 3, 1)]).values():
-        f.result(20)
+        f.result(60)
     now = int(time.time() * 1000) - 3_600_000  # within any retention
     p = Producer({'bootstrap.servers': bootstrap, 'compression.type': codec, 'enable.idempotence': True})
     for i in range(n):
         p.produce(topic, b'value %d' % i, b'k%d' % (i % 50), timestamp=now + i, headers=[('h', b'%d' % i)])
         if i % 1000 == 0: p.poll(0)
-    assert p.flush(30) == 0
+    assert p.flush(60) == 0
 
 
-def complete(source, target, topic, remote, seconds=60):
+def complete(source, target, topic, remote, seconds=180):
     want = end_offsets(source, topic)
+    assert want, f'{source} does not know {topic}'
     wait(f'{remote} complete', seconds, lambda: partitions(target, remote) and end_offsets(target, remote) == want, 0.3)
     same(read_topic(source, topic), read_topic(target, remote), remote)
+
+
+def complete_at_least_once(source, target, topic, remote, seconds=240):
+    """As MirrorMaker 2 promises: a task that it stops in a hurry writes again what it has written. No two records of `fill` are equal."""
+    def once(log):
+        return {p: list({r[1:]: r for r in records}.values()) for p, records in log.items()}
+    want = read_topic(source, topic)
+    held = sum(map(len, want.values()))
+    assert held and sum(len(v) for v in once(want).values()) == held
+    wait(f'{remote} complete', seconds, lambda: partitions(target, remote) and sum(len(v) for v in once(read_topic(target, remote)).values()) == held, 0.5)
+    same(want, once(read_topic(target, remote)), remote)
 
 
 def our_mirror_between_two_apache_kafkas():
@@ -77,9 +90,9 @@ def our_mirror_between_two_apache_kafkas():
             for _ in range(3):
                 p = Producer({'bootstrap.servers': east.bootstrap})
                 for i in range(500): p.produce('orders', b'more %d' % i, b'k%d' % i)
-                p.flush(30)
+                assert p.flush(60) == 0
                 mirror.kill()
-                mirror.start(seconds=30)
+                mirror.start()
             complete(east.bootstrap, west.bootstrap, 'orders', 'east.orders')
 
 
@@ -107,8 +120,8 @@ def mirrormaker_2_mirrors_from_and_to_our_broker():
                 'status.storage.replication.factor': 1, 'config.storage.replication.factor': 1,
                 'refresh.topics.interval.seconds': 2, 'emit.checkpoints.interval.seconds': 2, 'offset.flush.interval.ms': 1000}
         east.mm2(keys)
-        complete(east.bootstrap, west, 'orders', 'east.orders', 120)
-        complete(west, east.bootstrap, 'bills', 'west.bills', 120)
+        complete_at_least_once(east.bootstrap, west, 'orders', 'east.orders')
+        complete_at_least_once(west, east.bootstrap, 'bills', 'west.bills')
 
 
 if __name__ == '__main__':

@@ -3,8 +3,8 @@ import concurrent.futures, ctypes, os, random, subprocess, sys, time
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from records import end_offsets, partitions, read_topic, same
-from site_rig import Rig, run_cases, wait
+from records import commit, end_offsets, partitions, read_topic, same
+from site_rig import Late, Rig, run_cases, wait
 
 MEGABYTES = int(os.environ.get('SUNDOG_STORY_MB', '50'))
 
@@ -32,6 +32,7 @@ def kcat(*args, data=None, timeout=300):
 def wait_same(rig, source, target, topic, remote=None, seconds=180):
     remote = remote or f'{source}.{topic}'
     want = end_offsets(rig.bootstrap(source), topic)
+    assert want, f'{source} does not know {topic}'
 
     def probe():
         return end_offsets(rig.bootstrap(target), remote) == want or None
@@ -44,7 +45,7 @@ def wait_same(rig, source, target, topic, remote=None, seconds=180):
 def make(rig, site, topic, n, **config):
     admin = AdminClient({'bootstrap.servers': rig.bootstrap(site)})  # must outlive its futures
     for f in admin.create_topics([NewTopic(topic, n, 1, config=config)]).values():
-        f.result(20)
+        f.result(60)
 
 
 def a_large_file_crosses_in_both_directions():
@@ -65,7 +66,7 @@ def a_large_file_crosses_in_both_directions():
             got = sorted(r.key + b'|' + r.value for p in log.values() for r in p)
             assert got == sorted(lines), f'{topic}: {len(got)} records for {len(lines)} lines'
         for site in ('east', 'west'):
-            bad = [t for t in AdminClient({'bootstrap.servers': rig.bootstrap(site)}).list_topics(timeout=10).topics
+            bad = [t for t in AdminClient({'bootstrap.servers': rig.bootstrap(site)}).list_topics(timeout=60).topics
                    if 'packages' in t and t.count('east') > 1 or t.startswith(f'{site}.')]
             assert not bad, f'a record crossed twice: {site} has {bad}'
         print(f'{len(lines)} records of {len(data) / 1e6:.0f} MB each way')
@@ -102,7 +103,7 @@ def a_backlog_larger_than_every_buffer_is_caught_up_with():
         value = b'v' * 90
         kcat('-P', '-b', rig.bootstrap('east'), '-t', 'backlog', '-K', '|', data=b''.join(b'%d|%s\n' % (i, value) for i in range(1_000_000)))
         rig.mirrors['west'].start()
-        wait_same(rig, 'east', 'west', 'backlog', seconds=60)
+        wait_same(rig, 'east', 'west', 'backlog')
 
 
 def three_hops_are_named_hop_by_hop():
@@ -112,22 +113,23 @@ def three_hops_are_named_hop_by_hop():
         make(rig, 'east', 'orders', 1)
         p = Producer({'bootstrap.servers': rig.bootstrap('east')})
         for i in range(100): p.produce('orders', b'v%d' % i, b'k')
-        p.flush(30)
-        wait('west.east.orders at north', 60, lambda: partitions(rig.bootstrap('north'), 'west.east.orders'))
+        assert p.flush(60) == 0
+        wait('west.east.orders at north', 120, lambda: partitions(rig.bootstrap('north'), 'west.east.orders'))
         wait_same(rig, 'east', 'north', 'orders', 'west.east.orders')
         time.sleep(4)
-        topics = AdminClient({'bootstrap.servers': rig.bootstrap('east')}).list_topics(timeout=10).topics
+        topics = AdminClient({'bootstrap.servers': rig.bootstrap('east')}).list_topics(timeout=60).topics
         assert not [t for t in topics if t.endswith('east.orders')], sorted(topics)
 
 
-def consume(bootstrap, group, topic, n, timeout=60):
+def consume(bootstrap, group, topic, n, timeout=120):
     """Reads exactly n records in the group and commits behind them: their (partition, offset, value)."""
     c = Consumer({'bootstrap.servers': bootstrap, 'group.id': group, 'enable.auto.commit': False, 'auto.offset.reset': 'error',
-                  'session.timeout.ms': 6000})
+                  'session.timeout.ms': 45000})
     c.subscribe([topic])
     out, at, end = [], {}, time.monotonic() + timeout
     while len(out) < n:
-        assert time.monotonic() < end, f'group {group} read {len(out)} of {n} from {topic} in {timeout} s'
+        if time.monotonic() >= end:
+            raise Late(f'group {group} read {len(out)} of {n} from {topic} in {timeout} s')
         m = c.poll(0.2)
         if m is None: continue
         if m.error():
@@ -135,12 +137,12 @@ def consume(bootstrap, group, topic, n, timeout=60):
             raise AssertionError(str(m.error()))
         out.append((m.partition(), m.offset(), m.value()))
         at[m.partition()] = m.offset() + 1
-    c.commit(offsets=[TopicPartition(topic, p, o) for p, o in at.items()], asynchronous=False)
+    commit(c, [TopicPartition(topic, p, o) for p, o in at.items()])
     c.close()
     return out
 
 
-def synced(rig, mirror_file, group, want, seconds=30):
+def synced(rig, mirror_file, group, want, seconds=90):
     """Waits until the mirror's own account says that the group's offsets were translated as of `want` {partition: offset}."""
     def probe():
         rows = rig.cli_json('-c', mirror_file, 'translate', '--group', group, check=False)
@@ -157,7 +159,7 @@ def a_group_fails_over_and_back_at_exact_offsets():
         for i in range(30_000): p.produce('orders', b'%d' % i, b'k%d' % (i % 100))
         assert p.flush(60) == 0
         c = Consumer({'bootstrap.servers': rig.bootstrap('east'), 'group.id': 'shop'})
-        c.commit(offsets=[TopicPartition('orders', q, 0) for q in range(3)], asynchronous=False)
+        commit(c, [TopicPartition('orders', q, 0) for q in range(3)])
         c.close()
         first = consume(rig.bootstrap('east'), 'shop', 'orders', 11_000)
         committed = {}
@@ -178,6 +180,17 @@ def a_group_fails_over_and_back_at_exact_offsets():
         assert values == list(range(30_000)), f'{len(values)} read, {len(set(values))} different, of 30000'
 
 
+def translate(rig, topic, p, offset):
+    return rig.cli_json('translate', '--store', 'west-mirror.store', '--flow', 'east->west', '--topic', topic, '--partition', str(p), '--offset', str(offset))
+
+
+def wait_mapped(rig, topic):
+    """Until the store has the map up to the source's ends: it is told of records after they have arrived."""
+    ends = end_offsets(rig.bootstrap('east'), topic)
+    assert ends
+    wait(f'the map of {topic} up to {ends}', 90, lambda: all(translate(rig, topic, p, end)['state'] == 'exact' for p, end in ends.items()), 0.2)
+
+
 def stranger_records(rig):
     """How many the mirror's ledger tells of: batches of one producer may be read, and told of, in parts."""
     return sum(e['count'] for e in rig.cli_json('dump', 'store', 'west-mirror.store')['ledger'] if e['kind'] == 'stranger')
@@ -189,22 +202,23 @@ def a_stranger_writes_into_a_mirrored_topic():
         make(rig, 'east', 'orders', 1)
         p = Producer({'bootstrap.servers': rig.bootstrap('east')})
         for i in range(500): p.produce('orders', b'%d' % i)
-        p.flush(30)
-        wait('first half mirrored', 30, lambda: end_offsets(rig.bootstrap('west'), 'east.orders').get(0) == 500)
+        assert p.flush(60) == 0
+        wait('first half mirrored', 90, lambda: end_offsets(rig.bootstrap('west'), 'east.orders').get(0) == 500)
         s = Producer({'bootstrap.servers': rig.bootstrap('west')})
         for i in range(5): s.produce('east.orders', b'stranger')
-        s.flush(30)
+        assert s.flush(60) == 0
         for i in range(500, 1000): p.produce('orders', b'%d' % i)
-        p.flush(30)
-        wait('second half mirrored', 30, lambda: end_offsets(rig.bootstrap('west'), 'east.orders').get(0) == 1005)
+        assert p.flush(60) == 0
+        wait('second half mirrored', 90, lambda: end_offsets(rig.bootstrap('west'), 'east.orders').get(0) == 1005)
         log = read_topic(rig.bootstrap('west'), 'east.orders')[0]
         assert [r.value for r in log if r.value != b'stranger'] == [b'%d' % i for i in range(1000)]
         place = {r.value: r.offset for r in log}
+        wait_mapped(rig, 'orders')
         for n in (0, 250, 499, 500, 731, 999):
-            t = rig.cli_json('translate', '--store', 'west-mirror.store', '--flow', 'east->west', '--topic', 'orders', '--partition', '0', '--offset', str(n))
+            t = translate(rig, 'orders', 0, n)
             assert t['offset'] in (place[b'%d' % n], 500 if n == 500 else -1), (n, t, place[b'%d' % n])
         # Found by a read on the side, after the acknowledgement of what came behind them.
-        wait('the ledger tells of the strangers', 30, lambda: stranger_records(rig) == 5)
+        wait('the ledger tells of the strangers', 90, lambda: stranger_records(rig) == 5)
 
 
 def produce_ids(rig, first, n):
@@ -235,7 +249,7 @@ def ten_thousand_positions_translate_exactly():
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(cut))  # delete_records gives away a reference that it does not own
         admin = AdminClient({'bootstrap.servers': rig.bootstrap('east')})
         for f in admin.delete_records(cut).values():
-            f.result(20)
+            f.result(60)
         rig.mirrors['west'].start()
         stranger = Producer({'bootstrap.servers': rig.bootstrap('west')})
         for round in range(5):
@@ -244,18 +258,19 @@ def ten_thousand_positions_translate_exactly():
             produce_ids(rig, 6000 + 4000 * round, 4000)
             if round == 2:
                 rig.mirrors['west'].start()
-            wait('all ids at west', 60, lambda: ids_arrived(rig), 0.2)
+            wait('all ids at west', 180, lambda: ids_arrived(rig), 0.2)
             for _ in range(rng.randrange(1, 8)):
                 stranger.produce('east.ids', b'stranger', partition=rng.randrange(3))
-            assert stranger.flush(30) == 0
+            assert stranger.flush(60) == 0
         produce_ids(rig, 26000, 1000)
-        source, target = wait('all ids at west', 60, lambda: ids_arrived(rig), 0.2)
+        source, target = wait('all ids at west', 180, lambda: ids_arrived(rig), 0.2)
+        wait_mapped(rig, 'ids')
         place = {q: {r.value: r.offset for r in log} for q, log in target.items()}
         wanted = {(q, n): (place[q][log[i - 1].value] if i else -1, place[q][log[i].value])
                   for q, log in source.items() for i in range(len(log)) for n in range(log[i - 1].offset + 1 if i else log[i].offset, log[i].offset + 1)}
 
         def wrong(at):
-            t = rig.cli_json('translate', '--store', 'west-mirror.store', '--flow', 'east->west', '--topic', 'ids', '--partition', str(at[0]), '--offset', str(at[1]))
+            t = translate(rig, 'ids', *at)
             before, after = wanted[at]
             return None if before < t['offset'] <= after else (at, t, wanted[at])
         positions = rng.sample(sorted(wanted), 10_000)
