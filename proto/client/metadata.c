@@ -203,7 +203,8 @@ static void take_brokers(struct client_core *core, const struct kp_metadata_resp
         b->gone = b->gone || !there;
     }
     for (int32_t i = 0; i < m->brokers_n; i++)
-        client_broker_add(core, m->brokers[i].node_id, m->brokers[i].host, m->brokers[i].port);
+        if (m->brokers[i].node_id >= 0) /* else it would be one more bootstrap address with each answer */
+            client_broker_add(core, m->brokers[i].node_id, m->brokers[i].host, m->brokers[i].port);
 }
 
 bool client_metadata_take(struct client_core *core, const struct kp_metadata_response *m, int16_t version)

@@ -257,7 +257,7 @@ static void coordinator_answered(void *arg, const struct client_response *r)
     struct found f = {.node_id = -1, .error = KE_COORDINATOR_NOT_AVAILABLE};
     if (r->status == 0)
         f = found_in(r->body, r->version);
-    if (f.error == KE_NONE && client_broker_add(core, f.node_id, f.host, f.port)) {
+    if (f.error == KE_NONE && f.node_id >= 0 && client_broker_add(core, f.node_id, f.host, f.port)) {
         c->node_id = f.node_id;
         c->failures = 0;
         return;

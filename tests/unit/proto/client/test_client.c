@@ -241,6 +241,28 @@ Test(client, another_cluster_is_not_believed)
                      "the address belongs to cluster cluster-two, expected is cluster-one");
 }
 
+static int brokers(void)
+{
+    int n = 0;
+    list_each (at, &r.core->brokers)
+        n++;
+    return n;
+}
+
+/* -1 is how bootstrap addresses are kept: what an answer gives that number would be one more with each of them. */
+Test(client, brokers_without_a_number_are_not_taken)
+{
+    rig_ask(&r, 0, CLIENT_RETRY_UNSENT, &g);
+    rig_run(&r);
+    int before = brokers();
+    r.metadata.brokers[1].node_id = -1;
+    for (int i = 0; i < 5; i++) {
+        client_metadata_want(r.core);
+        rig_pass(&r, SEC);
+    }
+    cr_assert_leq(brokers(), before);
+}
+
 Test(client, refused_connections_are_tried_again_with_growing_pauses)
 {
     r.refuse = true;
@@ -348,6 +370,21 @@ Test(client, finds_the_coordinator_and_again_when_it_moves)
     rig_run(&r);
     answer_coordinator(KE_NONE, 1);
     cr_assert_eq(rig_take(&r).conn->broker->node_id, 1);
+}
+
+Test(client, a_coordinator_without_a_number_is_asked_for_again_later)
+{
+    struct client_call *c = rig_call(&r, kp_key_heartbeat, &g);
+    c->target = (struct client_target){.kind = CLIENT_GROUP, .name = SLICE_LIT("group")};
+    rig_send(&r, c);
+    rig_run(&r);
+    int before = brokers();
+    answer_coordinator(KE_NONE, -1);
+    cr_assert_eq(brokers(), before);
+    cr_assert_eq(r.requests_n, 0, "not at once");
+    rig_pass(&r, SEC);
+    answer_coordinator(KE_NONE, 2);
+    cr_assert_eq(rig_take(&r).conn->broker->node_id, 2);
 }
 
 Test(client, a_coordinator_that_is_refused_ends_the_wait)
