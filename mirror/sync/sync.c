@@ -102,14 +102,15 @@ static struct known *known_of(struct sync *s, struct slice topic)
 
 static void note_source(struct sync *s, const struct kp_metadata_response *m)
 {
+    bool full = false;
     for (int32_t i = 0; i < m->topics_n; i++) {
         const struct kp_metadata_response_topics *t = &m->topics[i];
         if (t->error_code || t->partitions_n == 0 || !sync_filter_takes(s->filter, &s->policy, t->name))
             continue;
         struct known *k = known_of(s, t->name);
         if (!k) {
-            sync_trouble(s, NULL, "more than %d topics: the rest is not mirrored", SYNC_TOPICS_MAX);
-            return;
+            full = true; /* those behind it may be known, and those that are gone make room */
+            continue;
         }
         if (!uuid_eq(&k->source_id, &t->topic_id) || k->source_partitions != t->partitions_n)
             k->told = false;
@@ -117,6 +118,8 @@ static void note_source(struct sync *s, const struct kp_metadata_response *m)
         k->source_partitions = t->partitions_n;
         k->seen_source = s->round;
     }
+    if (full)
+        sync_trouble(s, NULL, "more than %d topics: the rest is not mirrored", SYNC_TOPICS_MAX);
     struct known *k, *next;
     HASH_ITER (by_source, s->by_source, k, next) {
         if (k->seen_source == s->round)
