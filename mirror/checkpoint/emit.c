@@ -36,7 +36,8 @@ static bool put(struct checkpoint *c, const struct group *g, struct entry *e, co
     buf_init(&value, CHECKPOINT_TEXT_MAX);
     checkpoint_key_put(&key, slice_str(g->name), slice_str(w->target), e->v.q);
     checkpoint_value_put(&value, e->emitted_upstream, e->emitted_offset, e->v.metadata);
-    bool done = internal_topic_put(c->checkpoints, buf_slice(&key), buf_slice(&value)) == 0;
+    bool done = !key.failed && !value.failed &&
+                internal_topic_put(c->checkpoints, buf_slice(&key), buf_slice(&value)) == 0;
     buf_fini(&key);
     buf_fini(&value);
     return done;

@@ -42,7 +42,8 @@ int heartbeat_create(const struct heartbeat_options *o, struct heartbeat **out, 
                                        .factor_key = "heartbeats.topic.replication.factor",
                                        .trouble = o->trouble,
                                        .arg = o->arg};
-    int rc = internal_topic_create(&t, &h->topic, err);
+    int rc =
+        h->key.failed ? err_set(err, -E_NOMEM, "out of memory") : internal_topic_create(&t, &h->topic, err);
     if (rc) {
         heartbeat_destroy(h);
         return rc;

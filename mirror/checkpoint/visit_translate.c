@@ -17,8 +17,8 @@ struct gathered {
 static void gather(void *arg, const struct committed *o)
 {
     struct gathered *g = arg;
-    if (!slice_eq_str(o->topic, g->topic))
-        return;
+    if (!slice_eq_str(o->topic, g->topic) || g->n == GROUP_COMMITS_MAX)
+        return; /* more than a topic can have partitions: said twice */
     if (g->n == g->cap) {
         size_t cap = g->cap ? g->cap * 2 : 16;
         struct group_commit *more = ARENA_NEWS(&g->v->arena, struct group_commit, cap);

@@ -8,8 +8,7 @@
 #include "proto/sundog/progress.pb-c.h"
 #include "proto/sundog/store.pb-c.h"
 
-#define LANES_MAX   100000 /* target partitions of one topic */
-#define COMMITS_MAX 100000
+#define LANES_MAX 100000 /* target partitions of one topic */
 
 static void *from_arena(void *arena, size_t size)
 {
@@ -371,7 +370,7 @@ int stored_producer_id_decode(struct slice in, struct arena *a, struct map_produ
 
 int stored_group_encode(const struct group_entry *g, struct buf *out)
 {
-    assert(g->commits_n <= COMMITS_MAX);
+    assert(g->commits_n <= GROUP_COMMITS_MAX);
     struct arena a;
     arena_init(&a, g->commits_n * (sizeof(Sundog__StoreCommit) + sizeof(void *) + 64) + 4096);
     Sundog__StoreGroup m = SUNDOG__STORE_GROUP__INIT;
@@ -406,7 +405,7 @@ int stored_group_encode(const struct group_entry *g, struct buf *out)
 int stored_group_decode(struct slice in, struct arena *a, struct group_entry *out)
 {
     const Sundog__StoreGroup *m = unpack(&sundog__store_group__descriptor, in, a);
-    if (!m || m->state < 0 || m->state >= GROUP_STATES_N || m->n_commits > COMMITS_MAX)
+    if (!m || m->state < 0 || m->state >= GROUP_STATES_N || m->n_commits > GROUP_COMMITS_MAX)
         return -E_CORRUPT;
     *out = (struct group_entry){.group = bytes_slice(m->group),
                                 .q = out->q,

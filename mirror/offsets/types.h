@@ -65,6 +65,9 @@ enum group_state {
 };
 const char *mirror_group_state_name(enum group_state s);
 
+/* Of one group in one topic: as many as a topic can have partitions. */
+#define GROUP_COMMITS_MAX 100000
+
 struct group_commit {
     int32_t p;
     int64_t offset;
