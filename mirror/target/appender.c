@@ -188,6 +188,9 @@ void appender_answered(struct appender *a)
 
 int appender_create(const struct appender_options *o, struct appender **out, struct err *err)
 {
+    assert(o->topic.n > 0);
+    assert(o->producer_id >= 0);
+    assert(o->source_next >= 0);
     struct appender *a = calloc(1, sizeof *a);
     *out = NULL;
     if (!a)
@@ -232,13 +235,14 @@ void appender_destroy(struct appender *a)
 {
     if (!a)
         return;
-    assert(!a->draining);
+    assert(!a->draining); /* not from one of its callbacks */
     while (!list_empty(&a->asks)) {
         struct ask *ask = LIST_ENTRY(list_pop(&a->asks), struct ask, link);
         if (ask->batch)
             ask->batch->driver = NULL;
         client_cancel(a->client, ask->call);
     }
+    assert(list_empty(&a->asks));
     client_watch_remove(&a->watch);
     loop_timer_stop(&a->due);
     loop_timer_stop(&a->soon);

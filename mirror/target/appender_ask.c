@@ -7,6 +7,8 @@
 
 static void finish(struct ask *ask)
 {
+    assert(list_linked(&ask->link)); /* sent, and not ended before */
+    assert(!ask->batch || ask->batch->driver == ask);
     list_remove(&ask->link);
     if (ask->batch)
         ask->batch->driver = NULL;
@@ -103,6 +105,7 @@ static bool build_produce(struct appender *a, struct ask *ask, const struct lane
     struct kp_produce_request_partition_data *p = ARENA_NEW(arena, struct kp_produce_request_partition_data);
     if (!t || !p)
         return false;
+    assert(lane_batch_bytes(b).n > 0);
     p->index = ask->lane->c.partition;
     p->records.bytes = lane_batch_bytes(b);
     t->name = slice_str(a->topic);
@@ -123,6 +126,8 @@ static bool build_produce(struct appender *a, struct ask *ask, const struct lane
 static void produce(struct appender *a, struct lane *l, const struct lane_effect *e)
 {
     struct ask *ask = begin(a, l, e, kp_key_produce, produced);
+    assert(e->batch->state == LANE_BATCH_SENT);
+    assert(!e->batch->driver);
     if (ask && build_produce(a, ask, e->batch)) {
         ask->batch = e->batch;
         e->batch->driver = ask;
@@ -138,6 +143,7 @@ static void produce(struct appender *a, struct lane *l, const struct lane_effect
 void appender_cancel(struct appender *a, struct lane_batch *b)
 {
     struct ask *ask = b->driver;
+    assert(b->state == LANE_BATCH_CANCELLED);
     if (ask) {
         finish(ask);
         client_cancel(a->client, ask->call);

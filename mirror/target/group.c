@@ -55,6 +55,7 @@ int group_init(struct lane_group *g, const struct appender_options *o, uint64_t 
     g->epochs[g->epochs_n++].epoch = o->source_epoch;
     for (; g->n < o->points_n; g->n++) {
         struct appender_point *p = &g->points[g->n];
+        assert(g->n == 0 || p[-1].partition < p->partition); /* each once */
         struct lane_config c = config_of(o, p->partition, seed);
         if (!p->known) {
             p->source_next = o->source_next;
@@ -170,6 +171,7 @@ void group_advance(struct lane_group *g, int64_t to)
         lane_passes(&g->lanes[i], g->expected, to, g->missing);
     g->missing += to - g->expected;
     g->expected = to;
+    assert(g->missing >= 0);
 }
 
 int group_take(struct lane_group *g, int32_t q, const struct port_record *r)
@@ -204,6 +206,7 @@ static void remember_epoch(struct lane_group *g, int64_t from, int32_t epoch)
         g->epochs_n--;
     if (g->epochs_n == GROUP_EPOCHS)
         memmove(&g->epochs[0], &g->epochs[1], --g->epochs_n * sizeof g->epochs[0]);
+    assert(g->epochs_n < GROUP_EPOCHS);
     g->epochs[g->epochs_n].from = from;
     g->epochs[g->epochs_n++].epoch = epoch;
 }
@@ -348,6 +351,8 @@ static struct census count(const struct lane_group *g)
         case LANE_HALTED: c.halted++; break;
         }
     }
+    assert(c.halted + c.surveying + c.anchoring + c.pairing + c.ready + c.working == g->n);
+    assert(c.unserved <= c.pairing);
     return c;
 }
 
@@ -368,6 +373,8 @@ static int64_t reading_start(const struct lane_group *g, bool ready_too)
 
 static struct group_effect read_from(struct lane_group *g, int64_t from)
 {
+    assert(!g->awaiting);
+    assert(from < INT64_MAX); /* some lane wants it */
     g->awaiting = true;
     g->expected = g->fed = from;
     return (struct group_effect){.kind = GROUP_READ_FROM, .from = from, .epoch = epoch_before(g, from)};
@@ -453,6 +460,7 @@ static int weight(enum appender_state s)
     static const int weights[APPENDER_STATES] = {
         [APPENDER_APPENDING] = 0, [APPENDER_ANCHORING] = 1, [APPENDER_RECONCILING] = 2,
         [APPENDER_STARTING] = 3,  [APPENDER_WAITING] = 4,   [APPENDER_HALTED] = 5};
+    assert((unsigned)s < APPENDER_STATES);
     return weights[s];
 }
 
@@ -488,6 +496,7 @@ static bool look_at_status(struct lane_group *g)
 
 static struct group_effect lanes_effect(struct lane_group *g)
 {
+    assert(g->next < g->n);
     for (size_t tried = 0; tried < g->n; tried++) {
         struct lane *l = &g->lanes[g->next];
         struct lane_effect e = lane_effect(l);

@@ -30,6 +30,7 @@ static bool lane_holds(const void *owner, unsigned state)
     return !memory || may;
 }
 
+_Static_assert(sizeof lane_states / sizeof *lane_states == LANE_HALTED + 1, "a row for every state");
 static const struct sm_table lane_sm = SM_TABLE("lane", lane_states, lane_holds);
 
 int lane_init(struct lane *l, const struct lane_config *c, const struct appender_point *at, int64_t now_us,
@@ -46,7 +47,8 @@ int lane_init(struct lane *l, const struct lane_config *c, const struct appender
                        .acked_next = at->source_next - (at->known ? at->source_idle : 0),
                        .source_missing = -1,
                        .verify_left = at->known ? LANE_VERIFIED : 0};
-    assert(l->acked_next <= at->source_next && (!at->known || at->number_next >= 0));
+    assert(l->acked_next <= at->source_next);
+    assert(!at->known || at->number_next >= 0);
     l->pair_from = lane_pair_from(l);
     list_init(&l->batches);
     list_init(&l->cancelled);
@@ -66,7 +68,7 @@ int lane_init(struct lane *l, const struct lane_config *c, const struct appender
 
 void lane_fini(struct lane *l)
 {
-    assert(list_empty(&l->cancelled));
+    assert(list_empty(&l->cancelled)); /* the driver has taken back what was under way */
     while (!list_empty(&l->batches))
         lane_batch_give(l->c.budget, LIST_ENTRY(list_pop(&l->batches), struct lane_batch, link));
     lane_pair_reset(l);
@@ -129,11 +131,14 @@ void lane_halt(struct lane *l, enum appender_reason why, const char *fmt, ...)
     lane_side_reset(l);
     l->survey = LANE_SURVEY_START;
     lane_move(l, LANE_HALTED);
+    assert(l->reason != APPENDER_REASON_NONE);
 }
 
 void lane_wait(struct lane *l, enum appender_reason why, int64_t max_us, const char *fmt, ...)
 {
     va_list ap;
+    assert(lane_state(l) != LANE_HALTED); /* whose reason stays */
+    assert(max_us >= LANE_BACKOFF_MIN_US);
     va_start(ap, fmt);
     say(l, why, fmt, ap);
     va_end(ap);
@@ -141,6 +146,7 @@ void lane_wait(struct lane *l, enum appender_reason why, int64_t max_us, const c
     for (unsigned i = 0; i < l->attempts && delay < max_us; i++)
         delay *= 2;
     delay = delay < max_us ? delay : max_us;
+    assert(delay > 0);
     l->attempts += l->attempts < 30;
     l->retry_at_us = l->now_us + delay + rng_range(&l->rng, -delay / 5, delay / 5);
 }
@@ -179,6 +185,7 @@ void lane_drop_batches(struct lane *l)
     l->failing = l->must_resolve = false;
     l->number_built = l->at.number_next;
     l->taken_next = l->at.source_next;
+    assert(list_empty(&l->batches));
 }
 
 /* ---- notes and runs ---- */
@@ -195,6 +202,8 @@ void lane_note(struct lane *l, const struct appender_note *n)
 bool lane_add_run(struct lane *l, int64_t src, int64_t dst, int64_t count)
 {
     struct appender_run *last = l->runs_n ? &l->runs[l->runs_n - 1] : NULL;
+    assert(count > 0);
+    assert(!last || src >= last->src_start + last->count); /* in the order of the source */
     if (last && last->src_start + last->count == src && last->dst_start + last->count == dst) {
         last->count += count;
         return true;
@@ -222,6 +231,7 @@ static bool take_for_pairing(struct lane *l, const struct port_record *r, int64_
             l->items_cap = cap;
         }
     }
+    assert(l->items_at + l->items_n < l->items_cap);
     l->items[l->items_at + l->items_n++] = (struct lane_source_item){
         r->offset, missing, {r->timestamp_ms, pairing_print(r->key, r->value, r->headers, r->headers_n)}};
     return true;
@@ -235,6 +245,7 @@ bool lane_keeps(const struct lane *l)
 
 void lane_numbered(struct lane *l, int64_t n)
 {
+    assert(n > 0);
     l->number_built += n;
     if (MUTANT("n_q_32_bit"))
         l->number_built &= INT32_MAX;
@@ -271,6 +282,7 @@ static int append_record(struct lane *l, const struct port_record *r, int codec)
         list_push(&l->batches, &l->open->link);
         rc = lane_batch_begin(l, l->open, l->number_built, codec);
     }
+    assert(l->open || rc);
     if (!rc)
         rc = lane_batch_add(l, l->open, &n, r->offset);
     if (rc)
@@ -458,16 +470,26 @@ static void check(const struct lane *l)
     unsigned sealed = 0, inflight = 0;
     list_each (at, &l->batches) {
         const struct lane_batch *b = LIST_ENTRY(at, struct lane_batch, link);
-        assert(b->number == number && b->count > 0 && b->src_first > source && b->src_last >= b->src_first);
-        assert((b == l->open) == (b->state == LANE_BATCH_OPEN) && (b != l->open || at->next == &l->batches));
+        assert(b->number == number);
+        assert(b->count > 0);
+        assert(b->src_first > source);
+        assert(b->src_last >= b->src_first);
+        assert((b == l->open) == (b->state == LANE_BATCH_OPEN));
+        assert(b != l->open || at->next == &l->batches);
         sealed += b->state == LANE_BATCH_SEALED;
         inflight += b->state == LANE_BATCH_SENT;
         number += b->count;
         source = b->src_last;
     }
-    assert(sealed == l->sealed && inflight == l->inflight && inflight <= APPENDER_INFLIGHT_MAX);
+    assert(sealed == l->sealed);
+    assert(inflight == l->inflight);
+    assert(inflight <= APPENDER_INFLIGHT_MAX);
     assert(number == l->number_built || MUTANT("n_q_32_bit"));
-    assert(l->acked_next <= l->at.source_next && source < l->taken_next);
+    assert(l->acked_next <= l->at.source_next);
+    assert(source < l->taken_next);
+    assert(l->verify_left <= LANE_VERIFIED);
+    assert(l->gaps_n <= LANE_GAPS_MAX);
+    assert(l->notes_n <= LANE_NOTES_MAX);
 }
 
 struct lane_effect lane_effect(struct lane *l)

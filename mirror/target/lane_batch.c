@@ -21,6 +21,7 @@ static size_t usual_least(const struct appender_budget *b)
 
 struct appender_budget *appender_budget_create(size_t limit_bytes)
 {
+    assert(limit_bytes > 0);
     struct appender_budget *b = calloc(1, sizeof *b);
     if (b) {
         b->limit_bytes = limit_bytes;
@@ -48,6 +49,7 @@ void appender_budget_destroy(struct appender_budget *b)
     if (!b)
         return;
     assert(b->used_bytes == 0);
+    assert(list_empty(&b->waiters)); /* its appenders are gone */
     while (!list_empty(&b->spare))
         free_batch(LIST_ENTRY(list_pop(&b->spare), struct lane_batch, link));
     free(b);
@@ -86,7 +88,8 @@ void appender_budget_pace(struct appender_budget *b)
 {
     size_t least = usual_least(b), most = b->limit_bytes;
     bool slow = b->acked_bytes / USUAL_TURNOVERS < b->usual_bytes;
-    assert(b->usual_bytes >= least && b->usual_bytes <= most);
+    assert(b->usual_bytes >= least);
+    assert(b->usual_bytes <= most);
     if (b->was_full && slow)
         b->usual_bytes = b->usual_bytes < most / 2 ? 2 * b->usual_bytes : most;
     else if (b->used_bytes < b->usual_bytes / 4)
@@ -112,6 +115,7 @@ void appender_budget_rest(struct appender_budget *b)
         list_remove(&oldest->link);
         free_batch(oldest);
     }
+    assert(!list_empty(&b->spare) || b->spare_bytes == 0);
     b->spare_least = b->spare_bytes;
 }
 
@@ -142,7 +146,8 @@ struct lane_batch *lane_batch_take(struct appender_budget *budget)
 
 void lane_batch_give(struct appender_budget *budget, struct lane_batch *b)
 {
-    assert(!b->driver && budget->used_bytes >= b->counted);
+    assert(!b->driver); /* no call sends from its bytes any more */
+    assert(budget->used_bytes >= b->counted);
     budget->used_bytes -= b->counted;
     b->counted = 0;
     tell_waiters(budget);
@@ -157,6 +162,8 @@ void lane_batch_give(struct appender_budget *budget, struct lane_batch *b)
         return;
     }
     budget->spare_bytes += batch_memory(b);
+    assert(budget->spare_bytes <= budget->limit_bytes / 4);
+    assert(budget->spare_least <= budget->spare_bytes);
     list_push_front(&budget->spare, &b->link);
 }
 
@@ -166,10 +173,13 @@ static void count_bytes(struct lane *l, struct lane_batch *b)
     l->c.budget->used_bytes += now - b->counted; /* wraps and comes back when it has become less */
     l->c.budget->was_full = l->c.budget->was_full || !budget_room(l->c.budget);
     b->counted = now;
+    assert(l->c.budget->used_bytes >= b->counted);
 }
 
 int lane_batch_begin(struct lane *l, struct lane_batch *b, int64_t number, int codec)
 {
+    assert(number >= 0);
+    assert(b->count == 0 && b->counted == 0 && !b->lent.memory);
     struct batch_options o = BATCH_OPTIONS;
     o.codec = (enum codec)codec;
     o.level = l->c.codec_level;
@@ -195,7 +205,8 @@ static int add_segment(struct lane_batch *b, int64_t src)
 
 int lane_batch_add(struct lane *l, struct lane_batch *b, const struct record_new *r, int64_t src)
 {
-    assert(b->state == LANE_BATCH_OPEN && (b->count == 0 || src > b->src_last));
+    assert(b->state == LANE_BATCH_OPEN);
+    assert(b->count == 0 || src > b->src_last);
     int rc = add_segment(b, src);
     if (!rc)
         rc = batch_add(&b->builder, r);
@@ -213,11 +224,13 @@ int lane_batch_add(struct lane *l, struct lane_batch *b, const struct record_new
 int lane_batch_seal(struct lane *l, struct lane_batch *b)
 {
     struct batch_header h;
-    assert(b->state == LANE_BATCH_OPEN && b->count > 0);
+    assert(b->state == LANE_BATCH_OPEN);
+    assert(b->count > 0);
     int rc = batch_close(&b->builder, &h);
     if (rc)
         return rc;
-    assert(h.records_n == b->count && h.last_offset_delta == b->count - 1);
+    assert(h.records_n == b->count);
+    assert(h.last_offset_delta == b->count - 1);
     b->state = LANE_BATCH_SEALED;
     count_bytes(l, b);
     return 0;
@@ -243,8 +256,11 @@ static uint8_t *hold_bytes(struct lane_batch *b, const struct port_batch *whole)
 int lane_batch_pass(struct lane *l, struct lane_batch *b, int64_t number, const struct batch_header *h,
                     const struct port_batch *whole)
 {
-    assert(h->records_n > 0 && h->records_n == h->last_offset_delta + 1 && !batch_is(h, BATCH_CONTROL));
-    assert(b->count == 0 && b->bytes.n == 0 && !b->lent.memory && whole->bytes.n == batch_size(h));
+    assert(h->records_n > 0);
+    assert(h->records_n == h->last_offset_delta + 1); /* a number for every offset */
+    assert(!batch_is(h, BATCH_CONTROL));
+    assert(whole->bytes.n == batch_size(h));
+    assert(b->count == 0 && b->bytes.n == 0 && !b->lent.memory);
     int rc = add_segment(b, h->base_offset);
     uint8_t *at = rc ? NULL : hold_bytes(b, whole);
     if (!at)
@@ -278,5 +294,6 @@ int64_t lane_batch_src(const struct lane_batch *b, int32_t at)
         else
             high = mid;
     }
+    assert(b->segments[low].at <= at);
     return b->segments[low].src + (at - b->segments[low].at);
 }

@@ -33,6 +33,8 @@ bool lane_pair_begin(struct lane *l)
 {
     if (l->pairing)
         return true;
+    assert(l->survey == LANE_SURVEY_START); /* nothing is in memory that it could be compared with instead */
+    assert(l->pair_from <= l->at.source_next);
     l->pairing = calloc(1, sizeof *l->pairing);
     if (l->pairing && pairing_init(l->pairing, l->at.number_next, l->pair_from, l->append_time) == 0)
         return true;
@@ -135,6 +137,7 @@ bool lane_pair_wants(const struct lane *l)
 static void give_items(struct lane *l)
 {
     while (l->items_n && pairing_state(l->pairing) == PAIRING_WANTS_SOURCE) {
+        assert(l->items_at + l->items_n <= l->items_cap);
         struct lane_source_item i = l->items[l->items_at++];
         l->items_n--;
         if (i.missing < l->pairing->missing_last)
@@ -148,7 +151,11 @@ static void give_items(struct lane *l)
 static void conclude(struct lane *l)
 {
     struct pairing *p = l->pairing;
-    assert(p->target_ended && !l->reading);
+    assert(p->target_ended);
+    assert(!l->reading);
+    assert(lane_state(l) == LANE_PAIRING);
+    assert(list_empty(&l->batches));
+    assert(l->read_number >= l->at.number_next);
     for (size_t i = 0; i < p->runs_n; i++) {
         if (!lane_add_run(l, p->runs[i].src_start, p->runs[i].dst_start, p->runs[i].count)) {
             lane_restart(l, "out of memory");

@@ -21,7 +21,9 @@ int64_t lane_covers(const struct batch_header *h)
 
 void lane_read_begin(struct lane *l)
 {
-    assert(lane_state(l) == LANE_SURVEYING && l->step == STEP_READ);
+    assert(lane_state(l) == LANE_SURVEYING);
+    assert(l->step == STEP_READ);
+    assert(!l->pairing);
     bool cut = l->log_start > l->at.end_offset;
     l->read_at = cut ? l->log_start : l->at.end_offset;
     l->read_number = l->at.number_next;
@@ -69,6 +71,8 @@ static void resolve(struct lane *l, const struct batch_header *h, struct slice b
         lane_restart(l, "the target holds records of ours in other batches than those sent");
         return;
     }
+    assert(l->inflight == 0); /* else it could be under way again */
+    assert(b->state == LANE_BATCH_SEALED || b->state == LANE_BATCH_ANSWERED);
     if (b->state == LANE_BATCH_SEALED) {
         assert(l->sealed > 0);
         l->sealed--;

@@ -46,11 +46,13 @@ void lane_side_between(struct lane *l, int64_t from, int64_t to)
         l->counts.strangers += (uint64_t)(to - from);
         return;
     }
+    assert(l->gaps_n == 0 || from >= l->gaps[l->gaps_n - 1].to);
     l->gaps[l->gaps_n++] = (struct lane_gap){from, to};
 }
 
 static void gap_done(struct lane *l)
 {
+    assert(l->gaps_n > 0);
     lane_stranger_end(l);
     l->gaps_n--;
     memmove(l->gaps, l->gaps + 1, l->gaps_n * sizeof l->gaps[0]);
@@ -100,6 +102,8 @@ static bool open_walk(struct lane *l, struct lane_batch *b)
 
 static void verified(struct lane *l, struct lane_batch *b)
 {
+    assert(l->verifying);
+    assert(l->verify_left > 0);
     l->verifying = false;
     l->verify_left--;
     b->verified = true;
@@ -108,7 +112,9 @@ static void verified(struct lane *l, struct lane_batch *b)
 
 void lane_side_verify(struct lane *l, struct lane_batch *b)
 {
-    assert(b == lane_head(l) && b->acked && !l->verifying);
+    assert(b == lane_head(l));
+    assert(b->acked);
+    assert(!l->verifying);
     if (b->answer.base_offset < l->at.end_offset || MUTANT("late_request_not_noticed")) {
         b->verified = true; /* the acknowledgement itself will be refused */
         lane_acks(l);
@@ -157,6 +163,7 @@ static bool compare_batch(struct lane *l, const struct batch_header *h, struct s
 static void read_own(struct lane *l, struct slice batches, int64_t next)
 {
     struct lane_batch *b = lane_head(l);
+    assert(b && b->acked); /* it stays until it has been compared */
     int64_t end = b->answer.base_offset + b->count;
     struct batch_header h;
     bool any = false;
@@ -185,6 +192,7 @@ struct lane_effect lane_side_effect(struct lane *l)
     bool may = lane_state(l) == LANE_APPENDING && !l->side_asked && l->retry_at_us <= l->now_us;
     if (!may || (!l->verifying && l->gaps_n == 0))
         return e;
+    assert(!l->verifying || lane_head(l));
     l->side_asked = true;
     l->side_ticket = ++l->tickets;
     e.kind = LANE_READ;

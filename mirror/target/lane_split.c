@@ -5,6 +5,8 @@
 static struct lane_batch *half(struct lane *l, struct lane_batch *b, struct record_walk *w, int32_t from,
                                int32_t to)
 {
+    assert(from < to);
+    assert(to <= b->count);
     struct lane_batch *n = lane_batch_take(l->c.budget);
     int rc = n ? lane_batch_begin(l, n, b->number + from, b->codec) : -E_NOMEM;
     for (int32_t i = from; !rc && i < to; i++) {
@@ -35,7 +37,9 @@ void lane_split(struct lane *l, struct lane_batch *b)
     struct record_walk w;
     struct buf scratch;
     struct lane_batch *first = NULL, *second = NULL;
-    assert(b->count > 1 && l->inflight == 0 && b->state == LANE_BATCH_ANSWERED);
+    assert(b->count > 1);
+    assert(l->inflight == 0);
+    assert(b->state == LANE_BATCH_ANSWERED);
     buf_init(&scratch, (size_t)INT32_MAX);
     if (batch_header_read(bytes, &h, NULL) == 0 &&
         batch_payload(&h, bytes, &limits, &scratch, &payload, NULL) == 0) {
@@ -50,7 +54,10 @@ void lane_split(struct lane *l, struct lane_batch *b)
         lane_restart(l, "out of memory");
         return;
     }
-    assert(first->count + second->count == b->count && second->src_last == b->src_last);
+    assert(first->count + second->count == b->count);
+    assert(first->number == b->number && second->number == b->number + first->count);
+    assert(first->src_first == b->src_first);
+    assert(second->src_last == b->src_last);
     list_insert(&b->link, &first->link);
     list_insert(&b->link, &second->link);
     l->sealed += 2;

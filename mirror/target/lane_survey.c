@@ -26,6 +26,7 @@ void lane_restart(struct lane *l, const char *why)
     lane_side_reset(l);
     lane_drop_batches(l);
     lane_pair_reset(l);
+    assert(l->inflight == 0 && l->sealed == 0 && !l->open);
     l->pair_from = lane_pair_from(l);
     l->taken_next = l->at.source_next;
     l->first_acked = false;
@@ -46,6 +47,7 @@ static void survey_again(struct lane *l, enum appender_reason why, const char *t
 
 static struct lane_effect ask(struct lane *l, enum lane_effect_kind kind)
 {
+    assert(!l->asked); /* one question at a time */
     l->asked = true;
     l->ticket = ++l->tickets;
     return (struct lane_effect){.kind = kind, .ticket = l->ticket};
@@ -120,6 +122,9 @@ static bool expects(struct lane *l, uint32_t ticket, enum lane_step step)
 /* Nothing of ours is there that we do not know. */
 static void nothing_in_doubt(struct lane *l)
 {
+    assert(lane_state(l) == LANE_SURVEYING);
+    assert(!l->pairing && !l->reading);
+    assert(l->inflight == 0);
     l->at.end_offset = l->end;
     l->at.end_epoch = l->end_epoch;
     lane_healed(l);
@@ -135,6 +140,7 @@ static void nothing_in_doubt(struct lane *l)
 static void compare(struct lane *l)
 {
     int64_t next = l->at.number_next, known = l->at.end_offset;
+    assert(l->at.known);
     bool told = l->producers_known && l->producers_next >= 0;
     if (MUTANT("next_from_headers_only"))
         told = false;
@@ -166,6 +172,8 @@ static void compare(struct lane *l)
 static void begin_fresh(struct lane *l)
 {
     bool ours = l->producers_known && l->producers_next != -1;
+    assert(!l->at.known);
+    assert(list_empty(&l->batches));
     if ((ours || (l->c.fresh_needs_empty && l->end > 0)) && !MUTANT("empty_progress_starts_at_zero")) {
         lane_halt(
             l, APPENDER_REASON_PROGRESS_LOST,
@@ -278,6 +286,8 @@ void lane_producers(struct lane *l, uint32_t ticket, const struct lane_trouble *
 void lane_read_end(struct lane *l)
 {
     int64_t lost_below = l->log_start;
+    assert(l->step == STEP_READ);
+    assert(l->read_number >= l->at.number_next);
     bool told = l->producers_known && l->producers_next >= 0 && !MUTANT("next_from_headers_only");
     lane_stranger_end(l);
     l->reading = false;

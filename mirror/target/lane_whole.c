@@ -42,6 +42,8 @@ static int pass(struct lane *l, const struct batch_header *h, const struct port_
         lane_batch_give(l->c.budget, b);
         return rc;
     }
+    assert(b->state == LANE_BATCH_SEALED);
+    assert(b->src_first >= l->taken_next);
     list_push(&l->batches, &b->link);
     l->sealed++;
     lane_numbered(l, b->count);

@@ -157,9 +157,12 @@ struct lane_effect lane_window_effect(struct lane *l)
         l->open = NULL;
         l->sealed++;
     }
-    assert(l->sealed > 0 && !b->acked);
+    assert(l->sealed > 0);
+    assert(b->state == LANE_BATCH_SEALED);
+    assert(!b->acked);
     l->sealed--;
     l->inflight++;
+    assert(l->inflight <= APPENDER_INFLIGHT_MAX);
     l->counts.resends += b->may_be_there;
     b->state = LANE_BATCH_SENT;
     b->may_be_there = true;
@@ -193,7 +196,11 @@ static bool add_runs(struct lane *l, const struct lane_batch *b, int64_t base)
 
 void lane_ack(struct lane *l, struct lane_batch *b, int64_t base)
 {
-    assert(b == lane_head(l) && b->number == l->at.number_next);
+    assert(b == lane_head(l));
+    assert(b->state == LANE_BATCH_ANSWERED);
+    assert(b->acked);
+    assert(b->number == l->at.number_next);
+    assert(b->src_first >= l->at.source_next); /* positions only grow */
     if (base < l->at.end_offset && !MUTANT("base_going_back_ignored")) {
         lane_halt(l, APPENDER_REASON_TARGET_TRUNCATED,
                   "partition %d acknowledged offset %lld, below the end %lld known before: truncated or "
@@ -321,7 +328,9 @@ static void too_large(struct lane *l, struct lane_batch *b)
 static void decide(struct lane *l)
 {
     struct lane_batch *b = lane_head(l);
-    assert(b && b->state == LANE_BATCH_ANSWERED && !b->acked && l->inflight == 0);
+    assert(b && b->state == LANE_BATCH_ANSWERED);
+    assert(!b->acked);
+    assert(l->inflight == 0);
     enum verdict v = judge(&b->answer);
     switch (v) {
     case REFUSED_FOR_NOW:
@@ -374,7 +383,8 @@ void lane_produced(struct lane *l, struct lane_batch *b, const struct lane_answe
 {
     if (b->state == LANE_BATCH_CANCELLED)
         return; /* it stays on its list until the driver has heard of it */
-    assert(b->state == LANE_BATCH_SENT && l->inflight > 0);
+    assert(b->state == LANE_BATCH_SENT);
+    assert(l->inflight > 0);
     b->state = LANE_BATCH_ANSWERED;
     b->answer = *a;
     snprintf(b->words, sizeof b->words, "%s", words(a));

@@ -33,6 +33,9 @@ uint32_t pairing_print(struct slice key, struct slice value, struct slice header
     return rc < 0 ? print_bytes(crc, headers) : crc;
 }
 
+_Static_assert(PAIRING_ENDS_MAX >= 2, "two different ends are told apart");
+_Static_assert(PAIRING_MATES_MAX < PAIRING_WINDOW, "what one record may be stays in sight");
+
 int pairing_init(struct pairing *p, int64_t number_start, int64_t source_start, bool ignore_time)
 {
     *p = (struct pairing){.number_start = number_start,
@@ -82,6 +85,7 @@ static int64_t window_last(const struct pairing *p)
 /* Mates before the earliest one possible are done with. */
 static void window_drop(struct pairing *p)
 {
+    assert(p->mates_n > 0);
     while (p->window_n && p->first <= p->mates[0]) {
         p->window_at++;
         p->window_n--;
@@ -167,6 +171,8 @@ static void cut_runs(struct pairing *p, int64_t position)
 
 static void conclude(struct pairing *p)
 {
+    assert(p->target_ended);
+    assert(p->ends_n <= PAIRING_ENDS_MAX);
     if (p->ends_n == 1 || (p->ends_n > 1 && MUTANT("pass_over_by_count"))) {
         p->position = p->ends[0];
         cut_runs(p, p->position);
@@ -188,6 +194,7 @@ static void conclude(struct pairing *p)
 static bool add_pair(struct pairing *p, int64_t src, int64_t dst)
 {
     struct pairing_run *last = p->runs_n ? &p->runs[p->runs_n - 1] : NULL;
+    assert(!last || src >= last->src_start + last->count);
     if (last && last->src_start + last->count == src && last->dst_start + last->count == dst) {
         last->count++;
         return true;
@@ -221,6 +228,8 @@ static bool find_mates(struct pairing *p, int64_t distance, struct pairing_conte
 {
     size_t n = 0;
     int64_t done = 0, last = window_last(p);
+    assert(distance > 0);
+    assert(p->mates_n > 0 && p->mates_n <= PAIRING_MATES_MAX);
     for (size_t i = 0; i < p->mates_n; i++) {
         int64_t from = p->mates[i] + 1, to = p->mates[i] + distance;
         from = from > done ? from : done + 1;
@@ -244,6 +253,7 @@ static void step(struct pairing *p)
     int64_t gap = p->waiting.missing - p->missing_last;
     struct pairing_content c = p->waiting.content;
     size_t n;
+    assert(p->waiting.there);
     if (p->target_ended)
         find_ends(p, gap, &c);
     if (!find_mates(p, gap + 1, c, &n)) {
@@ -306,6 +316,7 @@ bool pairing_target(struct pairing *p, int64_t number, int64_t offset, bool pres
         return true;
     }
     p->total++;
+    assert(p->window_at + p->window_n < p->window_cap);
     p->window[p->window_at + p->window_n++] = (struct pairing_mate){offset, c, present};
     proceed(p);
     return true;
@@ -313,13 +324,16 @@ bool pairing_target(struct pairing *p, int64_t number, int64_t offset, bool pres
 
 void pairing_target_end(struct pairing *p)
 {
+    assert(!p->target_ended);
     p->target_ended = true;
     proceed(p);
 }
 
 void pairing_source(struct pairing *p, int64_t offset, int64_t missing, struct pairing_content c)
 {
-    assert(!p->waiting.there && offset > p->source_last && missing >= p->missing_last);
+    assert(!p->waiting.there);
+    assert(offset > p->source_last);
+    assert(missing >= p->missing_last);
     if (p->state == PAIRING_DONE || p->state == PAIRING_UNCERTAIN)
         return;
     p->waiting.there = true;
