@@ -33,7 +33,8 @@ void checkpoint_trouble(struct checkpoint *c, const char *fmt, ...)
 struct entry *entry_of(struct group *g, uint32_t topic, int32_t q)
 {
     struct entry *e, probe = {.key = {topic, q}};
-    assert(topic > 0 && q >= 0);
+    assert(topic > 0);
+    assert(q >= 0);
     HASH_FIND(hh, g->entries, &probe.key, sizeof probe.key, e);
     if (e || !(e = calloc(1, sizeof *e)))
         return e;
@@ -69,7 +70,8 @@ int entry_set(struct entry *e, const struct group_entry *v)
         *to[i] = slice_is_null(*from[i]) ? SLICE_NULL : slice_of(at, from[i]->n);
         at += from[i]->n;
     }
-    assert(n.q == e->key.q && at == (uint8_t *)e->memory + commits + n.group.n + n.reason.n + n.metadata.n);
+    assert(n.q == e->key.q);
+    assert(at == (uint8_t *)e->memory + commits + n.group.n + n.reason.n + n.metadata.n);
     e->v = n;
     free(old);
     return 0;
@@ -100,7 +102,8 @@ static struct group *group_of(struct checkpoint *c, struct slice name)
         HASH_ADD_KEYPTR(hh, c->groups, g->name, strlen(g->name), g);
         if (HASH_ADDED(g)) {
             c->groups_n++;
-            assert(c->groups_n <= CHECKPOINT_GROUPS_MAX && c->groups_n == HASH_COUNT(c->groups));
+            assert(c->groups_n <= CHECKPOINT_GROUPS_MAX);
+            assert(c->groups_n == HASH_COUNT(c->groups));
             return g;
         }
     }
@@ -114,7 +117,8 @@ static void group_free(struct checkpoint *c, struct group *g)
     struct entry *e, *next;
     HASH_ITER (hh, g->entries, e, next)
         entry_free(g, e);
-    assert(c->groups_n > 0 && !g->entries);
+    assert(c->groups_n > 0);
+    assert(!g->entries);
     HASH_DELETE(hh, c->groups, g);
     c->groups_n--;
     free(g->name);
@@ -179,7 +183,9 @@ static int on_stored_group(void *arg, const struct group_entry *v)
 static int look_at_store(struct checkpoint *c, struct err *err)
 {
     struct looking l = {.c = c};
-    assert(c->visits == 0 && list_empty(&c->visiting)); /* visits point to the topics */
+    /* visits point to the topics */
+    assert(c->visits == 0);
+    assert(list_empty(&c->visiting));
     int rc = store_view_open(c->store, &l.view, err);
     if (rc)
         return rc;
@@ -209,8 +215,9 @@ static int look_at_store(struct checkpoint *c, struct err *err)
 
 static void round_ends(struct checkpoint *c, bool well)
 {
-    assert(c->visits == 0 && list_empty(&c->visiting));
-    c->call = NULL;
+    assert(c->visits == 0);
+    assert(list_empty(&c->visiting));
+    assert(!c->call);
     if (well) {
         c->round_ended_us = loop_now_us(c->loop);
         said_over(&c->said);
@@ -246,7 +253,8 @@ static void visit_some(struct checkpoint *c)
         }
         c->visits++;
     }
-    assert(c->visits >= 0 && c->visits <= CHECKPOINT_CALLS);
+    assert(c->visits >= 0);
+    assert(c->visits <= CHECKPOINT_CALLS);
     if (c->visits > 0)
         return;
     if (c->apply_now)
@@ -257,6 +265,7 @@ static void visit_some(struct checkpoint *c)
 void visit_done(struct checkpoint *c, bool well)
 {
     assert(c->visits > 0);
+    assert(c->visits <= CHECKPOINT_CALLS);
     (void)well; /* a group that failed is visited again in the next round */
     c->visits--;
     visit_some(c);
@@ -308,7 +317,8 @@ static bool start_call(struct checkpoint *c, int16_t key, struct client_target t
 
 static void list_next(struct checkpoint *c)
 {
-    assert(!c->call && c->broker_at <= c->brokers_n);
+    assert(!c->call);
+    assert(c->broker_at <= c->brokers_n);
     if (c->broker_at == c->brokers_n) {
         if (c->listed_all)
             forget_gone(c);

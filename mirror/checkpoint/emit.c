@@ -31,7 +31,8 @@ const struct watched *watched_of(const struct checkpoint *c, uint32_t number)
 static bool put(struct checkpoint *c, const struct group *g, struct entry *e, const struct watched *w)
 {
     struct buf key, value;
-    assert(w && e->emitted_offset >= 0);
+    assert(e->emitted_offset >= 0);
+    assert(w->number == e->key.topic);
     buf_init(&key, CHECKPOINT_TEXT_MAX);
     buf_init(&value, CHECKPOINT_TEXT_MAX);
     checkpoint_key_put(&key, slice_str(g->name), slice_str(w->target), e->v.q);

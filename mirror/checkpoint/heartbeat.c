@@ -2,6 +2,7 @@
 #include "mirror/checkpoint/records.h"
 #include "mirror/sync/internal_topic.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #define HEARTBEAT_BYTES_MAX 1024
@@ -17,6 +18,7 @@ struct heartbeat {
 static void beat(void *arg)
 {
     struct heartbeat *h = arg;
+    assert(h->key.n > 0);
     buf_clear(&h->value);
     heartbeat_value_put(&h->value, loop_wall_ms(h->loop));
     /* One key: what could not be written is replaced by the newer one. */

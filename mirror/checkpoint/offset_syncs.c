@@ -4,6 +4,7 @@
 
 #include "base/core/hash.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #define SYNC_KEY_MAX   512
@@ -98,7 +99,10 @@ void offset_syncs_run(struct offset_syncs *s, struct slice source_topic, int32_t
     struct buf b = {.p = bytes, .cap = sizeof bytes, .limit = sizeof bytes};
     offset_sync_key_put(&b, source_topic, partition);
     struct synced *p = b.failed ? NULL : synced_of(s, buf_slice(&b));
-    if (!p || count <= 0)
+    assert(count > 0);
+    assert(src_start >= 0);
+    assert(dst_start >= 0);
+    if (!p)
         return;
     /* MM2: the first record, a jump on either side, or offset.lag.max records since the last sync. */
     bool jump = p->next_up != src_start || p->next_down != dst_start;

@@ -102,7 +102,8 @@ static void on_source_offsets(void *arg, const struct client_response *r)
 {
     struct visit *v = arg;
     v->call = NULL;
-    assert(v->asked == v->c->source && v->wishes_n == 0);
+    assert(v->asked == v->c->source);
+    assert(v->wishes_n == 0);
     int16_t code = r->status ? 0 : visit_offsets_error(r);
     if (r->status || code) {
         visit_fail(v, "read its offsets at the source", r, code);

@@ -61,7 +61,9 @@ static void commit(void *arg)
         struct wish *w = &v->wishes[i];
         if (!w->out.commit)
             continue;
-        assert(w->in.now.offset >= 0 && w->in.target.known && !w->in.target.active);
+        assert(w->in.now.offset >= 0);
+        assert(w->in.target.known);
+        assert(!w->in.target.active);
         /* Wishes of one topic stand together: they were made topic by topic. */
         struct slice name = slice_str(w->topic->target);
         if (q->topics_n == 0 || !slice_eq(q->topics[q->topics_n - 1].name, name))
@@ -184,7 +186,8 @@ static void take_target_offset(void *arg, const struct committed *o)
 static void settle(struct visit *v, struct wish *w)
 {
     struct checkpoint *c = v->c;
-    assert(w->in.target.known && w->entry->v.q >= 0);
+    assert(w->in.target.known);
+    assert(w->entry->v.q >= 0);
     decide(&w->in, &w->out);
     struct group_entry n = w->entry->v;
     n.state = w->out.state;

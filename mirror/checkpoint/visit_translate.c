@@ -62,7 +62,8 @@ static int translate_partition(struct visit *v, struct topic_map *m, const struc
     struct checkpoint *c = v->c;
     struct translate_commits commits = {g->list, g->n, m->partitions};
     struct entry *e = entry_of(v->g, w->number, q);
-    assert(q >= 0 && g->n > 0);
+    assert(q >= 0);
+    assert(g->n > 0);
     struct decide_in in = {.apply = c->options->sync_group_offsets, .target = {.offset = -1}};
     struct decide_out out;
     int rc = e ? translate_forward(&m->map.map, m->rule, &commits, q, NULL, &in.now) : -E_NOMEM;

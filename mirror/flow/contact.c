@@ -68,6 +68,7 @@ static void on_metadata(void *arg, const struct client_response *r)
 {
     struct contact *c = arg;
     struct flow *f = c->flow;
+    assert(!c->known);
     c->call = NULL;
     if (r->status) {
         if (c == &f->target_contact)
@@ -105,13 +106,15 @@ static void on_metadata(void *arg, const struct client_response *r)
 static void ask(void *arg)
 {
     struct contact *c = arg;
-    assert(!c->call && !c->known);
+    assert(!c->call);
+    assert(!c->known);
     if (!ask_with(c, on_metadata))
         loop_timer_in(&c->again, AGAIN_US);
 }
 
 static bool ask_with(struct contact *c, void (*on_response)(void *arg, const struct client_response *r))
 {
+    assert(!c->call);
     c->call = client_ask(c->client, &(struct client_ask){.api = kp_key_metadata,
                                                          .version_min = 2,
                                                          .retry = CLIENT_RETRY_SAFE,

@@ -106,6 +106,8 @@ static void fill(struct flow *f, struct client_call *c, int32_t leader, int64_t 
             topics[q->topics_n++] = (struct kp_list_offsets_request_topics){
                 .name = arena_dup(c->arena, slice_str(p->topic->source)), .partitions = &at[n]};
         last = p->topic;
+        assert(q->topics_n > 0);
+        assert(q->topics_n <= ENDS_PARTS);
         topics[q->topics_n - 1].partitions_n++;
         at[n++] = (struct kp_list_offsets_request_partitions){
             .partition_index = p->p, .current_leader_epoch = -1, .timestamp = PORT_ASK_LATEST};
@@ -114,7 +116,8 @@ static void fill(struct flow *f, struct client_call *c, int32_t leader, int64_t 
 
 static bool ask(struct flow *f, struct ends_call *e, int32_t leader, int64_t now)
 {
-    assert(!e->call && leader >= 0);
+    assert(!e->call);
+    assert(leader >= 0);
     e->flow = f;
     e->sent_us = now;
     e->call = client_ask(f->source, &(struct client_ask){.api = kp_key_list_offsets,

@@ -30,6 +30,7 @@ static int create(struct flow *f, enum flow_engine e, struct err *err)
 {
     struct arena a;
     size_t n = (size_t)f->o.flow->consumer_n;
+    assert(!f->ports[e]);
     arena_init(&a, (n + 1) * sizeof(struct port_property) * 2 + 4096);
     struct port_property *properties = ARENA_NEWS(&a, struct port_property, n + 1);
     for (size_t i = 0; properties && i < n; i++)
@@ -111,6 +112,7 @@ bool part_change_engine(struct part *p, const struct port_delivery *d)
     log_info(FLOW_AREA, "engine changes flow=%s topic=%s partition=%d engine=record offset=%lld: %s",
              p->flow->name, p->topic->source, p->p, (long long)p->taken_next, d->text ? d->text : "");
     part_park(p);
+    assert(!p->assigned); /* by the other engine */
     p->engine = ENGINE_RECORD;
     p->engine_reason = "records older than record batches (magic 0 or 1)";
     part_room(p);

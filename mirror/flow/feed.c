@@ -49,7 +49,8 @@ static int take_batches(struct part *p, const struct port_delivery *d)
     for (size_t i = 0; i < d->n; i++) {
         const struct port_batch *b = &d->batches[i];
         int64_t next = p->taken_next;
-        assert(b->last_offset >= p->taken_next && p->topic->rule.mode == ROUTE_KEEP);
+        assert(b->last_offset >= p->taken_next);
+        assert(p->topic->rule.mode == ROUTE_KEEP);
         int rc = appender_take_batch(p->appender, p->p, b, &next);
         if (rc) {
             take_failed(p, next, rc);
@@ -90,6 +91,7 @@ static bool hold(struct part *p, const struct port_delivery *d)
     struct held *h = calloc(1, sizeof *h);
     if (!h)
         return false;
+    assert(p->assigned); /* nothing is held of a partition that nobody reads */
     h->d = *d;
     list_push(&p->held, &h->link);
     p->held_bytes += d->size_bytes;
@@ -103,9 +105,11 @@ static void unlink_held(struct part *p, struct held *h)
 {
     list_remove(&h->link);
     struct flow *f = p->flow;
-    assert(p->held_bytes >= h->d.size_bytes && f->held_bytes >= p->held_bytes);
+    assert(p->held_bytes >= h->d.size_bytes);
+    assert(f->held_bytes >= p->held_bytes);
     p->held_bytes -= h->d.size_bytes;
     f->held_bytes -= h->d.size_bytes;
+    assert(!list_empty(&p->held) || p->held_bytes == 0);
     if (f->feed_full && f->held_bytes <= f->held_max) {
         f->feed_full = false;
         feed_soon(f);
@@ -120,7 +124,8 @@ static void drop_held(struct held *h)
 
 static void deliver(struct part *p, struct port_delivery *d)
 {
-    assert(p->assigned && p->appender);
+    assert(p->assigned);
+    assert(p->appender);
     if (d->what != PORT_EVENT || d->event != PORT_TROUBLE)
         contact_heard(&p->flow->source_contact);
     if (list_empty(&p->held) && take(p, d)) {
@@ -187,7 +192,10 @@ static void assign(struct part *p, int64_t offset, int32_t epoch)
                                 .owner = p};
     struct err err = {0};
     struct port *port = part_port(p, &err);
-    assert(!p->assigned && list_empty(&p->held) && p->appender && offset >= 0); /* one reader at a time */
+    assert(!p->assigned); /* one reader at a time */
+    assert(list_empty(&p->held));
+    assert(p->appender);
+    assert(offset >= 0);
     p->parked = false;
     p->taken_next = offset;
     p->at_end = false;
@@ -233,7 +241,8 @@ void part_park(struct part *p)
     part_stop_reading(p);
     p->parked = true;
     p->resume_offset = p->taken_next;
-    assert(!p->assigned && p->held_bytes == 0);
+    assert(!p->assigned);
+    assert(p->held_bytes == 0);
 }
 
 void part_room(struct part *p)

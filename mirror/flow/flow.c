@@ -21,6 +21,7 @@ static bool flow_invariant(const void *owner, unsigned state)
     return state != FLOW_RUNNING || (f->progress && f->target_contact.known);
 }
 
+_Static_assert(sizeof flow_states / sizeof *flow_states == FLOW_STOPPING + 1, "a row for every state");
 const struct sm_table flow_sm = SM_TABLE("flow", flow_states, flow_invariant);
 
 void flow_set_reason(char reason[ERR_TEXT_MAX], const char *fmt, ...)
@@ -57,6 +58,7 @@ void flow_ledger(struct flow *f, enum ledger_kind kind, const char *topic, int32
                              .from = from,
                              .count = count,
                              .text = slice_str(text)};
+    assert(f->writer); /* the flow has not closed it */
     store_put_event(store_writer_batch(f->writer), &e);
     log_warn(FLOW_AREA, "ledger flow=%s kind=\"%s\" topic=%s partition=%d from=%lld count=%lld: %s", f->name,
              ledger_kind_name(kind), topic ? topic : "", partition, (long long)from, (long long)count, text);
@@ -187,6 +189,10 @@ static int start_offset_syncs(struct flow *f, struct err *err)
 
 static int start_source(struct flow *f, struct err *err)
 {
+    assert(f->progress); /* which numbers the flow */
+    assert(!f->sync);
+    assert(!f->checkpoint);
+    assert(!f->syncs);
     struct sync_options sync = {.loop = f->loop,
                                 .source = f->source,
                                 .target = f->target,
@@ -243,6 +249,8 @@ static void start_progress(struct flow *f)
 {
     struct buf topic;
     struct err err = {0};
+    assert(!f->progress);
+    assert(f->target_contact.known);
     buf_init(&topic, 1024);
     policy_progress_topic(f->policy.source, &topic);
     struct progress_options o = {.loop = f->loop,
@@ -379,6 +387,9 @@ void flow_free(struct flow *f)
     sync_destroy(f->sync);
     flow_topics_destroy(f);
     flow_pids_destroy(f);
+    assert(list_empty(&f->parts));
+    assert(f->parts_n == 0);
+    assert(f->held_bytes == 0);
     if (f->budget)
         appender_budget_destroy(f->budget);
     flow_engines_fini(f);

@@ -34,6 +34,7 @@ static bool part_invariant(const void *owner, unsigned state)
     }
 }
 
+_Static_assert(sizeof part_states / sizeof *part_states == PART_STATES, "a row for every state");
 const struct sm_table part_sm = SM_TABLE("partition", part_states, part_invariant);
 
 static void move(struct part *p, enum part_state to)
@@ -167,8 +168,10 @@ static void on_runs(void *arg, const struct appender_run *runs, size_t n)
 {
     struct part *p = arg;
     struct flow *f = p->flow;
-    assert(p->appender && n > 0);
+    assert(p->appender);
+    assert(n > 0);
     for (size_t i = 0; i < n; i++) {
+        assert(runs[i].count > 0);
         struct map_run r = {runs[i].partition, runs[i].src_start, runs[i].dst_start, runs[i].count};
         int rc = run_tail_add(&p->tail, &r);
         if (rc) {
@@ -289,6 +292,8 @@ static void again(void *arg)
 
 static void start_later(struct part *p, const char *why)
 {
+    assert(!p->appender);
+    assert(!p->start_call);
     say(p, "%s", why);
     loop_timer_in(&p->retry, FLOW_RETRY_US / 5);
 }
@@ -296,6 +301,7 @@ static void start_later(struct part *p, const char *why)
 /* The lanes p can feed: its own number, or all of the target's partitions. */
 static size_t lanes_of(const struct part *p)
 {
+    assert(p->topic->has_rule);
     return p->topic->rule.mode == ROUTE_KEEP ? 1 : (size_t)p->topic->rule.target_partitions;
 }
 
@@ -338,7 +344,9 @@ static void create_appender(struct part *p, struct store_view *v, const struct m
     struct flow *f = p->flow;
     struct err err = {0};
     struct arena a;
-    assert(!p->appender && p->topic->has_rule && lanes_of(p) > 0 && p->id.producer_id >= 0);
+    assert(!p->appender);
+    assert(lanes_of(p) > 0);
+    assert(p->id.producer_id >= 0);
     enum codec codec = CODEC_NONE;
     codec_parse(slice_str(f->o.flow->o.compression_type), &codec);
     arena_init(&a, lanes_of(p) * sizeof(struct appender_point) * 2 + 4096);
@@ -369,6 +377,7 @@ static void create_appender(struct part *p, struct store_view *v, const struct m
         err_set(&err, rc, "the store cannot be read: %s", err_str(rc));
     else
         rc = appender_create(&o, &p->appender, &err);
+    assert((rc == 0) == (p->appender != NULL));
     arena_fini(&a);
     p->position = p->taken_next = o.source_next;
     p->topic->target_id = o.topic_id;
@@ -400,7 +409,8 @@ static void on_log_start(void *arg, const struct client_response *r)
 
 static void ask_log_start(struct part *p)
 {
-    assert(!p->start_call && !p->appender);
+    assert(!p->start_call);
+    assert(!p->appender);
     struct slice name = slice_str(p->topic->source);
     struct client_call *c = client_ask(
         p->flow->source, &(struct client_ask){.api = kp_key_list_offsets,
@@ -437,7 +447,9 @@ void part_start(struct part *p)
     struct err err;
     if (p->appender || p->start_call || p->sm.state == PART_HALTED || f->sm.state != FLOW_RUNNING)
         return;
-    assert(f->progress && p->topic->has_rule && p->topic->number > 0);
+    assert(f->progress);
+    assert(p->topic->has_rule);
+    assert(p->topic->number > 0);
     struct flow_pid *id = flow_pid_get(f, p->p);
     if (!id) {
         say(p, "waits for a producer id of the target");
@@ -497,7 +509,8 @@ void part_destroy(struct part *p)
     if (!p)
         return;
     part_stop_reading(p);
-    assert(!p->assigned && p->held_bytes == 0);
+    assert(!p->assigned);
+    assert(p->held_bytes == 0);
     if (p->start_call)
         client_cancel(p->flow->source, p->start_call);
     loop_timer_stop(&p->retry);

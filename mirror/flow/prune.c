@@ -24,7 +24,9 @@ struct doomed {
 static void forget(struct doomed *d)
 {
     /* Below the start of both sides, and not the lane's last: nothing translates by it any more. */
-    assert(d->holding && d->held.count > 0 && d->n < PRUNE_RUNS);
+    assert(d->holding);
+    assert(d->held.count > 0);
+    assert(d->n < PRUNE_RUNS);
     assert(d->held.src_start + d->held.count <= d->source_start);
     assert(d->held.dst_start + d->held.count <= d->target_start);
     struct topic_key key = {slice_str(d->t->source), d->t->source_id};
@@ -94,6 +96,7 @@ static void on_target_start(void *arg, const struct client_response *r)
 {
     struct flow *f = arg;
     const struct kp_list_offsets_response *a = r->body;
+    assert(f->prune.call);
     f->prune.call = NULL;
     struct flow_topic *t, *next;
     bool good = r->status == 0 && a->topics_n == 1 && a->topics[0].partitions_n == 1 &&

@@ -55,6 +55,7 @@ void flow_retire_tick(struct flow *f)
 
 static void round_again(struct flow *f, int64_t in_us)
 {
+    assert(!f->retire.call);
     arena_reset(&f->retire.arena);
     f->retire.n = 0;
     f->retire.decided = false;
@@ -84,6 +85,7 @@ static int collect(void *arg, const struct stored_topic *t)
     r->cursor = t->number;
     if (in_use(c->f, t->topic.name))
         return 0;
+    assert(r->n < RETIRE_TOPICS);
     struct stored_topic *out = &r->topic[r->n];
     *out = *t;
     out->topic.name = arena_dup(&r->arena, t->topic.name);
@@ -127,6 +129,9 @@ static void forget_all(struct flow *f)
 {
     struct retire *r = &f->retire;
     size_t done = 0, positions = 0;
+    assert(r->decided);
+    assert(r->n > 0);
+    assert(!progress_busy(f->progress));
     for (size_t i = 0; i < r->n; i++) {
         if (in_use(f, r->topic[i].topic.name)) /* it has come back meanwhile */
             continue;
@@ -197,7 +202,9 @@ static bool ask(struct flow *f, struct client *c,
                                                                   .on_response = answered,
                                                                   .arg = f});
     struct kp_metadata_request *q = call ? call->body : NULL;
-    assert(!r->call && r->n > 0 && r->n <= RETIRE_TOPICS);
+    assert(!r->call);
+    assert(r->n > 0);
+    assert(r->n <= RETIRE_TOPICS);
     if (q)
         q->topics = ARENA_NEWS(call->arena, struct kp_metadata_request_topics, r->n + 1);
     if (!q || !q->topics) {
@@ -223,7 +230,8 @@ static void round_step(void *arg)
     struct retire *r = &f->retire;
     struct collecting c = {.f = f};
     struct store_view *v;
-    assert(!r->call && (r->n == 0 || r->decided));
+    assert(!r->call);
+    assert((r->n == 0 || r->decided));
     if (progress_busy(f->progress)) { /* a commit is filled and begun at once */
         loop_timer_in(&r->timer, BUSY_US);
         return;

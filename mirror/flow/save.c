@@ -71,7 +71,8 @@ static void id_decided(struct flow_pid *id)
 {
     struct map_producer_id held;
     struct flow *f = id->flow;
-    assert(id->state == PID_OFFERING && id->offered);
+    assert(id->state == PID_OFFERING);
+    assert(id->offered);
     id->offered = false;
     if (!progress_producer_id(f->progress, id->p, &held)) {
         f->offers_due = true; /* with the next commit */
@@ -126,7 +127,11 @@ static void put_part(struct part *p)
     struct flow *f = p->flow;
     struct appender_progress ap;
     struct arena a;
-    assert(p->appender && p->topic->has_rule && !list_linked(&p->saving) && list_linked(&p->dirty));
+    assert(p->appender);
+    assert(p->topic->has_rule);
+    assert(list_linked(&p->dirty));
+    assert(!list_linked(&p->saving)); /* one commit at a time */
+    assert(!p->anchor_saving);
     appender_progress(p->appender, &ap);
     arena_init(&a, ap.points_n * sizeof(struct map_lane) * 2 + 4096);
     struct map_lane *lanes = ARENA_NEWS(&a, struct map_lane, ap.points_n ? ap.points_n : 1);
@@ -178,7 +183,9 @@ static void saved(void *arg)
         metric_add(f->m_commits, 1);
     while (!list_empty(&f->saving)) {
         struct part *p = LIST_ENTRY(list_pop(&f->saving), struct part, saving);
-        assert(p->appender && p->flow == f); /* nothing is destroyed while it is saved */
+        /* nothing is destroyed while it is saved */
+        assert(p->appender);
+        assert(p->flow == f);
         appender_saved(p->appender);
         if (p->anchor_saving)
             appender_anchored(p->appender);

@@ -89,7 +89,8 @@ void part_damaged(struct part *p, int16_t error, const char *text)
 
 void part_source_event(struct part *p, const struct port_delivery *d)
 {
-    assert(d->what == PORT_EVENT && p->appender);
+    assert(d->what == PORT_EVENT);
+    assert(p->appender);
     switch (d->event) {
     case PORT_POSITION:
     case PORT_END: covered(p, d); return;

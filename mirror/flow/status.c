@@ -43,6 +43,7 @@ static int64_t lag_ms(const struct part *p, int64_t lag)
 
 static void count_up(struct metric_cell *c, uint64_t now, uint64_t *had)
 {
+    assert(now >= *had);
     metric_add(c, (int64_t)(now - *had));
     *had = now;
 }

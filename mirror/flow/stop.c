@@ -38,7 +38,9 @@ static void close_all(struct flow *f)
     flow_topics_destroy(f);
     f->progress = NULL;
     f->writer = NULL;
-    assert(f->sm.state == FLOW_STOPPING && f->closing == 0 && list_empty(&f->parts));
+    assert(f->sm.state == FLOW_STOPPING);
+    assert(f->closing == 0);
+    assert(list_empty(&f->parts));
     f->closing = 2 + FLOW_ENGINES;
     progress_close(progress, closed_one, f);
     store_writer_close(writer, closed_one, f);

@@ -93,7 +93,10 @@ static int32_t parts_possible(const struct flow_topic *t)
 static void grow_parts(struct flow_topic *t)
 {
     int32_t n = parts_possible(t);
-    assert(t->has_rule && !t->halted[0] && !t->gone && !t->reborn);
+    assert(t->has_rule);
+    assert(!t->halted[0]);
+    assert(!t->gone);
+    assert(!t->reborn);
     if (n <= t->parts_n)
         return;
     struct part **grown = realloc(t->parts, (size_t)n * sizeof(struct part *));
@@ -111,6 +114,7 @@ static void grow_parts(struct flow_topic *t)
         t->parts[t->parts_n++] = p;
         part_start(p);
     }
+    assert(t->parts_n == n);
 }
 
 static void serve(struct flow_topic *t)
@@ -178,7 +182,9 @@ static void inherited(void *arg)
 static void continue_behind(struct flow_topic *t, uint32_t old)
 {
     struct flow *f = t->flow;
-    assert(!t->has_rule && t->parts_n == 0 && !progress_busy(f->progress));
+    assert(!t->has_rule);
+    assert(t->parts_n == 0);
+    assert(!progress_busy(f->progress));
     struct inherit i = {t};
     struct store_view *v;
     struct topic_key key = {slice_str(t->source), t->source_id};
@@ -237,7 +243,8 @@ static void topic_begin(struct flow *f, struct flow_topic *t)
     struct stored_topic old;
     struct uuid was;
     char line[ERR_TEXT_MAX];
-    assert(!t->has_rule && t->parts_n == 0);
+    assert(!t->has_rule);
+    assert(t->parts_n == 0);
     bool known = progress_topic_find(f->progress, &key, &t->number);
     if (!known && older_incarnation(f, t, &old, &was)) {
         id_line(line, t, &was, &t->source_id);
@@ -259,6 +266,7 @@ static void topic_begin(struct flow *f, struct flow_topic *t)
 static void reborn(struct flow_topic *t, const struct uuid *id)
 {
     char line[ERR_TEXT_MAX];
+    assert(!uuid_eq(&t->source_id, id));
     t->next_id = *id;
     if (strcmp(t->flow->o.flow->o.on_incarnation, "halt") == 0) {
         id_line(line, t, &t->source_id, id);
@@ -287,7 +295,8 @@ static void reborn_tick(struct flow_topic *t)
             return;
     if (progress_busy(t->flow->progress))
         return;
-    assert(t->reborn && !t->halted[0]);
+    assert(t->reborn);
+    assert(!t->halted[0]);
     for (int32_t p = 0; p < t->parts_n; p++)
         part_destroy(t->parts[p]);
     t->parts_n = 0;
@@ -331,6 +340,8 @@ static void on_topic(void *arg, const struct sync_topic *s)
 {
     struct flow *f = arg;
     char name[512];
+    assert(s->source_partitions > 0);
+    assert(s->target_partitions > 0);
     struct flow_topic *t = flow_topic_find(f, slice_cstr(s->source, name, sizeof name));
     bool fresh = !t;
     if (!t && !(t = topic_make(f, s))) {

@@ -45,6 +45,7 @@ static void wait_for_next_round(struct configs *c)
 static void on_altered(void *arg, const struct client_response *r)
 {
     struct configs *c = arg;
+    assert(c->lot_n > 0);
     c->call = NULL;
     const struct kp_incremental_alter_configs_response *a = r->body;
     if (r->status)
@@ -84,12 +85,14 @@ static int32_t differences(const struct configs *c, int i,
             out[n++] = (struct kp_incremental_alter_configs_request_configs){
                 .name = w->name, .config_operation = SET, .value = w->value};
     }
+    assert(n <= want);
     for (int32_t k = 0; k < have; k++) {
         const struct sync_setting *h = &c->target.topic[i].list[k];
         if (!find(c->source.topic[i].list, want, h->name))
             out[n++] = (struct kp_incremental_alter_configs_request_configs){.name = h->name,
                                                                              .config_operation = DELETE};
     }
+    assert(n <= want + have);
     return n;
 }
 
@@ -172,6 +175,7 @@ static void on_source(void *arg, const struct client_response *r)
         wait_for_next_round(c);
         return;
     }
+    assert(!c->have_source);
     c->have_source = true;
     c->asked = s->target;
     if (sync_ask_settings(s->target, (int64_t)s->flow->admin_timeout_ms * 1000,
@@ -187,6 +191,8 @@ static void next_lot(void *arg)
     struct sync *s = c->s;
     struct known *k = s->by_source;
     assert(c->lot_n == 0);
+    assert(!c->call);
+    assert(!c->have_source);
     if (c->after) {
         HASH_FIND(by_source, s->by_source, c->after, strlen(c->after), k);
         k = k ? k->by_source.next : NULL; /* it is gone: the rest waits for the next round */

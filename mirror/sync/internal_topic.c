@@ -76,7 +76,8 @@ int internal_topic_create(const struct internal_topic_options *o, struct interna
 
 static void drop(struct internal_topic *t, struct pending *p)
 {
-    assert(t->pending_n > 0 && t->pending_n == HASH_COUNT(t->pending));
+    assert(t->pending_n > 0);
+    assert(t->pending_n == HASH_COUNT(t->pending));
     HASH_DELETE(hh, t->pending, p);
     t->pending_n--;
     free(p);
@@ -125,7 +126,8 @@ int internal_topic_put(struct internal_topic *t, struct slice key, struct slice 
         return -E_NOMEM;
     }
     t->pending_n++;
-    assert(t->pending_n <= INTERNAL_TOPIC_PENDING && p->number > t->sent_to);
+    assert(t->pending_n <= INTERNAL_TOPIC_PENDING);
+    assert(p->number > t->sent_to);
     if (!t->call && !t->timer.armed)
         loop_timer_in(&t->timer, LINGER_US);
     return 0;
@@ -143,7 +145,10 @@ uint64_t internal_topic_puts(const struct internal_topic *t)
 
 void internal_topic_cut(struct internal_topic *t, uint64_t from)
 {
-    assert(t->cut.able && t->cut.until == 0 && from <= t->number && t->sent_to <= from);
+    assert(t->cut.able);
+    assert(t->cut.until == 0);
+    assert(from <= t->number);
+    assert(t->sent_to <= from);
     if (from == t->number)
         return; /* nothing counts any more: there is no place to cut at */
     t->cut.from = from;
@@ -301,7 +306,8 @@ static int fill(struct internal_topic *t)
 
 static void produce(struct internal_topic *t)
 {
-    assert(!t->call && t->exists);
+    assert(!t->call);
+    assert(t->exists);
     /* By name, in every version: the topic may be made again. */
     t->call = client_ask(t->client,
                          &(struct client_ask){.api = kp_key_produce,
@@ -370,7 +376,8 @@ static void cut(struct internal_topic *t)
         c ? ARENA_NEW(c->arena, struct kp_delete_records_request_topics) : NULL;
     struct kp_delete_records_request_partitions *p =
         c ? ARENA_NEW(c->arena, struct kp_delete_records_request_partitions) : NULL;
-    assert(!t->call && may_cut(t));
+    assert(!t->call);
+    assert(may_cut(t));
     int64_t at = t->cut.at;
     t->cut.until = 0; /* tried once: the next time is as good */
     if (!topic || !p) {

@@ -54,6 +54,7 @@ int sync_take_settings(const struct kp_describe_configs_response *a, const char 
 {
     assert(n <= SYNC_BATCH);
     arena_init(&out->arena, SETTINGS_ARENA_MAX);
+    assert(n > 0);
     for (int i = 0; i < n; i++) {
         out->topic[i].list = NULL;
         out->topic[i].n = -1; /* not answered, or refused: nothing is known */
@@ -71,7 +72,7 @@ int sync_take_settings(const struct kp_describe_configs_response *a, const char 
         }
     }
     if (!arena_failed(&out->arena))
-        return 0;
+        return 0; /* the arena is the caller's from here on */
     arena_fini(&out->arena);
     return -E_NOMEM;
 }

@@ -33,7 +33,9 @@ void sync_trouble(struct sync *s, struct known *k, const char *fmt, ...)
 
 static void round_ends(struct sync *s, bool well)
 {
-    assert(s->step != SYNC_IDLE && s->known_n == HASH_CNT(by_source, s->by_source));
+    assert(s->step != SYNC_IDLE);
+    assert(!s->call);
+    assert(s->known_n == HASH_CNT(by_source, s->by_source));
     s->step = SYNC_IDLE;
     if (well) {
         s->said[0] = '\0';
@@ -153,7 +155,9 @@ static void tell(struct sync *s)
         if (k->told || k->seen_target != s->round)
             continue;
         k->told = true;
-        assert(k->source_partitions > 0 && k->seen_source == s->round);
+        assert(k->seen_source == s->round);
+        assert(k->source_partitions > 0);
+        assert(k->target_partitions > 0);
         struct sync_topic t = {slice_str(k->source), slice_str(k->target), k->source_id,
                                k->target_id,         k->source_partitions, k->target_partitions};
         s->events->topic(s->arg, &t);
@@ -236,7 +240,9 @@ static void create_refused(struct sync *s, struct known *k, const struct kp_crea
 static void on_created(void *arg, const struct client_response *r)
 {
     struct sync *s = arg;
-    assert(s->step == SYNC_CREATE && s->lot_n > 0 && s->lot_n <= SYNC_BATCH);
+    assert(s->step == SYNC_CREATE);
+    assert(s->lot_n > 0);
+    assert(s->lot_n <= SYNC_BATCH);
     s->call = NULL;
     if (r->status) {
         sync_trouble(s, NULL, "cannot create topics at the target: %s", r->err->text);
@@ -254,6 +260,8 @@ static void on_created(void *arg, const struct client_response *r)
 static int fill_topic(struct sync *s, int i, struct arena *a, struct kp_create_topics_request_topics *out)
 {
     struct known *k = s->lot[i];
+    assert(k->source_partitions > 0);
+    assert(k->target_partitions < 0); /* not there, as far as this round knows */
     *out =
         (struct kp_create_topics_request_topics){.name = slice_str(k->target),
                                                  .num_partitions = k->source_partitions,
@@ -273,7 +281,9 @@ static void on_settings(void *arg, const struct client_response *r)
 {
     struct sync *s = arg;
     const char *names[SYNC_BATCH];
-    assert(s->step == SYNC_CREATE && s->lot_n > 0 && s->lot_n <= SYNC_BATCH);
+    assert(s->step == SYNC_CREATE);
+    assert(s->lot_n > 0);
+    assert(s->lot_n <= SYNC_BATCH);
     for (int i = 0; i < s->lot_n; i++)
         names[i] = s->lot[i]->source;
     s->call = NULL;
@@ -380,7 +390,8 @@ static bool grow_some(struct sync *s)
                 break;
             q->topics = list;
         }
-        assert(q->topics_n < SYNC_BATCH && k->source_partitions > k->target_partitions);
+        assert(q->topics_n < SYNC_BATCH);
+        assert(k->source_partitions > k->target_partitions);
         list[q->topics_n++] = (struct kp_create_partitions_request_topics){
             .name = arena_dup(s->call->arena, slice_str(k->target)),
             .count = k->source_partitions,
