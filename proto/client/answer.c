@@ -97,6 +97,7 @@ static void heed(struct client_core *core, struct call *call, const struct answe
 
 static void conclude(struct client_core *core, struct call *call)
 {
+    assert(call->response.body && call->response.frame);
     struct answer_errors e = client_answer_errors(call->api, call->version, call->response.body);
     heed(core, call, &e);
     if (e.first != KE_NONE && e.retriable && call->pub.retry == CLIENT_RETRY_SAFE) {
@@ -119,6 +120,8 @@ static int decode(struct client_conn *conn, struct call *call, struct client_fra
     const struct kp_message *m = &call->api->response;
     struct slice bytes = slice_of(frame->bytes + at, frame->size - at);
     int16_t version = call->version;
+    assert(at <= frame->size);
+    assert(!call->response.frame);
     if (call->api->key == kp_key_api_versions && bytes.n >= 2 && be16_get(bytes.p) == KE_UNSUPPORTED_VERSION)
         version = 0;
     arena_reset(&call->answer);
@@ -158,6 +161,8 @@ bool client_answer(struct client_conn *conn, struct client_frame *frame, struct 
         client_call_free(core, call);
         return true;
     }
+    assert(call->state == CALL_QUEUED && call->conn == conn);
+    assert(conn->writing != call);
     call->conn = NULL;
     rc = decode(conn, call, frame, at, err);
     if (call->handshake) {

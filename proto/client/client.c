@@ -147,6 +147,7 @@ static void start_connect(struct client *c, struct client_conn *conn)
 {
     struct err err = {0};
     struct net_conn *handle = NULL;
+    assert(!conn->handle);
     int rc = net_connect(c->net, conn->broker->host, conn->broker->port, &events, conn, &handle, &err);
     if (rc)
         client_conn_broken(conn, rc, err.text, loop_now_us(c->loop));
@@ -158,6 +159,7 @@ static void start_connect(struct client *c, struct client_conn *conn)
 
 static void deliver(struct client *c, struct call *call)
 {
+    assert(call->state == CALL_DONE && !call->abandoned);
     call->pub.on_response(call->pub.arg, &call->response);
     client_core_delivered(c->core, call);
 }
@@ -312,7 +314,8 @@ void client_destroy(struct client *c)
 {
     if (!c)
         return;
-    assert(!c->draining && !c->destroyed);
+    assert(!c->draining); /* not from one of its callbacks */
+    assert(!c->destroyed);
     c->destroyed = true;
     c->core->wake = NULL;
     loop_timer_stop(&c->due);
@@ -375,6 +378,8 @@ int client_request(struct client *c, const struct client_target *target, int16_t
     struct client_call *call = client_call(c, api_key);
     if (!call)
         return -E_LIMIT;
+    assert(on_response);
+    assert(version_max >= call->version_min);
     call_of(call)->body = body;
     call->target = *target;
     call->version_max = version_max;

@@ -27,6 +27,7 @@ static const struct sm_state conn_states[] = {
     [CONN_VERSIONS] = {"versions", SM_TO(CONN_READY) | SM_TO(CONN_CLOSED)},
     [CONN_READY] = {"ready", SM_TO(CONN_CLOSED)},
 };
+_Static_assert(sizeof conn_states / sizeof *conn_states == CONN_STATES, "a row for every state");
 static const struct sm_table conn_sm = SM_TABLE("client connection", conn_states, conn_holds);
 
 void client_conn_init(struct client_conn *conn, struct client_core *core, struct client_broker *broker,
@@ -54,7 +55,9 @@ static void enter(struct client_conn *conn, enum conn_state state)
 
 void client_conn_open(struct client_conn *conn)
 {
-    assert(client_conn_state(conn) == CONN_CLOSED && !conn->handle);
+    assert(client_conn_state(conn) == CONN_CLOSED);
+    assert(!conn->handle);
+    assert(!conn->sasl && !conn->stage);
     conn->core->counts.connects++;
     conn->used_us = conn->core->now_us;
     client_core_due_by(conn->core, conn->core->now_us + conn->core->o.connect_timeout_us);
@@ -77,7 +80,8 @@ static int put_header(const struct client_conn *conn, struct call *call)
     int rc = kp_encode_pieces(&call->api->request, call->version, call->body, n, &call->wire, &call->pieces);
     if (rc)
         return rc;
-    assert(call->pieces.n > 0 && call->pieces.v[0].bytes.n >= n);
+    assert(call->pieces.n > 0);
+    assert(call->pieces.v[0].bytes.n >= n);
     uint8_t *p = (uint8_t *)(uintptr_t)call->pieces.v[0].bytes.p;
     be32_put(p, (uint32_t)(call->pieces.size_bytes - 4));
     be16_put(p + 4, (uint16_t)call->api->key);
@@ -122,9 +126,12 @@ static int16_t most(int16_t a, int16_t b)
 
 int client_conn_queue(struct client_conn *conn, struct call *call, struct err *err)
 {
-    assert(client_conn_state(conn) == CONN_READY && call->state == CALL_WAITING);
+    assert(client_conn_state(conn) == CONN_READY);
+    assert(!conn->retiring);
+    assert(call->state == CALL_WAITING);
     const struct kp_api *api = call->api;
-    assert(api->key >= 0 && api->key < CONN_APIS);
+    assert(api->key >= 0);
+    assert(api->key < CONN_APIS);
     struct version_range r = conn->versions[api->key];
     if (r.max < 0)
         return err_set(err, -E_VERSION, "broker %s:%u does not serve %s", conn->broker->host,
@@ -200,6 +207,7 @@ uint8_t *client_conn_room(struct client_conn *conn, size_t *n)
     if (client_conn_state(conn) < CONN_SECURING || conn->stalled)
         return NULL;
     if (conn->frame) {
+        assert(conn->frame_have < conn->frame->size);
         *n = conn->frame->size - conn->frame_have;
         return conn->frame->bytes + conn->frame_have;
     }
@@ -214,6 +222,7 @@ static void take_frame(struct client_conn *conn)
     conn->frame = NULL;
     conn->frame_have = 0;
     conn->core->counts.responses++;
+    assert(frame->refs > 0);
     bool good = client_answer(conn, frame, &err);
     client_frame_unref(frame);
     if (!good && client_conn_state(conn) != CONN_CLOSED)
@@ -261,6 +270,7 @@ static void parse(struct client_conn *conn)
     if (client_conn_state(conn) == CONN_CLOSED)
         return;
     assert(at <= conn->staged);
+    assert(!conn->frame || at == conn->staged); /* the rest of it goes into the frame itself */
     conn->staged -= at;
     if (at && conn->staged)
         memmove(conn->stage, conn->stage + at, conn->staged);
@@ -317,7 +327,9 @@ void client_conn_connected(struct client_conn *conn, int64_t now_us)
 void client_conn_handshake(struct client_conn *conn, struct call *call, int16_t version)
 {
     struct err err = {0};
-    assert(call->internal && list_empty(&conn->calls));
+    assert(call->internal);
+    assert(list_empty(&conn->calls));
+    assert(client_conn_state(conn) == CONN_SECURING || client_conn_state(conn) == CONN_VERSIONS);
     call->handshake = true;
     call->version = version;
     call->deadline_us = conn->since_us + conn->core->o.connect_timeout_us;

@@ -165,6 +165,7 @@ void client_core_destroy(struct client_core *core)
 int64_t client_core_backoff(struct client_core *core, unsigned failures)
 {
     int64_t delay = core->o.backoff_min_us;
+    assert(delay > 0);
     for (unsigned i = 0; i < failures && delay < core->o.backoff_max_us; i++)
         delay *= 2;
     if (delay > core->o.backoff_max_us)
@@ -221,12 +222,14 @@ struct call *client_core_call(struct client_core *core, const struct kp_api *api
 void client_call_free(struct client_core *core, struct call *call)
 {
     assert(call->magic == CALL_MAGIC);
+    assert((call->internal ? core->internal_calls : core->calls) > 0);
     client_frame_unref(call->response.frame);
     call->response.frame = NULL;
     list_remove(&call->link);
     list_remove(&call->all);
     call->internal ? core->internal_calls-- : core->calls--;
     call->magic = 0;
+    assert(core->kept_n <= CALLS_KEPT);
     if (core->kept_n == CALLS_KEPT) {
         free_call(call);
         return;
@@ -255,7 +258,9 @@ static void wait_in_order(struct client_core *core, struct call *call)
 
 void client_core_submit(struct client_core *core, struct call *call, int64_t now_us)
 {
-    assert(call->state == CALL_NEW && (call->internal || call->pub.on_response));
+    assert(call->state == CALL_NEW); /* once */
+    assert(call->internal || call->pub.on_response);
+    assert(call->pub.target.lane < CLIENT_LANES);
     core->now_us = now_us > core->now_us ? now_us : core->now_us;
     struct client_target *t = &call->pub.target;
     if (t->kind == CLIENT_LEADER || t->kind == CLIENT_GROUP || t->kind == CLIENT_TRANSACTION)
@@ -276,6 +281,9 @@ void client_core_submit(struct client_core *core, struct call *call, int64_t now
 
 void client_call_again(struct client_core *core, struct call *call, int64_t delay_us)
 {
+    assert(call->state == CALL_QUEUED);
+    assert(!call->abandoned && !call->handshake);
+    assert(delay_us >= 0);
     if (core->now_us + delay_us >= call->deadline_us) {
         client_call_finish(core, call, -E_TIMEOUT, "%s: out of time after %u attempts; last: %s",
                            call->api->name, call->attempts + 1, core->last_error.text);
@@ -292,6 +300,8 @@ void client_call_again(struct client_core *core, struct call *call, int64_t dela
 void client_call_finish(struct client_core *core, struct call *call, int code, const char *fmt, ...)
 {
     assert(call->state != CALL_DONE);
+    assert(code <= 0);
+    assert(code || call->response.body);
     if (code) {
         va_list ap;
         va_start(ap, fmt);
@@ -312,7 +322,8 @@ void client_call_finish(struct client_core *core, struct call *call, int code, c
 static void abandon(struct client_core *core, struct call *call)
 {
     struct client_conn *conn = call->conn;
-    assert(conn && call->state == CALL_QUEUED);
+    assert(conn);
+    assert(call->state == CALL_QUEUED);
     if (!call->started) {
         if (conn->writing == call) {
             struct list *next = call->link.next;
@@ -374,7 +385,8 @@ static void expire(struct client_core *core, struct call *call)
                            core->last_error.text[0] ? core->last_error.text : "none");
         return;
     }
-    assert(call->state == CALL_QUEUED && conn);
+    assert(call->state == CALL_QUEUED);
+    assert(conn);
     bool behind = conn->calls.next != &call->link && call->written && leave_ghost(core, call);
     if (!call->abandoned && !call->handshake) {
         if (conn->writing == call) {

@@ -24,6 +24,7 @@ static size_t capacity_for(size_t size)
 
 static struct client_frame *pop_kept(struct client_frames *f, unsigned i)
 {
+    assert(i < f->kept_n);
     struct client_frame *frame = f->kept[i];
     f->kept_n--;
     memmove(&f->kept[i], &f->kept[i + 1], (f->kept_n - i) * sizeof f->kept[0]);
@@ -71,6 +72,7 @@ static struct client_frame *take_kept(struct client_frames *f, size_t size)
 struct client_frame *client_frame_new(struct client_frames *f, size_t size)
 {
     assert(!f->orphaned);
+    assert(size > 0);
     struct client_frame *frame = size > CLIENT_FRAME_SMALL ? take_kept(f, size) : NULL;
     if (!frame) {
         size_t capacity = capacity_for(size);
@@ -80,6 +82,7 @@ struct client_frame *client_frame_new(struct client_frames *f, size_t size)
             return NULL;
         frame->capacity = capacity;
     }
+    assert(frame->capacity >= size);
     frame->frames = f;
     frame->refs = 1;
     frame->stays = false;
@@ -109,7 +112,8 @@ bool client_frame_stay(struct client_frame *frame)
     f->staying_bytes += frame->stays ? 0 : frame->capacity;
     frame->stays = true;
     client_frame_ref(frame);
-    assert(f->staying_bytes <= f->used_bytes && frame->refs > 1);
+    assert(f->staying_bytes <= f->used_bytes);
+    assert(frame->refs > 1);
     return true;
 }
 
@@ -121,7 +125,9 @@ void client_frame_unref(struct client_frame *frame)
     if (--frame->refs)
         return;
     struct client_frames *f = frame->frames;
-    assert(f->live > 0 && f->used_bytes >= frame->capacity);
+    assert(f->live > 0);
+    assert(f->used_bytes >= frame->capacity);
+    assert(!frame->stays || f->staying_bytes >= frame->capacity);
     f->used_bytes -= frame->capacity;
     f->staying_bytes -= frame->stays ? frame->capacity : 0;
     f->live--;

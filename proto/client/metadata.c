@@ -238,6 +238,7 @@ void client_metadata_want(struct client_core *core)
 static void answered(void *arg, const struct client_response *r)
 {
     struct client_core *core = arg;
+    assert(core->metadata_asking);
     core->metadata_asking = false;
     bool good = r->status == 0;
     if (good && !client_metadata_take(core, r->body, r->version)) {
@@ -272,6 +273,7 @@ static int64_t patience_us(const struct client_core *core)
 
 static bool ask(struct client_core *core)
 {
+    assert(!core->metadata_asking); /* one question at a time */
     struct call *call = client_core_call(core, kp_api_find(kp_key_metadata), true);
     if (!call)
         return false;

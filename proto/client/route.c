@@ -50,6 +50,7 @@ static struct client_conn *use(struct client_broker *b, struct call *call)
 
 static struct client_broker *next_broker(struct client_core *core, struct client_broker *b)
 {
+    assert(!list_empty(&core->brokers)); /* the bootstrap addresses stay */
     struct list *at = b ? b->link.next : core->brokers.next;
     if (at == &core->brokers)
         at = at->next;
@@ -253,6 +254,7 @@ static void coordinator_answered(void *arg, const struct client_response *r)
     struct coordinator *c = coordinator_find(core, &l->target);
     if (!c)
         return;
+    assert(c->asking);
     c->asking = false;
     struct found f = {.node_id = -1, .error = KE_COORDINATOR_NOT_AVAILABLE};
     if (r->status == 0)
@@ -270,6 +272,8 @@ static void coordinator_answered(void *arg, const struct client_response *r)
 
 static void ask_coordinator(struct client_core *core, struct coordinator *c, const struct client_target *t)
 {
+    assert(!c->asking);
+    assert(t->kind == CLIENT_GROUP || t->kind == CLIENT_TRANSACTION);
     struct call *call = client_core_call(core, kp_api_find(kp_key_find_coordinator), true);
     struct lookup *l = call ? ARENA_NEW(&call->arena, struct lookup) : NULL;
     struct slice *keys = l ? ARENA_NEWS(&call->arena, struct slice, 1) : NULL;

@@ -83,6 +83,7 @@ static void take_handshake(struct client_conn *conn, const struct kp_sasl_handsh
     struct err err = {0};
     struct buf words;
     const char *name = sasl_mechanism_name(conn->core->o.security->mechanism);
+    assert(conn->sasl);
     buf_init(&words, SASL_TEXT_MAX);
     if (m->error_code == KE_UNSUPPORTED_SASL_MECHANISM) {
         for (int32_t i = 0; i < m->mechanisms_n && i < 16; i++)
@@ -109,6 +110,7 @@ static void take_authenticate(struct client_conn *conn, const struct kp_sasl_aut
     struct buf words;
     bool done = false;
     const char *name = sasl_mechanism_name(conn->core->o.security->mechanism);
+    assert(conn->sasl);
     buf_init(&words, SASL_TEXT_MAX);
     if (m->error_code != KE_NONE)
         err_set(&err, -E_ACCESS, "SASL %s: %s%s%.*s", name, kafka_error_name(m->error_code),
@@ -150,6 +152,7 @@ static int make_sasl(struct client_conn *conn, const char *token, struct err *er
     uint8_t random[NONCE_BYTES], nonce[SASL_NONCE_MAX];
     if (RAND_bytes(random, sizeof random) != 1) /* no other source: the jitter's generator can be guessed */
         return err_set(err, -E_IO, "SASL: no randomness");
+    assert(!conn->sasl);
     EVP_EncodeBlock(nonce, random, sizeof random);
     conn->sasl = sasl_create(s->mechanism, s->user, token ? token : s->password, (const char *)nonce);
     return conn->sasl ? 0 : err_set(err, -E_NOMEM, "no memory for a connection");
@@ -196,7 +199,9 @@ void client_core_token(struct client_core *core, const char *token, const struct
 void client_secure(struct client_conn *conn)
 {
     const struct client_security *s = conn->core->o.security;
-    assert(client_conn_state(conn) == CONN_SECURING && !conn->sasl && !conn->wants_token);
+    assert(client_conn_state(conn) == CONN_SECURING);
+    assert(!conn->sasl);
+    assert(!conn->wants_token);
     conn->retire_us = 0;
     conn->sasl_rounds = 0;
     if (!s || s->mechanism == SASL_NONE)
