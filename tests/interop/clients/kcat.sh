@@ -16,8 +16,8 @@ q -C -t "$topic" -o beginning -e -q -K '|' | sort >"$dir/got"
 cmp "$dir/want" "$dir/got"
 # every codec must be on the wire as such: librdkafka sends plain when the broker's versions mislead it
 q -Q -t "$topic:0:-2" >/dev/null
-timeout 40 kcat -X log_level=3 -b "$boot" -G "$topic-g" -X auto.offset.reset=earliest -X session.timeout.ms=6000 -q -c 400 "$topic" >"$dir/a"
-timeout 40 kcat -X log_level=3 -b "$boot" -G "$topic-g" -X auto.offset.reset=earliest -X session.timeout.ms=6000 -q -c 600 "$topic" >"$dir/b"
+timeout 120 kcat -X log_level=3 -b "$boot" -G "$topic-g" -X auto.offset.reset=earliest -X session.timeout.ms=30000 -q -c 400 "$topic" >"$dir/a"
+timeout 120 kcat -X log_level=3 -b "$boot" -G "$topic-g" -X auto.offset.reset=earliest -X session.timeout.ms=30000 -q -c 600 "$topic" >"$dir/b"
 [ "$(cat "$dir/a" "$dir/b" | sort | uniq -d | wc -l)" = 0 ] || { echo "read twice"; exit 1; }
 [ "$(cat "$dir/a" "$dir/b" | wc -l)" = $n ]
 echo "ok kcat"

@@ -26,7 +26,7 @@ func check(ok bool, format string, args ...any) {
 
 func consume(ctx context.Context, boot, topic string, n int) map[string]string {
 	c, err := kgo.NewClient(kgo.SeedBrokers(boot), kgo.ConsumerGroup(topic+"-g"), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6*time.Second))
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(30*time.Second))
 	must(err)
 	got := map[string]string{}
 	for len(got) < n {
@@ -45,7 +45,7 @@ func consume(ctx context.Context, boot, topic string, n int) map[string]string {
 
 func main() {
 	boot, topic, n := os.Args[1], os.Args[2], 500
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Second)
 	defer cancel()
 	plain, err := kgo.NewClient(kgo.SeedBrokers(boot))
 	must(err)

@@ -16,11 +16,11 @@ public class Clients {
 
     static Map<String, String> consume(String boot, String topic, int n) {
         Map<String, Object> c = new HashMap<>(Map.of("bootstrap.servers", boot, "group.id", topic + "-g", "auto.offset.reset", "earliest",
-            "enable.auto.commit", "false", "session.timeout.ms", "6000", "max.poll.records", "50", "group.protocol", "classic"));
+            "enable.auto.commit", "false", "session.timeout.ms", "30000", "max.poll.records", "50", "group.protocol", "classic"));
         Map<String, String> got = new HashMap<>();
         try (var consumer = new KafkaConsumer<>(c, new StringDeserializer(), new StringDeserializer())) {
             consumer.subscribe(List.of(topic));
-            long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(40);
+            long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(120);
             while (got.size() < n) {
                 check(System.nanoTime() < end, "read " + got.size() + " of " + n);
                 for (var r : consumer.poll(Duration.ofMillis(200))) {
@@ -56,7 +56,7 @@ public class Clients {
                         sent.put(k, "value of " + k);
                         fs.add(p.send(new ProducerRecord<>(topic, k, sent.get(k))));
                     }
-                    for (var f : fs) f.get(20, TimeUnit.SECONDS);
+                    for (var f : fs) f.get(60, TimeUnit.SECONDS);
                 }
             }
             var first = consume(boot, topic, 200);

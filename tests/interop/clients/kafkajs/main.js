@@ -5,12 +5,12 @@ const [boot, topic] = process.argv.slice(2);
 const N = 500;
 
 async function consume(kafka, n) {
-  const c = kafka.consumer({ groupId: topic + '-g', sessionTimeout: 6000, heartbeatInterval: 500 });
+  const c = kafka.consumer({ groupId: topic + '-g', sessionTimeout: 30000, heartbeatInterval: 500 });
   const got = new Map();
   await c.connect();
   await c.subscribe({ topics: [topic], fromBeginning: true });
   await new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`read ${got.size} of ${n}`)), 40000);
+    const late = setTimeout(() => reject(new Error(`read ${got.size} of ${n}`)), 120000);
     c.run({
       autoCommit: false,
       eachMessage: async ({ partition, message }) => {
@@ -26,10 +26,10 @@ async function consume(kafka, n) {
 }
 
 (async () => {
-  const kafka = new Kafka({ clientId: 'interop', brokers: [boot], logLevel: logLevel.ERROR });
+  const kafka = new Kafka({ clientId: 'interop', brokers: [boot], logLevel: logLevel.ERROR, connectionTimeout: 30000, authenticationTimeout: 30000 });
   const admin = kafka.admin();
   await admin.connect();
-  assert(await admin.createTopics({ topics: [{ topic, numPartitions: 3, replicationFactor: 1 }] }));
+  assert(await admin.createTopics({ topics: [{ topic, numPartitions: 3, replicationFactor: 1 }], timeout: 60000 }));
   const p = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
   await p.connect();
   const sent = new Map();
