@@ -255,14 +255,18 @@ static int run_fill(struct log *l, struct run *r, struct appending *a, const str
     return 0;
 }
 
-static void fail_from(struct appending *a)
+/* A duplicate of a batch that failed here is in no log: it fails with it. */
+static void fail_from(const struct log *l, struct appending *a)
 {
     assert(a->from <= a->n);
-    for (unsigned i = a->from; i < a->n; i++)
-        if (!a->batches[i].duplicate && a->batches[i].error == KE_NONE) {
-            a->batches[i].error = KE_KAFKA_STORAGE_ERROR;
-            a->batches[i].base_offset = a->batches[i].last_offset = -1;
-        }
+    for (unsigned i = a->from; i < a->n; i++) {
+        struct log_batch *b = &a->batches[i];
+        if (b->error != KE_NONE || (b->duplicate && b->last_offset < l->end))
+            continue;
+        b->error = KE_KAFKA_STORAGE_ERROR;
+        b->duplicate = false;
+        b->base_offset = b->last_offset = -1;
+    }
 }
 
 int log_append(struct log *l, struct log_batch *batches, unsigned n, const struct log_append_options *o,
@@ -275,7 +279,7 @@ int log_append(struct log *l, struct log_batch *batches, unsigned n, const struc
         batches[i].duplicate = false;
     }
     if (l->fenced) {
-        fail_from(&a);
+        fail_from(l, &a);
         return err_set(err, -E_FENCED, "%s is fenced: %s", l->dir, log_fence_text(l));
     }
     struct run r;
@@ -299,7 +303,7 @@ int log_append(struct log *l, struct log_batch *batches, unsigned n, const struc
     run_fini(&r);
     INVARIANT(l);
     if (rc)
-        fail_from(&a);
+        fail_from(l, &a);
     return rc == -E_NOMEM ? err_set(err, rc, "no memory to append to %s", l->dir) : rc;
 }
 

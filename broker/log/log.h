@@ -136,8 +136,8 @@ struct log_append_options {
 
 /* The leader's append: in order, each batch is checked for its producer's sequence (seeing those before it),
  * given its offset and epoch; those that pass go to the file in one write, or in one per segment when it
- * rolls. 0 also when single batches carry an `error`. Negative: none of them was appended, all have `error`
- * set. */
+ * rolls. 0 also when single batches carry an `error`. Negative: those without an `error` are in the log all the same
+ * (written before a roll that failed, or duplicates of what was there), the others are not. */
 int log_append(struct log *l, struct log_batch *batches, unsigned n, const struct log_append_options *o,
                struct err *err);
 /* A follower's, the quorum's, a mirror's: `bytes` is one or more whole batches with their offsets and epochs,

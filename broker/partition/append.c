@@ -224,7 +224,7 @@ size_t append_pending(struct partition *p)
                   err.text);
     int64_t bytes = 0;
     for (unsigned i = 0; i < n; i++)
-        bytes += rc || batches[i].error || batches[i].duplicate ? 0 : (int64_t)batches[i].size_bytes;
+        bytes += batches[i].error || batches[i].duplicate ? 0 : (int64_t)batches[i].size_bytes;
     p->appended_bytes += (uint64_t)bytes;
     metric_add(ps->appends_n, n);
     metric_add(ps->append_bytes, bytes);

@@ -194,6 +194,63 @@ Test(faults, no_space_at_a_roll_and_for_a_snapshot)
     cr_assert_eq(log_recovery_point(rig.l), n + 1);
 }
 
+/* The same batch twice in one append, as a producer sends it that has lost patience with its first connection. */
+static int append_twice(const struct rig_batch *p, struct log_batch out[2])
+{
+    struct buf bytes[2];
+    for (int i = 0; i < 2; i++) {
+        buf_init(&bytes[i], 1 << 20);
+        rig_batch_put(&bytes[i], p);
+        out[i] = (struct log_batch){.bytes = bytes[i].p, .size_bytes = bytes[i].n};
+    }
+    int rc = log_append(rig.l, out, 2, &(struct log_append_options){.wall_ms = rig.wall_ms}, &rig.err);
+    for (int i = 0; i < 2; i++)
+        buf_fini(&bytes[i]);
+    return rc;
+}
+
+Test(faults, a_duplicate_of_a_batch_that_failed_has_failed)
+{
+    struct rig_batch p = {.producer_id = 4, .value_bytes = 500, .records = 2};
+    struct log_batch b[2];
+    crash_disk_capacity(cd, 100);
+    cr_assert_eq(append_twice(&p, b), -E_NOSPACE);
+    for (int i = 0; i < 2; i++) {
+        cr_expect_eq(b[i].error, KE_KAFKA_STORAGE_ERROR, "nothing of it was kept");
+        cr_expect_not(b[i].duplicate);
+        cr_expect_eq(b[i].last_offset, -1);
+    }
+    cr_assert_eq(log_end_offset(rig.l), 0);
+    crash_disk_capacity(cd, -1);
+    cr_assert_eq(append_twice(&p, b), 0);
+    cr_expect(b[0].error == KE_NONE && !b[0].duplicate && b[0].last_offset == 1);
+    cr_expect(b[1].error == KE_NONE && b[1].duplicate && b[1].last_offset == 1);
+    crash_disk_capacity(cd, 1300);
+    cr_assert_eq(append_twice(&p, b), 0, "what was there before is a duplicate on a full disk, too");
+    cr_expect(b[0].error == KE_NONE && b[0].duplicate && b[1].duplicate);
+}
+
+/* What was written before a roll that failed is there, and says so. */
+Test(faults, no_space_at_a_roll_within_one_append)
+{
+    struct rig_batch p = {.value_bytes = 2500};
+    struct buf bytes[2];
+    struct log_batch b[2];
+    for (int i = 0; i < 2; i++) {
+        buf_init(&bytes[i], 1 << 20);
+        rig_batch_put(&bytes[i], &p);
+        b[i] = (struct log_batch){.bytes = bytes[i].p, .size_bytes = bytes[i].n};
+    }
+    crash_disk_fail(cd, CRASH_OPEN, 1, 1, -E_NOSPACE, NULL);
+    cr_assert_eq(log_append(rig.l, b, 2, &(struct log_append_options){0}, &rig.err), -E_NOSPACE);
+    cr_expect(b[0].error == KE_NONE && b[0].last_offset == 0);
+    cr_expect_eq(b[1].error, KE_KAFKA_STORAGE_ERROR);
+    cr_expect_eq(log_end_offset(rig.l), 1);
+    cr_expect_not(log_fenced(rig.l));
+    for (int i = 0; i < 2; i++)
+        buf_fini(&bytes[i]);
+}
+
 Test(faults, a_write_error_fences)
 {
     rig_append(&rig, &(struct rig_batch){.tag = 1});
