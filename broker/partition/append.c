@@ -1,7 +1,7 @@
 /* Appends: checked when they come, written together at the end of the turn, answered when their time has come.
  *
- * The order of a partition's appends is the order of partition_append: nothing overtakes in `pending`, log_append keeps
- * it, and `parked` is sorted by offset because of that. */
+ * The order of a partition's appends is the order of partition_append: nothing overtakes in `pending`, and log_append
+ * keeps it. `parked` is sorted by offset: a duplicate of what is parked stands with the batch that it repeats. */
 #include "broker/partition/internal.h"
 
 #include "base/core/mutant.h"
@@ -132,7 +132,11 @@ static void park(struct partition *p, struct partition_append *a)
     struct partitions *ps = p->set;
     assert(a->acks == -1 && partition_online(p) && a->last_offset >= p->high_watermark);
     a->deadline_us = a->timeout_us > 0 ? loop_now_us(ps->shard->loop) + a->timeout_us : INT64_MAX;
-    list_push(&p->parked, &a->link);
+    struct list *before = &p->parked; /* but for duplicates there is nothing to pass */
+    while (before->prev != &p->parked &&
+           LIST_ENTRY(before->prev, struct partition_append, link)->last_offset > a->last_offset)
+        before = before->prev;
+    list_insert(before, &a->link);
     metric_add(ps->parked_n, 1);
     if (!list_linked(&p->waiting))
         list_push(&ps->waiting, &p->waiting);

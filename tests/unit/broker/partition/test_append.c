@@ -96,6 +96,55 @@ Test(append, one_write_and_one_flush_for_all_of_a_turn)
     rig_destroy(r, false);
 }
 
+struct ordered {
+    struct partition_append append;
+    struct slice batch;
+    int *turn, at;
+};
+
+static void ordered_done(struct partition_append *a)
+{
+    struct ordered *o = LIST_ENTRY(a, struct ordered, append);
+    o->at = ++*o->turn;
+}
+
+static bool all_done(void *arg)
+{
+    return *(int *)arg == 3;
+}
+
+/* What repeats a batch is acknowledged with it, not with what has come since. */
+Test(append, a_duplicate_waits_no_longer_than_what_it_repeats)
+{
+    struct rig *r = rig_create(&(struct rig_options){0});
+    rig_topic(r, "orders", 1, NULL);
+    struct ordered o[3];
+    const int32_t sequences[] = {0, 2, 0};
+    int turn = 0;
+    for (int i = 0; i < 3; i++) {
+        o[i].batch = rig_batch(r, &(struct rig_batch){.n = 2, .producer_id = 7, .sequence = sequences[i]});
+        o[i].turn = &turn;
+        o[i].append = (struct partition_append){.batch = (uint8_t *)(uintptr_t)o[i].batch.p,
+                                                .batch_bytes = o[i].batch.n,
+                                                .acks = -1,
+                                                .leader_epoch = -1,
+                                                .timeout_us = 5000000,
+                                                .done = ordered_done};
+        partition_append(rig_partition(r, "orders", 0), &o[i].append);
+        if (i != 1)
+            rig_turn(r, 0); /* the first one's flush is under way when the others are written */
+    }
+    cr_assert(rig_until(r, all_done, &turn, 5000));
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(o[i].append.error, KE_NONE);
+        cr_expect_eq(o[i].append.base_offset, sequences[i]);
+        free((void *)(uintptr_t)o[i].batch.p);
+    }
+    cr_expect_lt(o[0].at, o[2].at);
+    cr_expect_lt(o[2].at, o[1].at);
+    rig_destroy(r, false);
+}
+
 /* The row of orders-0 in recovery-point-offset-checkpoint; -1: there is none. */
 static int64_t recovery_row(struct rig *r)
 {
