@@ -2,6 +2,8 @@
 
 #include "proto/kafka/batch_validate.h"
 
+#include <assert.h>
+
 #define NODE_ID_DEFAULT 1 /* of node.id in options.def: as good as not given */
 
 /* Descriptors that are not for clients: logs, indexes, the quorum, the admin port. */
@@ -90,14 +92,26 @@ int settle_listeners(const struct broker_options *o, struct net_listeners *out, 
         out, err);
 }
 
+/* As a timer takes it: longer ones, some hundred thousand years, would overflow its clock. */
+#define INTERVAL_MAX_MS (INT64_MAX / 4000)
+
+static int64_t interval_ms(int64_t ms)
+{
+    assert(ms >= 0);
+    return ms < INTERVAL_MAX_MS ? ms : INTERVAL_MAX_MS;
+}
+
+static int64_t interval_us(int64_t ms)
+{
+    return interval_ms(ms) * 1000;
+}
+
 struct net_options settle_net(const struct broker_options *o, int64_t fds)
 {
     struct net_options n = {.request_max_bytes = o->socket_request_max_bytes,
-                            .idle_max_us = o->connections_max_idle_ms > INT64_MAX / 1000
-                                               ? INT64_MAX
-                                               : o->connections_max_idle_ms * 1000,
-                            .request_max_us = (int64_t)o->request_timeout_ms * 1000,
-                            .write_max_us = (int64_t)o->write_timeout_ms * 1000,
+                            .idle_max_us = interval_us(o->connections_max_idle_ms),
+                            .request_max_us = interval_us(o->request_timeout_ms),
+                            .write_max_us = interval_us(o->write_timeout_ms),
                             .connections_max = o->max_connections,
                             .requests_max = o->connection_requests_max,
                             .queued_max_bytes = o->connection_queued_max_bytes};
@@ -164,10 +178,10 @@ struct partition_host settle_partitions(const struct broker_options *o)
         .min_insync_replicas = o->min_insync_replicas,
         .before_max_ms = o->log_message_timestamp_before_max_ms,
         .after_max_ms = o->log_message_timestamp_after_max_ms,
-        .retention_interval_us = o->log_retention_check_interval_ms * 1000,
-        .recovery_interval_us = (int64_t)o->log_flush_offset_checkpoint_interval_ms * 1000,
-        .watermark_interval_us = o->replica_high_watermark_checkpoint_interval_ms * 1000,
-        .cleaner_backoff_us = o->log_cleaner_enable ? o->log_cleaner_backoff_ms * 1000 : 0,
+        .retention_interval_us = interval_us(o->log_retention_check_interval_ms),
+        .recovery_interval_us = interval_us(o->log_flush_offset_checkpoint_interval_ms),
+        .watermark_interval_us = interval_us(o->replica_high_watermark_checkpoint_interval_ms),
+        .cleaner_backoff_us = o->log_cleaner_enable ? interval_us(o->log_cleaner_backoff_ms) : 0,
         .cleaner_map_bytes = (size_t)o->log_cleaner_dedupe_buffer_size,
         .files_max = LOG_FILES_DEFAULT,
     };
@@ -188,6 +202,6 @@ struct groups_options settle_groups(const struct broker_options *o)
         .offset_metadata_max_bytes = o->offset_metadata_max_bytes,
         .commit_timeout_ms = o->offsets_commit_timeout_ms,
         .retention_ms = (int64_t)o->offsets_retention_minutes * 60000,
-        .retention_check_ms = o->offsets_retention_check_interval_ms,
+        .retention_check_ms = interval_ms(o->offsets_retention_check_interval_ms),
     };
 }

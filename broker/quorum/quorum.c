@@ -263,7 +263,7 @@ static bool snapshot_due(const struct quorum *q)
         return false;
     int64_t age_us = loop_now_us(q->o.loop) - q->snapshot_us;
     return s->snapshot_appended_bytes >= q->o.snapshot_bytes ||
-           (q->o.snapshot_ms > 0 && age_us >= q->o.snapshot_ms * 1000);
+           (q->o.snapshot_ms > 0 && age_us / 1000 >= q->o.snapshot_ms);
 }
 
 static void commit(struct quorum *q, int64_t high_watermark)

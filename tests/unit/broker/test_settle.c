@@ -73,6 +73,22 @@ Test(settle, the_finer_unit_wins)
     cr_expect_eq(log_of("log.roll.hours=1\nlog.roll.ms=9\n").segment_ms, 9);
 }
 
+Test(settle, the_longest_intervals_are_long)
+{
+    struct broker_options o = options("log.retention.check.interval.ms=9223372036854775807\n"
+                                      "replica.high.watermark.checkpoint.interval.ms=9223372036854775807\n"
+                                      "log.cleaner.backoff.ms=9223372036854775807\n"
+                                      "connections.max.idle.ms=9223372036854775807\n"
+                                      "offsets.retention.check.interval.ms=9223372036854775807\n");
+    struct partition_host h = settle_partitions(&o);
+    const int64_t year_us = INT64_C(31536000000000), most = INT64_MAX / 2;
+    const int64_t us[] = {h.retention_interval_us, h.watermark_interval_us, h.cleaner_backoff_us,
+                          settle_net(&o, 1000).idle_max_us, settle_groups(&o).retention_check_ms * 1000};
+    for (size_t i = 0; i < sizeof us / sizeof *us; i++)
+        cr_expect(us[i] > 1000 * year_us && us[i] < most, "%zu: %lld", i, (long long)us[i]);
+    broker_options_fini(&o);
+}
+
 Test(settle, shards_follow_the_processors)
 {
     struct broker_options o = options("");
