@@ -106,7 +106,10 @@ static bool acked_too_early(struct partition *p, struct partition_append *a)
 
 void partition_append(struct partition *p, struct partition_append *a)
 {
-    assert(p->magic == PARTITION_MAGIC && a->done && a->batch);
+    assert(p->magic == PARTITION_MAGIC);
+    assert(a->done);
+    assert(a->batch);
+    assert(a->acks >= -1 && a->acks <= 1);
     list_init(&a->link);
     a->error = KE_NONE;
     a->error_text = NULL;
@@ -130,7 +133,10 @@ void partition_append(struct partition *p, struct partition_append *a)
 static void park(struct partition *p, struct partition_append *a)
 {
     struct partitions *ps = p->set;
-    assert(a->acks == -1 && partition_online(p) && a->last_offset >= p->high_watermark);
+    assert(a->acks == -1);
+    assert(partition_online(p));
+    assert(a->last_offset >= p->high_watermark);
+    assert(a->last_offset < log_end_offset(p->log)); /* the watermark will pass it */
     a->deadline_us = a->timeout_us > 0 ? loop_now_us(ps->shard->loop) + a->timeout_us : INT64_MAX;
     struct list *before = &p->parked; /* but for duplicates there is nothing to pass */
     while (before->prev != &p->parked &&
@@ -151,6 +157,8 @@ static void written(struct partition *p, struct partition_append *a, const struc
         finish(p, a, b->error, NULL);
         return;
     }
+    assert(b->base_offset >= 0);
+    assert(b->duplicate || b->last_offset >= b->base_offset);
     a->base_offset = b->base_offset;
     a->last_offset = b->last_offset;
     if (b->duplicate) {
@@ -170,7 +178,8 @@ static void written(struct partition *p, struct partition_append *a, const struc
 /* From the front, while they are of one origin: a client's sequences are checked, a coordinator's are not. */
 static unsigned take_pending(struct partition *p, struct list *taken, struct log_batch *batches)
 {
-    assert(p->log && partition_online(p));
+    assert(p->log);
+    assert(partition_online(p));
     unsigned n = 0;
     size_t bytes = 0;
     enum partition_origin origin = PARTITION_CLIENT;
@@ -182,15 +191,19 @@ static unsigned take_pending(struct partition *p, struct list *taken, struct log
         else if (a->origin != origin || bytes + a->batch_bytes > WRITE_BYTES_MAX)
             break;
         bytes += a->batch_bytes;
+        assert(a->batch_bytes > 0);
         list_remove(&a->link);
         list_push(taken, &a->link);
         batches[n++] = (struct log_batch){.bytes = a->batch, .size_bytes = a->batch_bytes};
     }
+    assert(n <= PARTITION_PENDING_MAX);
+    assert((n == 0) == list_empty(taken));
     return n;
 }
 
 static bool is_coordinator(const struct list *taken)
 {
+    assert(!list_empty(taken));
     return LIST_ENTRY(taken->next, struct partition_append, link)->origin == PARTITION_COORDINATOR;
 }
 
@@ -214,7 +227,6 @@ size_t append_pending(struct partition *p)
     struct log_batch *batches = ps->batches;
     struct list taken;
     struct err err = {0};
-    assert(partition_online(p) && p->log);
     refuse_stale(p);
     unsigned n = take_pending(p, &taken, batches);
     if (n == 0)
@@ -223,13 +235,16 @@ size_t append_pending(struct partition *p)
                                          .wall_ms = loop_wall_ms(ps->shard->loop),
                                          .coordinator = is_coordinator(&taken)};
     int rc = log_append(p->log, batches, n, &o, &err);
+    assert(rc <= 0);
     if (rc)
         log_error("broker.partition", "append failed partition=%s-%d error=%s", p->topic, p->key.index,
                   err.text);
     int64_t bytes = 0;
     for (unsigned i = 0; i < n; i++)
         bytes += batches[i].error || batches[i].duplicate ? 0 : (int64_t)batches[i].size_bytes;
+    assert(bytes >= 0);
     p->appended_bytes += (uint64_t)bytes;
+    assert(p->appended_bytes >= p->committed_bytes);
     metric_add(ps->appends_n, n);
     metric_add(ps->append_bytes, bytes);
     if (!ps->host->flush_before_ack || MUTANT("hw_follows_append"))
@@ -247,7 +262,8 @@ size_t append_pending(struct partition *p)
 
 static void unpark(struct partition *p, struct partition_append *a)
 {
-    assert(list_linked(&p->waiting) && list_linked(&a->link));
+    assert(list_linked(&p->waiting));
+    assert(list_linked(&a->link));
     list_remove(&a->link);
     metric_add(p->set->parked_n, -1);
     if (list_empty(&p->parked) && list_linked(&p->waiting))
@@ -256,6 +272,7 @@ static void unpark(struct partition *p, struct partition_append *a)
 
 void append_release(struct partition *p)
 {
+    assert(p->magic == PARTITION_MAGIC);
     while (!list_empty(&p->parked)) {
         struct partition_append *a = LIST_ENTRY(p->parked.next, struct partition_append, link);
         if (a->last_offset >= p->high_watermark)
@@ -268,6 +285,7 @@ void append_release(struct partition *p)
 
 void append_fail_all(struct partition *p, int16_t error)
 {
+    assert(error); /* nobody is told that it went well */
     while (!list_empty(&p->pending))
         finish(p, LIST_ENTRY(list_pop(&p->pending), struct partition_append, link), error, NULL);
     while (!list_empty(&p->parked)) {
@@ -282,6 +300,7 @@ void append_fail_all(struct partition *p, int16_t error)
 
 void append_on_timeout(void *arg)
 {
+    assert(!((struct partitions *)arg)->closing);
     struct partitions *ps = arg;
     int64_t now = loop_now_us(ps->shard->loop);
     list_each_safe(at, &ps->waiting)

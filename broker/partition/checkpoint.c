@@ -27,6 +27,7 @@ struct checkpoint_rows {
 int checkpoints_create(struct partition_host *h, struct loop *home, unsigned shards, struct checkpoints **out)
 {
     struct checkpoints *c = calloc(1, sizeof *c);
+    assert(shards > 0);
     if (!c)
         return -E_NOMEM;
     *c = (struct checkpoints){.host = h, .home = home, .shards = shards};
@@ -90,6 +91,7 @@ static void write_dir(struct gather *g, unsigned dir, struct log_checkpoint_row 
     struct partition_host *h = g->owner->host;
     struct err err = {0};
     size_t n = 0;
+    assert(dir < LOG_DIRS_MAX);
     uint64_t sum = UINT64_C(0xcbf29ce484222325);
     for (unsigned s = 0; s < g->owner->shards; s++) {
         for (size_t i = 0; g->writing[s] && i < g->writing[s]->n; i++) {
@@ -116,6 +118,8 @@ static void write_dir(struct gather *g, unsigned dir, struct log_checkpoint_row 
 static bool is_old(const struct gather *g, const struct checkpoint_rows *r)
 {
     const struct checkpoints *c = g->owner;
+    assert(r->shard < c->shards);
+    assert(r->which == g->which);
     return r->deletions != atomic_load(&c->deletions) ||
            (g->which == LOG_CHECKPOINT_START && r->raises != atomic_load(&c->raises[r->shard]));
 }
@@ -158,6 +162,7 @@ static void drop_written(struct gather *g)
 static void done(struct loop_job *job)
 {
     struct gather *g = LIST_ENTRY(job, struct gather, job);
+    assert(g->busy);
     drop_written(g);
     g->busy = false;
 }
@@ -165,6 +170,7 @@ static void done(struct loop_job *job)
 static void take_latest(struct gather *g)
 {
     for (unsigned s = 0; s < g->owner->shards; s++) {
+        assert(!g->writing[s]);
         g->writing[s] = g->latest[s];
         g->latest[s] = NULL;
     }
@@ -173,6 +179,8 @@ static void take_latest(struct gather *g)
 static void arrived(struct loop_msg *msg)
 {
     struct checkpoint_rows *r = LIST_ENTRY(msg, struct checkpoint_rows, msg);
+    assert(r->which < LOG_CHECKPOINTS);
+    assert(r->shard < r->to->shards);
     struct gather *g = &r->to->gather[r->which];
     rows_free(g->latest[r->shard]);
     g->latest[r->shard] = r;
@@ -196,6 +204,7 @@ void checkpoints_end(struct checkpoints *c)
 
 void checkpoints_write_last(struct checkpoints *c)
 {
+    assert(c->ending);
     for (int i = 0; i < LOG_CHECKPOINTS; i++) {
         struct gather *g = &c->gather[i];
         assert(!g->busy);
@@ -222,6 +231,7 @@ bool checkpoints_busy(const struct checkpoints *c)
 
 static int64_t value(const struct partition *p, enum log_checkpoint which)
 {
+    assert(p->log);
     switch (which) {
     case LOG_CHECKPOINT_RECOVERY: return log_recovery_point(p->log);
     case LOG_CHECKPOINT_START: {
@@ -263,6 +273,8 @@ static bool row_of(const struct partition *p, enum log_checkpoint which, struct 
 void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
 {
     struct checkpoints *c = ps->host->checkpoints;
+    assert(which < LOG_CHECKPOINTS);
+    assert(ps->shard->index < c->shards);
     struct checkpoint_rows *r = calloc(1, sizeof *r);
     if (!r)
         return;
@@ -283,6 +295,7 @@ void checkpoint_collect(struct partitions *ps, enum log_checkpoint which)
         if (row.row.topic)
             r->rows[r->n++] = row;
     }
+    assert(r->n <= HASH_COUNT(ps->all));
     if (arena_failed(&r->arena)) {
         rows_free(r);
         return;

@@ -12,6 +12,7 @@ void checkpoint_name(const char *topic, int32_t index, char name[CHECKPOINT_NAME
 
 void file_rows_add(struct file_rows *f, const char *topic, int32_t partition, int64_t offset)
 {
+    assert(f->n <= f->cap);
     if (f->n == f->cap) {
         struct log_checkpoint_row *more = ARENA_NEWS(&f->arena, struct log_checkpoint_row, 2 * f->cap + 64);
         if (!more)
@@ -21,6 +22,7 @@ void file_rows_add(struct file_rows *f, const char *topic, int32_t partition, in
         f->rows = more;
         f->cap = 2 * f->cap + 64;
     }
+    assert(f->n < f->cap);
     char *copy = arena_cstr(&f->arena, slice_str(topic));
     if (copy)
         f->rows[f->n++] = (struct log_checkpoint_row){copy, partition, offset};

@@ -18,6 +18,7 @@ struct raise {
 
 static void raise_want(struct raise *u, const struct log_checkpoint_row *row)
 {
+    assert(row->offset >= 0);
     char name[CHECKPOINT_NAME_MAX];
     struct raised *r = NULL;
     checkpoint_name(row->topic, row->partition, name);
@@ -53,9 +54,11 @@ static void raise_keep(void *arg, const struct log_checkpoint_row *row)
 
 static int raise_dir(struct checkpoints *c, unsigned dir, struct raise *u, struct err *err)
 {
+    assert(dir < LOG_DIRS_MAX);
     struct partition_host *h = c->host;
     const char *path = log_dir_of(h->dirs, dir);
     int rc = log_checkpoint_read(h->disk, path, LOG_CHECKPOINT_START, raise_keep, u, err);
+    assert(rc <= 0);
     struct raised *r, *next;
     HASH_ITER (hh, u->all, r, next)
         file_rows_add(&u->file, r->row.topic, r->row.partition, r->row.offset);
@@ -75,6 +78,7 @@ void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, 
                       int rc[LOG_DIRS_MAX])
 {
     struct partition_host *h = c->host;
+    assert(n > 0);
     for (unsigned dir = 0; dir < log_dirs_count(h->dirs); dir++) {
         struct raise u = {0};
         struct err err = {0};
@@ -96,5 +100,6 @@ void checkpoint_raise(struct checkpoints *c, const struct checkpoint_row *rows, 
 
 void checkpoint_raising(struct partitions *ps)
 {
+    assert(ps->shard->index < ps->host->checkpoints->shards);
     atomic_fetch_add(&ps->host->checkpoints->raises[ps->shard->index], 1);
 }

@@ -70,6 +70,7 @@ static struct slice lookup(const struct sources *s, const struct topic_config_ro
 
 static void set_number(enum topic_config_type type, const char *text, void *at)
 {
+    assert(type == TOPIC_CONFIG_LONG || type == TOPIC_CONFIG_INT);
     char *end;
     errno = 0;
     long long n = strtoll(text, &end, 10);
@@ -92,6 +93,8 @@ static void set(const struct row *row, enum topic_config_type type, struct slice
     const char *text = (const char *)v.p; /* the image's slices end in a NUL */
     char *end;
     assert(row->size == sizes[type]);
+    assert(row->at + row->size <= sizeof *out);
+    assert(text);
     if (type == TOPIC_CONFIG_BOOL) {
         *(bool *)at = slice_eq_str(v, "true");
     } else if (type == TOPIC_CONFIG_DOUBLE) {
@@ -119,7 +122,8 @@ static bool names(struct slice list, const char *name)
 static const struct topic_config_row *option(const char *key)
 {
     const struct topic_config_row *o = topic_config_find(slice_str(key));
-    assert(o && o->use == TOPIC_CONFIG_SERVED);
+    assert(o);
+    assert(o->use == TOPIC_CONFIG_SERVED);
     return o;
 }
 
@@ -150,6 +154,7 @@ void partition_configure(struct partition *p, const struct image *image)
 {
     struct sources from = {0};
     char id[16];
+    assert(sm_state(&p->state) != PARTITION_CLOSING); /* its log is in the hands of a job */
     if (image) {
         snprintf(id, sizeof id, "%d", p->set->host->node_id);
         from.topic = image_config(image, IMAGE_CONFIG_TOPIC, slice_str(p->topic));

@@ -37,6 +37,7 @@ static void leave(struct partition_deletion *d)
 {
     struct partitions *ps = d->partition->set;
     assert(ps->deletions_n > 0);
+    assert(list_linked(&d->of_partition));
     ps->deletions_n--;
     if (list_linked(&d->link))
         list_remove(&d->link);
@@ -46,7 +47,8 @@ static void leave(struct partition_deletion *d)
 void partition_delete_records(struct partition *p, struct partition_deletion *d)
 {
     struct partitions *ps = p->set;
-    assert(partition_online(p) && d->done);
+    assert(partition_online(p));
+    assert(d->done);
     list_init(&d->link);
     list_init(&d->of_partition);
     if (d->offset == -1)
@@ -71,6 +73,7 @@ void partition_delete_records(struct partition *p, struct partition_deletion *d)
 
 void deletion_fail_all(struct partition *p, int16_t error)
 {
+    assert(error);
     p->start_on_way = 0;
     while (!list_empty(&p->deletions)) {
         struct partition_deletion *d = LIST_ENTRY(p->deletions.next, struct partition_deletion, of_partition);
@@ -91,7 +94,9 @@ static void write_run(struct loop_job *job)
 static void end_one(struct partition_deletion *d, int rc)
 {
     struct partition *p = d->partition;
-    assert(partition_online(p));
+    assert(rc <= 0);
+    assert(partition_online(p)); /* else it was answered then: deletion_fail_all */
+    assert(d->offset <= p->high_watermark);
     leave(d);
     p->start_on_way = 0;
     if (!rc) {
@@ -129,6 +134,8 @@ static bool add_row(struct start_write *w, struct partition_deletion *d)
     char *topic = arena_cstr(&w->arena, slice_str(p->topic));
     if (!topic)
         return false;
+    assert(w->n < w->ps->deletions_n); /* the room of `rows` */
+    assert(p->dir < LOG_DIRS_MAX);
     p->start_on_way = d->offset > p->start_on_way ? d->offset : p->start_on_way;
     w->rows[w->n++] = (struct checkpoint_row){p->dir, {topic, p->key.index, d->offset}};
     return true;
@@ -157,6 +164,8 @@ void deletions_start(struct partitions *ps)
     if (ps->start_write || list_empty(&ps->deletions))
         return;
     assert(list_empty(&ps->deleting));
+    assert(ps->deletions_n > 0);
+    assert(!ps->closing); /* every partition is closing, too: none has any */
     ps->start_write = write_create(ps);
     if (!ps->start_write)
         log_error("broker.partition", "no memory to delete records partitions=%zu", ps->deletions_n);

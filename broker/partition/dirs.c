@@ -11,7 +11,8 @@
 
 void partition_dir_failed(struct partition_host *h, unsigned dir, const char *why)
 {
-    assert(dir < log_dirs_count(h->dirs) && why);
+    assert(dir < log_dirs_count(h->dirs));
+    assert(why);
     if (!log_dir_fail(h->dirs, dir, why))
         return;
     log_error("broker.partition",
@@ -25,7 +26,8 @@ void partition_dir_failed(struct partition_host *h, unsigned dir, const char *wh
 
 void partition_fenced(struct partition *p)
 {
-    assert(p->log && log_fenced(p->log));
+    assert(p->log);
+    assert(log_fenced(p->log));
     partition_fail(p, log_fence_text(p->log));
     if (log_disk_failed(p->log))
         partition_dir_failed(p->set->host, p->dir, log_fence_text(p->log));
@@ -37,6 +39,7 @@ bool partition_dir_online(struct partition *p)
     char why[sizeof p->why];
     if (!p->log || log_dir_online(dirs, p->dir))
         return true;
+    assert(p->dir < log_dirs_count(dirs));
     snprintf(why, sizeof why, "its log dir is offline: %s", log_dir_error(dirs, p->dir));
     log_fence(p->log, -E_IO, why); /* it is not flushed at its end either */
     partition_fail_unsaid(p, why);

@@ -11,7 +11,8 @@ void watermark_set(struct partition *p, int64_t offset)
 {
     if (offset <= p->high_watermark)
         return;
-    assert(p->log && offset <= log_end_offset(p->log)); /* and it never goes back: above */
+    assert(p->log);
+    assert(offset <= log_end_offset(p->log)); /* and it never goes back: above */
     p->high_watermark = offset;
     wait_mark(p);
     append_release(p);
@@ -26,6 +27,7 @@ void watermark_follow(struct partition *p)
 
 void flush_want(struct partition *p)
 {
+    assert(partition_online(p));
     bool due = p->set->host->flush_before_ack || p->flush_checkpoint ||
                log_flush_due(p->log, loop_wall_ms(p->set->shard->loop));
     if (due && !list_linked(&p->to_flush))
@@ -43,8 +45,12 @@ static void flush_done(struct loop_job *job)
     struct partition *p = LIST_ENTRY(job, struct partition, flush_job);
     struct partitions *ps = p->set;
     struct err err = {0};
-    assert(p->magic == PARTITION_MAGIC && p->flush && ps->flushing_n > 0);
+    assert(p->magic == PARTITION_MAGIC);
+    assert(p->flush);
+    assert(!p->host_job);
+    assert(ps->flushing_n > 0);
     int rc = log_flush_done(p->log, p->flush, &err);
+    assert(rc <= 0);
     p->flush = NULL;
     ps->flushing_n--;
     metric_add(ps->flushes, 1);
@@ -65,6 +71,7 @@ static void flush_done(struct loop_job *job)
     if (p->flush_early)
         upkeep_checkpoint_soon(ps);
     if (ps->host->flush_before_ack) {
+        assert(p->flush_bytes >= p->committed_bytes);
         p->committed_bytes = p->flush_bytes;
         watermark_set(p, log_durable_offset(p->log));
     }
@@ -85,7 +92,10 @@ static bool checkpoint_is_far(const struct partition *p)
 void flush_start(struct partition *p)
 {
     struct partitions *ps = p->set;
-    assert(!p->flush && !p->host_job && p->log);
+    assert(p->log);
+    assert(!p->flush);
+    assert(!p->host_job);
+    assert(!list_linked(&p->to_flush));
     p->flush_early = !p->flush_checkpoint && checkpoint_is_far(p);
     p->flush_checkpoint = p->flush_checkpoint || p->flush_early;
     if (p->flush_checkpoint)
@@ -101,6 +111,7 @@ void flush_start(struct partition *p)
     p->flush_checkpoint = false;
     if (rc == 0)
         return;
+    assert(p->flush);
     p->flush_bytes = p->appended_bytes;
     p->flush_began_us = loop_now_us(ps->shard->loop);
     ps->flushing_n++;

@@ -26,6 +26,7 @@ struct partition_index {
 int partition_host_init(struct partition_host *h, struct err *err)
 {
     size_t n;
+    assert(!h->index);
     const struct log_found *rows = log_dirs_found(h->dirs, &n);
     h->index = calloc(1, sizeof *h->index);
     if (!h->index)
@@ -119,6 +120,7 @@ static void run(struct loop_job *job)
         return;
     }
     assert(j->what == HOST_LOAD);
+    assert(j->found);
     j->dir = j->found->row->dir;
     j->skipped = atomic_load(&h->ending);
     if (j->skipped)
@@ -136,7 +138,13 @@ static bool start(struct partition *p, enum host_what what, struct found *found)
 {
     struct shard *shard = p->set->shard;
     struct host_job *j = calloc(1, sizeof *j);
-    assert(!p->host_job && !p->flush);
+    assert(!p->host_job);
+    assert(!p->flush);
+    assert(!p->compaction);
+    assert(what != HOST_LOAD || found);
+    assert(what != HOST_CLOSE || p->log);
+    assert(what != HOST_DELETE || p->log || found);
+    assert((what != HOST_LOAD && what != HOST_CREATE) || !p->log);
     if (!j)
         return false;
     *j = (struct host_job){
@@ -179,7 +187,8 @@ void host_open(struct partition *p)
     struct found *f = find(p->set->host, p->topic, p->key.index);
     bool ours = f && (uuid_is_zero(&f->row->topic_id) || uuid_eq(&f->row->topic_id, &p->key.topic_id));
     bool load = ours && !atomic_exchange(&f->claimed, true);
-    assert(sm_state(&p->state) == PARTITION_OPENING && !p->log);
+    assert(sm_state(&p->state) == PARTITION_OPENING);
+    assert(!p->found);
     p->found = load ? f->row : NULL;
     if (!load && lies_elsewhere(p))
         partition_fail(
@@ -191,6 +200,8 @@ void host_open(struct partition *p)
 static void retry(void *arg)
 {
     struct partition *p = arg;
+    assert(sm_state(&p->state) != PARTITION_CLOSING);
+    assert(sm_state(&p->state) != PARTITION_ONLINE);
     bool load = p->found != NULL; /* only one that lacked room is tried again */
     if (!start(p, load ? HOST_LOAD : HOST_CREATE, load ? find(p->set->host, p->topic, p->key.index) : NULL))
         partition_fail(p, "out of memory");
@@ -204,7 +215,10 @@ void host_init_retry(struct partition *p)
 void host_opened(struct partition *p)
 {
     struct partitions *ps = p->set;
-    assert(sm_state(&p->state) == PARTITION_OPENING && p->log && ps->opening_n > 0);
+    assert(sm_state(&p->state) == PARTITION_OPENING);
+    assert(p->log);
+    assert(list_empty(&p->parked));
+    assert(ps->opening_n > 0);
     ps->opening_n--;
     sm_move(&p->state, PARTITION_ONLINE);
     metric_add(ps->online_n, 1);
@@ -224,7 +238,8 @@ void host_opened(struct partition *p)
 static void reopening(struct partition *p)
 {
     struct partitions *ps = p->set;
-    assert(sm_state(&p->state) == PARTITION_FAILED && !p->log);
+    assert(sm_state(&p->state) == PARTITION_FAILED);
+    assert(list_empty(&p->pending));
     log_info("broker.partition", "there is room again partition=%s-%d", p->topic, p->key.index);
     sm_move(&p->state, PARTITION_OPENING);
     p->why[0] = 0;
@@ -237,7 +252,9 @@ static void reopening(struct partition *p)
  * disk, readers do not either. */
 static void opened(struct partition *p, struct host_job *j)
 {
-    assert(!p->log && j->log && j->dir < log_dirs_count(p->set->host->dirs));
+    assert(!p->log);
+    assert(j->log);
+    assert(j->dir < log_dirs_count(p->set->host->dirs));
     if (sm_state(&p->state) == PARTITION_FAILED)
         reopening(p);
     p->log = j->log;
@@ -263,8 +280,16 @@ static void opened(struct partition *p, struct host_job *j)
 static void host_free(struct partition *p)
 {
     struct partitions *ps = p->set;
-    assert(!p->log && !p->host_job && !p->flush && !p->compaction);
-    assert(list_empty(&p->pending) && list_empty(&p->parked) && list_empty(&p->waits));
+    assert(sm_state(&p->state) == PARTITION_CLOSING);
+    assert(!p->log);
+    assert(!p->host_job);
+    assert(!p->flush);
+    assert(!p->compaction);
+    assert(list_empty(&p->pending));
+    assert(list_empty(&p->parked));
+    assert(list_empty(&p->waits));
+    assert(!list_linked(&p->dirty));
+    assert(!list_linked(&p->waiting));
     assert(list_empty(&p->deletions));
     loop_timer_stop(&p->retry);
     HASH_DEL(ps->all, p);
@@ -291,6 +316,8 @@ void host_maybe_closed(struct partitions *ps)
 
 static void open_failed(struct partition *p, struct host_job *j)
 {
+    assert(j->rc < 0);
+    assert(j->what == HOST_LOAD || j->what == HOST_CREATE);
     if (j->what == HOST_CREATE && j->rc == -E_EXISTS && p->retries++ < RETRIES_MAX) {
         loop_timer_in(&p->retry, RETRY_US);
         return;
@@ -308,6 +335,7 @@ static void open_failed(struct partition *p, struct host_job *j)
 
 void host_doubt(struct partitions *ps, unsigned dir)
 {
+    assert(dir < LOG_DIRS_MAX);
     ps->clean[dir] = false;
     log_dir_doubt(ps->host->dirs, dir);
 }
@@ -326,6 +354,7 @@ void partition_host_opened(struct partition_host *h)
 
 static void closed(struct partition *p, struct host_job *j)
 {
+    assert(j->rc <= 0);
     if (j->rc) {
         if (j->rc != -E_FENCED) /* that was said when it happened */
             log_error("broker.partition", "closing failed partition=%s-%d error=%s", p->topic, p->key.index,
@@ -342,7 +371,7 @@ static void closed(struct partition *p, struct host_job *j)
  * is still to be checked. */
 static void not_loaded(struct partition *p, const struct host_job *j)
 {
-    assert(j->what == HOST_LOAD && !j->log);
+    assert(!j->log);
     p->dir = j->dir;
     if (!j->skipped || !log_dir_was_clean(p->set->host->dirs, j->dir))
         host_doubt(p->set, j->dir);
@@ -351,7 +380,9 @@ static void not_loaded(struct partition *p, const struct host_job *j)
 void host_job_ended(struct host_job *j)
 {
     struct partition *p = j->p;
-    assert(p->magic == PARTITION_MAGIC && p->host_job == j);
+    assert(p->magic == PARTITION_MAGIC);
+    assert(p->host_job == j);
+    assert(!p->flush);
     p->host_job = NULL;
     if (j->what == HOST_LOAD && (j->rc || j->skipped))
         not_loaded(p, j);
@@ -404,12 +435,15 @@ void host_quiet(struct partition *p)
 void host_close(struct partition *p, bool remove)
 {
     struct partitions *ps = p->set;
+    assert(p->magic == PARTITION_MAGIC);
     if (sm_state(&p->state) == PARTITION_CLOSING) {
         p->remove |= remove;
         return;
     }
-    if (sm_state(&p->state) == PARTITION_OPENING)
+    if (sm_state(&p->state) == PARTITION_OPENING) {
+        assert(ps->opening_n > 0);
         ps->opening_n--;
+    }
     if (sm_state(&p->state) == PARTITION_ONLINE)
         metric_add(ps->online_n, -1);
     if (sm_state(&p->state) == PARTITION_FAILED)

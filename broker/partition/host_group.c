@@ -44,6 +44,8 @@ static void delete_group(struct host_group *g)
         struct host_job *j = LIST_ENTRY(at, struct host_job, link);
         if (j->what != HOST_DELETE)
             continue;
+        assert(n < GROUP_MAX);
+        assert(j->log || j->found);
         gone[n] = (struct log_gone){.dir = j->log ? j->dir : j->found->row->dir,
                                     .log = j->log,
                                     .found = j->log ? NULL : j->found->row,
@@ -56,6 +58,7 @@ static void delete_group(struct host_group *g)
         return;
     log_dirs_delete(h->dirs, all, n);
     for (size_t i = 0; i < n; i++) {
+        assert(gone[i].rc <= 0);
         jobs[i]->rc = gone[i].rc;
         checkpoint_deleted(h->checkpoints, jobs[i]->p->topic, jobs[i]->p->key.index);
     }
@@ -79,6 +82,7 @@ static size_t to_be_made(struct host_group *g, struct host_job *jobs[GROUP_MAX])
             set_aside(h, j->found->row, j->random);
             checkpoint_deleted(h->checkpoints, j->p->topic, j->p->key.index);
         }
+        assert(n < GROUP_MAX);
         jobs[n++] = j;
     }
     return n;
@@ -111,6 +115,8 @@ static void create_group(struct host_group *g)
     if (!rc)
         log_dirs_make(h->dirs, all, n);
     for (size_t i = 0; i < n; i++) {
+        assert((made[i].rc == 0) == (made[i].log != NULL));
+        assert(made[i].dir < log_dirs_count(h->dirs) || made[i].rc);
         jobs[i]->rc = made[i].rc;
         jobs[i]->dir = made[i].dir;
         jobs[i]->log = made[i].log;
@@ -130,6 +136,7 @@ static void group_done(struct loop_job *job)
     struct host_group *g = LIST_ENTRY(job, struct host_group, job);
     struct partitions *ps = g->ps;
     assert(ps->group == g);
+    assert(!list_empty(&g->jobs));
     ps->group = NULL;
     while (!list_empty(&g->jobs))
         host_job_ended(LIST_ENTRY(list_pop(&g->jobs), struct host_job, link));
@@ -148,6 +155,7 @@ void host_turn(struct partitions *ps)
     list_init(&g->jobs);
     for (unsigned n = 0; n < GROUP_MAX && !list_empty(&ps->to_group); n++)
         list_push(&g->jobs, list_pop(&ps->to_group));
+    assert(!list_empty(&g->jobs));
     g->job = (struct loop_job){.lane = LANE_DIRS, .run = group_run, .done = group_done};
     ps->group = g;
     loop_job(ps->shard->loop, &g->job);

@@ -26,9 +26,13 @@ static const struct sm_table partition_sm = SM_TABLE("partition", states, partit
 
 static void check_online(const struct partition *p)
 {
+    assert(p->log);
+    assert(!p->host_job);
+    assert(!p->first_flush);
     int64_t start = log_start_offset(p->log), end = log_end_offset(p->log);
-    assert(p->log && !p->host_job && !p->first_flush);
-    assert(start <= p->high_watermark && p->high_watermark <= end); /* S6: a reader sees what is in the log */
+    assert(start <= p->high_watermark); /* S6: a reader sees what is in the log */
+    assert(p->high_watermark <= end);
+    assert(p->start_on_way <= p->high_watermark);
     /* D6: what is seen, or acknowledged to acks=all, is on disk. */
     assert(!p->set->host->flush_before_ack || p->high_watermark <= log_durable_offset(p->log));
 }
@@ -36,13 +40,23 @@ static void check_online(const struct partition *p)
 void partition_check(const struct partition *p)
 {
     unsigned state = sm_state(&p->state);
-    assert(p->magic == PARTITION_MAGIC && p->set && p->key.index >= 0);
+    assert(p->magic == PARTITION_MAGIC);
+    assert(p->key.index >= 0);
+    assert(p->key.zero == 0);
+    assert(p->dir < LOG_DIRS_MAX);
+    assert(p->lane < LANE_FLUSH + FLUSH_LANES);
     assert((p->role == PARTITION_LEADER) == (p->leader == p->set->host->node_id));
-    assert(!p->flush || (p->log && !p->host_job));
+    assert(!p->flush || p->log);
+    assert(!p->flush || !p->host_job); /* one at a time has the log */
+    assert(!p->flush || p->set->flushing_n > 0);
     assert(!p->compaction || p->log);
-    assert(p->committed_bytes <= p->appended_bytes && p->flush_bytes <= p->appended_bytes);
+    assert(p->committed_bytes <= p->appended_bytes);
+    assert(p->flush_bytes <= p->appended_bytes);
+    assert(p->checkpoint_bytes <= p->appended_bytes);
     assert(state == PARTITION_ONLINE || list_empty(&p->parked));
     assert(state == PARTITION_ONLINE || list_empty(&p->deletions));
+    assert(state == PARTITION_ONLINE || p->start_on_way == 0);
+    assert(state == PARTITION_ONLINE || !list_linked(&p->to_flush));
     assert(state == PARTITION_ONLINE || state == PARTITION_OPENING || list_empty(&p->pending));
     assert(list_empty(&p->parked) == !list_linked(&p->waiting));
     if (state == PARTITION_ONLINE)
@@ -52,8 +66,12 @@ void partition_check(const struct partition *p)
 void partitions_check(const struct partitions *ps)
 {
     size_t all = HASH_COUNT(ps->all);
-    assert(ps->opening_n <= all && ps->flushing_n <= all &&
-           ps->opening_n + ps->closing_n <= all + ps->closing);
+    assert(ps->opening_n <= all);
+    assert(ps->flushing_n <= all);
+    assert(ps->opening_n + ps->closing_n <= all + ps->closing);
+    assert(!ps->closed || ps->closing);
+    assert(ps->deletions_n > 0 || list_empty(&ps->deletions));
+    assert(list_empty(&ps->deleting) || ps->start_write);
 }
 
 struct partition *partition_find(struct shard *shard, const struct uuid *topic_id, int32_t index)
@@ -123,6 +141,7 @@ int64_t partition_limit(const struct partition *p, enum partition_isolation isol
 {
     if (isolation == PARTITION_LOG_END)
         return partition_log_end(p);
+    assert(p->high_watermark >= 0);
     int64_t unstable = isolation == PARTITION_COMMITTED && p->log ? log_first_unstable_offset(p->log) : -1;
     return unstable >= 0 && unstable < p->high_watermark ? unstable : p->high_watermark;
 }
@@ -130,6 +149,7 @@ int64_t partition_limit(const struct partition *p, enum partition_isolation isol
 int partition_read(struct partition *p, int64_t offset, int64_t end, size_t max_bytes, struct buf *out,
                    int64_t *next)
 {
+    assert(p->magic == PARTITION_MAGIC);
     struct log_slice s = {0};
     *next = offset;
     if (!partition_online(p))
@@ -137,6 +157,7 @@ int partition_read(struct partition *p, int64_t offset, int64_t end, size_t max_
     int rc = log_read(p->log, offset, end, max_bytes, LOG_READ_AT_LEAST_ONE, &s, NULL);
     if (!rc && s.size_bytes > 0)
         rc = log_slice_load(&s, out);
+    assert(rc <= 0);
     if (!rc)
         *next = s.next_offset;
     log_slice_drop(&s);
@@ -202,7 +223,9 @@ void partition_placed(struct partition *p)
 /* Smaller epochs are news of the past. */
 void partition_become(struct partition *p, const struct partition_spec *spec)
 {
+    assert(p->magic == PARTITION_MAGIC);
     assert(spec->leader_epoch >= p->leader_epoch);
+    assert(spec->index == p->key.index);
     bool other = spec->leader != p->leader || spec->leader_epoch != p->leader_epoch;
     p->leader = spec->leader;
     p->leader_epoch = spec->leader_epoch;
@@ -258,11 +281,13 @@ void partitions_host(struct partitions *ps, const struct partition_spec *spec)
         return;
     }
     p = calloc(1, sizeof *p);
-    assert(spec->topic.n <= LOG_TOPIC_MAX && !ps->closing);
     if (!p) {
         log_error("broker.partition", "no memory for a partition topic=%.*s", SLICE_FMT(spec->topic));
         return;
     }
+    assert(spec->topic.n > 0);
+    assert(spec->topic.n <= LOG_TOPIC_MAX);
+    assert(!ps->closing);
     p->magic = PARTITION_MAGIC;
     p->set = ps;
     p->key = (struct partition_key){.topic_id = spec->topic_id, .index = spec->index};

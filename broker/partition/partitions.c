@@ -37,6 +37,9 @@ static void release_cells(struct partitions *ps)
 int partitions_create(struct shard *shard, struct partition_host *host, struct err *err)
 {
     struct partitions *ps = calloc(1, sizeof *ps);
+    assert(shard->index < shard->count);
+    assert(!shard->partitions);
+    assert(host->dirs);
     if (!ps)
         return err_set(err, -E_NOMEM, "no memory for partitions");
     ps->shard = shard;
@@ -99,6 +102,7 @@ static void on_partition(void *arg, const struct image_topic *t, int32_t index,
         partitions_drop(a->ps, &t->id, index);
         return;
     }
+    assert(at < now->replicas_n);
     partitions_host(a->ps,
                     &(struct partition_spec){.topic = t->name,
                                              .topic_id = t->id,
@@ -127,6 +131,8 @@ static void on_config(void *arg, const struct image_config *was, const struct im
 
 void partitions_apply(struct partitions *ps, const struct image *was, const struct image *now)
 {
+    assert(now);
+    assert(was == ps->shard->image);
     static const struct image_changes changes = {
         .topic_removed = on_topic_removed, .partition = on_partition, .config = on_config};
     struct apply a = {ps, now};
@@ -226,6 +232,7 @@ void partitions_close(struct partitions *ps, void (*closed)(void *arg), void *ar
 {
     struct partition *p, *next;
     assert(!ps->closing);
+    assert(closed);
     atomic_store(&ps->host->ending, true);
     for (unsigned d = 0; !ps->shard->image && d < log_dirs_count(ps->host->dirs); d++)
         ps->clean[d] &= log_dir_was_clean(ps->host->dirs, d); /* nobody has looked at what is there */
@@ -251,7 +258,14 @@ void partitions_destroy(struct partitions *ps)
 {
     if (!ps)
         return;
-    assert(!ps->all && ps->flushing_n == 0);
+    assert(!ps->all);
+    assert(ps->opening_n == 0);
+    assert(ps->closing_n == 0);
+    assert(ps->flushing_n == 0);
+    assert(ps->deletions_n == 0);
+    assert(!ps->group);
+    assert(list_empty(&ps->to_group));
+    assert(!ps->start_write);
     upkeep_destroy(ps);
     log_files_destroy(ps->files);
     release_cells(ps);

@@ -51,9 +51,11 @@ static void retain(void *arg, struct partition *p)
             partition_fenced(p);
         return;
     }
-    assert(log_start_offset(p->log) >= start && log_start_offset(p->log) <= p->high_watermark); /* P14 */
+    assert(log_start_offset(p->log) >= start); /* P14 */
+    assert(log_start_offset(p->log) <= p->high_watermark);
     log_expire_producers(p->log, wall);
     if (gone.segments > 0) {
+        assert(gone.bytes >= 0);
         log_info("broker.partition", "segments deleted partition=%s-%d segments=%u bytes=%lld start=%lld",
                  p->topic, p->key.index, gone.segments, (long long)gone.bytes,
                  (long long)log_start_offset(p->log));
@@ -67,6 +69,7 @@ static void retain(void *arg, struct partition *p)
 static void on_retention(void *arg)
 {
     struct upkeep *u = arg;
+    assert(!u->stopped);
     partitions_each(u->ps, retain, u);
     loop_timer_in(&u->ps->retention, u->ps->host->retention_interval_us);
 }
@@ -99,8 +102,10 @@ static void on_sweep(void *arg)
 {
     struct upkeep *u = arg;
     unsigned left = 0;
+    assert(!u->stopped);
     partitions_each(u->ps, sweep_one, &left);
     if (u->folders_due && !u->folders_busy) {
+        assert(!u->ps->closing);
         u->folders_due = false;
         u->folders_busy = true;
         u->folders = (struct loop_job){.lane = LANE_DIRS, .run = folders_run, .done = folders_done};
@@ -120,7 +125,8 @@ static void sweep_within(struct partitions *ps, int64_t us)
     bool sooner = us < u->sweep_every_us;
     if (sooner)
         u->sweep_every_us = us;
-    assert(u->sweep_every_us >= SWEEP_MIN_US && u->sweep_every_us <= SWEEP_US);
+    assert(u->sweep_every_us >= SWEEP_MIN_US);
+    assert(u->sweep_every_us <= SWEEP_US);
     if (!u->sweep.armed || sooner)
         loop_timer_in(&u->sweep, u->sweep_every_us);
 }
@@ -151,6 +157,7 @@ static void want_checkpoint(void *arg, struct partition *p)
     (void)arg;
     if (!partition_online(p) || log_recovery_point(p->log) >= log_end_offset(p->log))
         return;
+    assert(p->log);
     p->flush_checkpoint = true;
     flush_want(p);
 }
@@ -159,6 +166,7 @@ static void want_checkpoint(void *arg, struct partition *p)
 static void on_recovery(void *arg)
 {
     struct partitions *ps = arg;
+    assert(!ps->upkeep->stopped);
     checkpoint_collect(ps, LOG_CHECKPOINT_RECOVERY);
     checkpoint_collect(ps, LOG_CHECKPOINT_START);
     checkpoint_collect(ps, LOG_CHECKPOINT_CLEANER);
@@ -188,6 +196,7 @@ static void flush_if_due(void *arg, struct partition *p)
 static void on_watermarks(void *arg)
 {
     struct partitions *ps = arg;
+    assert(!ps->upkeep->stopped);
     checkpoint_collect(ps, LOG_CHECKPOINT_REPLICATION);
     if (!ps->host->flush_before_ack)
         partitions_each(ps, flush_if_due, NULL);
@@ -231,11 +240,16 @@ static void compact_done(struct loop_job *job)
     struct partition *p = u->compacting;
     struct log_compacted out = {0};
     struct err err = {0};
-    assert(p && p->log && p->compaction && !p->host_job); /* a closing log waits for it */
+    assert(p);
+    assert(p->log); /* a closing log waits for it */
+    assert(p->compaction);
+    assert(!p->host_job);
     int rc = log_compact_done(p->log, p->compaction, &out, &err);
+    assert(rc <= 0);
     p->compaction = NULL;
     u->compacting = NULL;
     if (!rc) {
+        assert(out.clean_offset >= 0);
         p->clean_offset = out.clean_offset;
         metric_add(u->compactions, 1);
         metric_add(u->compaction_bytes, out.bytes_before - out.bytes_after);
@@ -263,6 +277,7 @@ static void on_cleaner(void *arg)
     struct upkeep *u = arg;
     struct partitions *ps = u->ps;
     struct choice c = {.u = u};
+    assert(!u->stopped);
     if (u->compacting)
         return;
     c.o.wall_ms = loop_wall_ms(ps->shard->loop);
@@ -270,6 +285,7 @@ static void on_cleaner(void *arg)
     c.o.seed = loop_random(ps->shard->loop);
     partitions_each(ps, consider, &c);
     if (c.best) {
+        assert(!c.best->compaction);
         c.o.limit_offset = cleanable_limit(c.best);
         c.o.clean_offset = c.best->clean_offset;
         if (log_compact_begin(c.best->log, &c.o, &c.best->compaction, NULL) == 1) {
@@ -304,6 +320,7 @@ int upkeep_create(struct partitions *ps)
     u->retention_bytes = metrics_cell(m, s, M_sundog_broker_retention_bytes_total);
     u->compactions = metrics_cell(m, s, M_sundog_broker_compactions_total);
     u->compaction_bytes = metrics_cell(m, s, M_sundog_broker_compaction_bytes_total);
+    assert(!ps->upkeep);
     ps->upkeep = u;
     return 0;
 }
@@ -311,6 +328,10 @@ int upkeep_create(struct partitions *ps)
 void upkeep_start(struct partitions *ps)
 {
     const struct partition_host *h = ps->host;
+    assert(h->retention_interval_us > 0);
+    assert(h->recovery_interval_us > 0);
+    assert(h->watermark_interval_us > 0);
+    assert(!ps->upkeep->stopped);
     loop_timer_in(&ps->retention, h->retention_interval_us < 30000000 ? h->retention_interval_us : 30000000);
     loop_timer_in(&ps->recovery, h->recovery_interval_us);
     loop_timer_in(&ps->watermarks, h->watermark_interval_us);
@@ -328,6 +349,7 @@ void upkeep_stop(struct partitions *ps)
                                    &ps->cleaner,   &ps->upkeep->sweep, &ps->upkeep->early};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         loop_timer_stop(timers[i]);
+    assert(!ps->upkeep->stopped);
     ps->upkeep->stopped = true;
     /* Without an image nothing was opened: the files stay as they are. */
     for (int which = 0; ps->shard->image && which < LOG_CHECKPOINTS; which++)
@@ -342,7 +364,8 @@ bool upkeep_busy(const struct partitions *ps)
 void upkeep_destroy(struct partitions *ps)
 {
     struct upkeep *u = ps->upkeep;
-    assert(!u->folders_busy && !u->compacting);
+    assert(!u->folders_busy);
+    assert(!u->compacting);
     metrics_release(ps->shard->metrics, u->retention_bytes);
     metrics_release(ps->shard->metrics, u->compactions);
     metrics_release(ps->shard->metrics, u->compaction_bytes);

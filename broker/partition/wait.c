@@ -8,7 +8,9 @@ uint64_t partition_committed_bytes(const struct partition *p)
 
 void partition_wait(struct partition *p, struct partition_wait *w)
 {
-    assert(p->magic == PARTITION_MAGIC && w->wake && !list_linked(&w->link));
+    assert(p->magic == PARTITION_MAGIC);
+    assert(w->wake);
+    assert(!list_linked(&w->link));
     w->partition = p;
     w->since_bytes = p->committed_bytes;
     w->changed = false;
@@ -17,6 +19,7 @@ void partition_wait(struct partition *p, struct partition_wait *w)
 
 void partition_wait_stop(struct partition_wait *w)
 {
+    assert(!list_linked(&w->link) || w->partition);
     if (list_linked(&w->link))
         list_remove(&w->link);
     w->partition = NULL;
@@ -32,7 +35,8 @@ void wait_mark(struct partition *p)
 void wait_wake(struct partition *p)
 {
     struct list now;
-    assert(p->magic == PARTITION_MAGIC && !list_linked(&p->advanced));
+    assert(p->magic == PARTITION_MAGIC);
+    assert(!list_linked(&p->advanced));
     bool changed = p->changed;
     p->changed = false;
     list_init(&now);
@@ -40,6 +44,7 @@ void wait_wake(struct partition *p)
         list_push(&now, list_pop(&p->waits));
     while (!list_empty(&now)) {
         struct partition_wait *w = LIST_ENTRY(list_pop(&now), struct partition_wait, link);
+        assert(w->partition == p);
         list_push(&p->waits, &w->link);
         w->changed |= changed;
         w->wake(w);
