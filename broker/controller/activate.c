@@ -75,6 +75,7 @@ static bool bootstrap_has(const struct control *c, const char *feature)
 
 int16_t control_bootstrap_level(const struct control *c)
 {
+    assert(c->bootstrap.n <= BOOTSTRAP_RECORDS_MAX);
     for (size_t i = 0; i < c->bootstrap.n; i++) {
         if (is_level_of(&c->bootstrap.v[i], METADATA_VERSION_FEATURE))
             return ((const struct kp_feature_level_record *)c->bootstrap.v[i].body)->feature_level;
@@ -84,6 +85,7 @@ int16_t control_bootstrap_level(const struct control *c)
 
 static bool copy_bootstrap(struct control *c, const struct decide *d)
 {
+    assert(d->out->n > 0); /* the transaction has begun */
     for (size_t i = 0; i < c->bootstrap.n; i++) {
         if (!metadata_records_add(d->out, c->bootstrap.v[i].type, c->bootstrap.v[i].version))
             return false;
@@ -111,6 +113,7 @@ static bool add_min_insync(struct control *c, const struct decide *d)
 /* An empty log begins with its levels, as one transaction. */
 static int64_t write_bootstrap(struct control *c)
 {
+    assert(!quorum_in_transaction(c->quorum));
     struct decide d = control_decide(c, &c->arena);
     struct kp_begin_transaction_record *begin =
         metadata_records_add(d.out, kp_type_begin_transaction_record, 0);
@@ -128,6 +131,7 @@ static int64_t write_bootstrap(struct control *c)
 /* What a leader before us has begun and not ended is undone. */
 static int64_t abort_transaction(struct control *c)
 {
+    assert(quorum_in_transaction(c->quorum));
     struct decide d = control_decide(c, &c->arena);
     struct kp_abort_transaction_record *abort =
         metadata_records_add(d.out, kp_type_abort_transaction_record, 0);
@@ -178,6 +182,7 @@ static int64_t register_self(struct control *c)
 void control_activate(struct control *c)
 {
     int64_t rc = 0;
+    assert(!c->active);
     c->appended_us = loop_now_us(c->loop);
     if (quorum_in_transaction(c->quorum))
         rc = abort_transaction(c);
@@ -189,7 +194,7 @@ void control_activate(struct control *c)
         c->o.failed(c->o.arg, "cannot write the first records of this controller");
         return;
     }
-    assert(!c->active && !quorum_in_transaction(c->quorum));
+    assert(!quorum_in_transaction(c->quorum));
     c->active = true;
     control_sessions_begin(c);
     if (c->o.idle_interval_ms > 0 && c->o.endpoints_n > 0)

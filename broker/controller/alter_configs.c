@@ -4,6 +4,7 @@
  * reach every log through the image. What else a broker has is read at its start only, and is refused by name. */
 #include "broker/controller/decide.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -29,6 +30,7 @@ struct altering {
 
 static int16_t refuse(struct altering *a, int16_t error, struct slice text)
 {
+    assert(error != KE_NONE);
     a->text = text;
     return a->error = error;
 }
@@ -129,6 +131,7 @@ static void add_entry(struct buf *out, size_t start, struct slice entry)
 static void combine(struct slice now, struct slice change, bool append, struct buf *out)
 {
     size_t start = out->n;
+    assert(start == 0);
     for (struct slice rest = now; rest.n > 0;) {
         struct slice e = next_entry(&rest);
         if (append || !has_entry(change, e))
@@ -154,6 +157,7 @@ static struct slice new_value(struct altering *a, const struct topic_config_row 
                decide_text(a->d, "Null value not supported for : %.*s", SLICE_FMT(c->key)));
         return SLICE_NULL;
     }
+    assert(row); /* only deleting goes without */
     if (c->op != OP_SET && row->type != TOPIC_CONFIG_LIST) {
         refuse(a, KE_INVALID_CONFIG,
                decide_text(a->d, "Can't %s to key %.*s because its type is not LIST.",
@@ -181,6 +185,7 @@ static struct slice new_value(struct altering *a, const struct topic_config_row 
 
 static bool put_record(struct altering *a, struct slice key, struct slice value)
 {
+    assert(a->type == IMAGE_CONFIG_TOPIC || a->type == IMAGE_CONFIG_BROKER);
     if (slice_eq(image_config_value(a->now, key), value))
         return true; /* as it is */
     struct kp_config_record *r = decide_record(a->d, kp_type_config_record);
@@ -242,6 +247,7 @@ struct altered {
 static struct slice own_value(const void *arg, struct slice key)
 {
     const struct altered *x = arg;
+    assert(x->from <= x->a->d->out->n);
     for (size_t i = x->a->d->out->n; i > x->from; i--) {
         const struct kp_config_record *r = x->a->d->out->v[i - 1].body;
         if (slice_eq(r->name, key))
@@ -265,6 +271,7 @@ static int16_t alter(struct altering *a, bool twice)
 {
     size_t before = a->d->out->n;
     int16_t error = KE_NONE;
+    assert(before <= DECIDE_RECORDS_MAX);
     if (twice)
         error = refuse(a, KE_INVALID_REQUEST, SLICE_LIT("Each resource must appear at most once."));
     if (!error)
@@ -280,6 +287,8 @@ static int16_t alter(struct altering *a, bool twice)
     if (!error && a->d->out->n > DECIDE_RECORDS_MAX)
         error =
             refuse(a, KE_POLICY_VIOLATION, SLICE_LIT("Unable to perform excessively large batch operation."));
+    assert(!a->error || error);
+    assert(a->d->out->n >= before);
     if (error)
         a->d->out->n = before;
     return a->error ? KE_NONE : error; /* what is no resource's fault is the call's */
@@ -327,6 +336,7 @@ int16_t decide_incremental_alter_configs(const struct decide *d,
                                          const struct kp_incremental_alter_configs_request *q,
                                          struct kp_incremental_alter_configs_response *r)
 {
+    assert(d->out->n == 0); /* what is only looked at takes all of them back */
     struct altering *list = ARENA_NEWS(d->arena, struct altering, q->resources_n);
     r->responses =
         ARENA_NEWS(d->arena, struct kp_incremental_alter_configs_response_responses, q->resources_n);
@@ -358,6 +368,7 @@ int16_t decide_incremental_alter_configs(const struct decide *d,
 int16_t decide_alter_configs(const struct decide *d, const struct kp_alter_configs_request *q,
                              struct kp_alter_configs_response *r)
 {
+    assert(d->out->n == 0);
     struct altering *list = ARENA_NEWS(d->arena, struct altering, q->resources_n);
     r->responses = ARENA_NEWS(d->arena, struct kp_alter_configs_response_responses, q->resources_n);
     for (int32_t i = 0; list && i < q->resources_n; i++) {

@@ -35,6 +35,7 @@ static bool read_isr(struct proposal *x)
 {
     bool epochs = x->q->new_isr_with_epochs_n > 0;
     x->isr_n = epochs ? x->q->new_isr_with_epochs_n : x->q->new_isr_n > 0 ? x->q->new_isr_n : 0;
+    assert(x->isr_n >= 0);
     x->isr = ARENA_NEWS(x->d->out->arena, int32_t, x->isr_n);
     for (int32_t i = 0; x->isr && i < x->isr_n; i++)
         x->isr[i] = epochs ? x->q->new_isr_with_epochs[i].broker_id : x->q->new_isr[i];
@@ -79,8 +80,10 @@ static bool write_change(struct proposal *x)
     for (int32_t i = 0; i < x->isr_n && !isr; i++)
         isr = !member(x->p->isr, x->p->isr_n, x->isr[i]);
     /* S16: decided on the state that is, by its leader, which stays in. */
-    assert(x->sender == x->p->leader && x->q->leader_epoch == x->p->leader_epoch);
-    assert(x->q->partition_epoch == x->p->partition_epoch && member(x->isr, x->isr_n, x->p->leader));
+    assert(x->sender == x->p->leader);
+    assert(x->q->leader_epoch == x->p->leader_epoch);
+    assert(x->q->partition_epoch == x->p->partition_epoch);
+    assert(member(x->isr, x->isr_n, x->p->leader));
     assert(x->isr_n <= x->p->replicas_n);
     x->r->partition_epoch = x->p->partition_epoch + (isr || recovered);
     if (!isr && !recovered)
@@ -115,6 +118,7 @@ static bool alter_one(struct proposal *x)
         x->r->error_code = check_isr(x);
     if (x->r->error_code)
         return true;
+    assert(x->sender == x->p->leader);
     x->r->leader_id = x->p->leader;
     x->r->leader_epoch = x->p->leader_epoch;
     x->r->isr = ARENA_NEWS(x->d->arena, int32_t, x->isr_n);

@@ -26,7 +26,10 @@ static bool write_change(const struct assigning *a, int32_t index, const struct 
         return false;
     for (int32_t i = 0; i < p->replicas_n && i < p->directories_n; i++)
         directories[i] = p->directories[i];
-    assert(at < p->replicas_n && p->replicas[at] == a->broker_id && a->online);
+    assert(a->online);
+    assert(at >= 0);
+    assert(at < p->replicas_n);
+    assert(p->replicas[at] == a->broker_id);
     directories[at] = *a->directory;
     c->partition_id = index;
     c->topic_id = *a->topic_id;
@@ -53,6 +56,7 @@ static bool assign_one(const struct assigning *a, int32_t index, int16_t *error)
         *error = KE_POLICY_VIOLATION; /* in another request */
         return true;
     }
+    assert(p);
     return write_change(a, index, p, at);
 }
 

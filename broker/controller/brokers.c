@@ -82,6 +82,8 @@ static int16_t check_registration(const struct decide *d, const struct kp_broker
 static bool write_registration(const struct decide *d, const struct kp_broker_registration_request *q,
                                int64_t epoch, const struct image_broker *amended)
 {
+    assert(q->listeners_n > 0);
+    assert(q->log_dirs_n > 0);
     struct kp_register_broker_record *b = decide_record(d, kp_type_register_broker_record);
     struct arena *a = d->out->arena;
     if (!b)
@@ -120,7 +122,8 @@ int16_t decide_broker_registration(const struct decide *d, const struct kp_broke
     (void)session;
     if (error)
         return r->error_code = error;
-    assert(q->broker_id >= 0 && d->offset_next >= 0);
+    assert(q->broker_id >= 0);
+    assert(d->offset_next >= 0);
     bool same = was && uuid_eq(&was->incarnation, &q->incarnation_id);
     assert(same || !was || !live); /* S21 */
     r->broker_epoch = same ? was->epoch : d->offset_next;
@@ -206,7 +209,8 @@ static bool unfence(const struct decide *d, const struct image_broker *b)
 
 static bool begin_shutdown(const struct decide *d, const struct image_broker *b)
 {
-    assert(!b->fenced && !b->in_controlled_shutdown);
+    assert(!b->fenced);
+    assert(!b->in_controlled_shutdown);
     struct kp_broker_registration_change_record *c = change_record(d, b);
     if (!c)
         return false;
@@ -221,6 +225,8 @@ static bool take_dirs_offline(const struct decide *d, const struct kp_broker_hea
     struct uuid *left = ARENA_NEWS(d->out->arena, struct uuid, b->log_dirs_n);
     int32_t left_n = 0;
     bool fine = left || b->log_dirs_n == 0;
+    assert(!b->fenced);
+    assert(!b->in_controlled_shutdown);
     for (int32_t i = 0; fine && i < b->log_dirs_n; i++) {
         bool gone = false;
         for (int32_t j = 0; j < q->offline_log_dirs_n; j++)
@@ -230,6 +236,7 @@ static bool take_dirs_offline(const struct decide *d, const struct kp_broker_hea
         else
             fine = elect_after_dir(d, b->id, &b->log_dirs[i]);
     }
+    assert(left_n >= 0);
     assert(left_n <= b->log_dirs_n);
     if (!fine || left_n == b->log_dirs_n || left_n == 0) /* the last one ends the broker */
         return fine;
@@ -250,7 +257,8 @@ int16_t decide_broker_heartbeat(const struct decide *d, const struct kp_broker_h
         return r->error_code = KE_BROKER_ID_NOT_REGISTERED;
     if (b->epoch != q->broker_epoch)
         return r->error_code = KE_STALE_BROKER_EPOCH;
-    assert(session && session->id == b->id);
+    assert(session);
+    assert(session->id == b->id);
     enum life was = life_of(b), now = next_life(d, q, b, session, lowest_offset);
     bool fine = true;
     if (now == LIFE_FENCED || now == LIFE_GONE)

@@ -47,6 +47,7 @@ static int64_t append_marker(struct control *c, int16_t type)
 /* Atomic over batches (KIP-868): begun, then all, then ended; what was begun and cannot be ended is aborted. */
 static int64_t append_transaction(struct control *c, struct err *err)
 {
+    assert(c->records.n > METADATA_BATCH_RECORDS_MAX);
     assert(!quorum_in_transaction(c->quorum));
     int64_t rc = append_marker(c, kp_type_begin_transaction_record);
     for (size_t at = 0; at < c->records.n && rc >= 0; at += METADATA_BATCH_RECORDS_MAX) {
@@ -58,6 +59,7 @@ static int64_t append_transaction(struct control *c, struct err *err)
         rc = append_marker(c, kp_type_end_transaction_record);
     if (rc < 0 && quorum_in_transaction(c->quorum) && append_marker(c, kp_type_abort_transaction_record) < 0)
         c->o.failed(c->o.arg, "cannot end a transaction of the metadata log");
+    assert(rc < 0 || !quorum_in_transaction(c->quorum));
     return rc;
 }
 
@@ -79,13 +81,15 @@ int64_t control_append(struct control *c)
 static void answer_at_home(struct loop_msg *msg)
 {
     struct control_call *call = LIST_ENTRY(msg, struct control_call, msg);
-    assert(call->done && !list_linked(&call->link));
+    assert(call->done);
+    assert(!list_linked(&call->link));
     call->done(call);
 }
 
 static void answer(struct control_call *call, int16_t error)
 {
     assert(!list_linked(&call->link)); /* it waits for nothing any more */
+    assert(call->home);
     call->error = error;
     if (error)
         control_call_fail(call, error);
@@ -103,7 +107,8 @@ static void take_out(struct control *c, struct control_call *call)
 void control_complete(struct control *c)
 {
     int64_t seen = control_seen_offset(c);
-    assert((c->waiting_n == 0) == list_empty(&c->waiting) && c->waiting_n <= CONTROL_CALLS_MAX);
+    assert((c->waiting_n == 0) == list_empty(&c->waiting));
+    assert(c->waiting_n <= CONTROL_CALLS_MAX);
     while (!list_empty(&c->waiting)) {
         struct control_call *call = LIST_ENTRY(c->waiting.next, struct control_call, link);
         if (call->offset > seen)
@@ -133,7 +138,9 @@ static void on_deadline(void *arg)
 
 static void wait_for(struct control *c, struct control_call *call, int64_t offset)
 {
-    assert(offset >= 0 && offset < quorum_offset_next(c->quorum));
+    assert(offset >= 0);
+    assert(offset < quorum_offset_next(c->quorum));
+    assert(c->waiting_n < CONTROL_CALLS_MAX);
     call->offset = offset;
     assert(list_empty(&c->waiting) ||
            LIST_ENTRY(c->waiting.prev, struct control_call, link)->offset < offset);
@@ -169,7 +176,11 @@ static void on_call(struct loop_msg *msg)
 
 void control_submit(struct control *c, struct control_call *call)
 {
-    assert(call->done && call->home && call->arena && call->request && call->response);
+    assert(call->done);
+    assert(call->home);
+    assert(call->arena);
+    assert(call->request);
+    assert(call->response);
     call->control = c;
     call->error = KE_NONE;
     call->msg.fn = on_call;
@@ -179,6 +190,7 @@ void control_submit(struct control *c, struct control_call *call)
 void control_create_on_use(struct control *c, struct control_call *call, const struct slice *names,
                            int32_t names_n)
 {
+    assert(names_n > 0);
     struct kp_create_topics_response *r = ARENA_NEW(call->arena, struct kp_create_topics_response);
     const struct kp_create_topics_request *q = decide_create_on_use(&c->o.rules, names, names_n, call->arena);
     call->api_key = kp_key_create_topics;
@@ -199,6 +211,7 @@ void control_create_on_use(struct control *c, struct control_call *call, const s
 static void on_leading(void *arg, int32_t epoch)
 {
     struct control *c = arg;
+    assert(!c->active);
     (void)epoch;
     control_activate(c);
 }
@@ -220,7 +233,8 @@ static void on_resigned(void *arg)
     control_sessions_end(c);
     loop_timer_stop(&c->idle_timer);
     drop_calls(c);
-    assert(c->waiting_n == 0 && !c->deadline.armed);
+    assert(c->waiting_n == 0);
+    assert(!c->deadline.armed);
 }
 
 static void on_committed(void *arg, const struct image *img)
@@ -241,7 +255,9 @@ static void on_stopped(void *arg)
 {
     struct control *c = arg;
     drop_calls(c);
-    assert(c->stopping && !c->active);
+    assert(c->stopping);
+    assert(!c->active);
+    assert(c->waiting_n == 0);
     c->o.stopped(c->o.arg);
 }
 
@@ -310,6 +326,8 @@ static void release(struct control *c)
 int control_open(const struct control_options *o, struct control **out, struct err *err)
 {
     struct control *c = calloc(1, sizeof *c);
+    assert(o->quorum.loop);
+    assert(o->failed);
     if (!c)
         return err_set(err, -E_NOMEM, "no memory for the control plane");
     c->o = *o;
@@ -364,6 +382,7 @@ struct quorum *control_quorum(const struct control *c)
 
 void control_stop(struct control *c)
 {
+    assert(!c->stopping);
     c->stopping = true;
     loop_timer_stop(&c->idle_timer);
     control_sessions_end(c);
@@ -372,7 +391,8 @@ void control_stop(struct control *c)
 
 int control_close(struct control *c, bool clean, struct err *err)
 {
-    assert(list_empty(&c->subscribers) && list_empty(&c->waiting));
+    assert(list_empty(&c->subscribers));
+    assert(list_empty(&c->waiting));
     image_unref(c->published);
     int rc = quorum_close(c->quorum, clean, err);
     release(c);

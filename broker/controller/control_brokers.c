@@ -7,6 +7,7 @@
 
 static int64_t timeout_us(const struct control *c)
 {
+    assert(c->o.session_timeout_ms > 0);
     return c->o.session_timeout_ms * 1000;
 }
 
@@ -22,7 +23,8 @@ struct broker_session *control_session(struct control *c, int32_t broker_id)
 static struct broker_session *add_session(struct control *c, int32_t broker_id, int64_t registered_offset)
 {
     struct broker_session *s = control_session(c, broker_id);
-    assert(broker_id >= 0 && c->sessions_n <= BROKER_SESSIONS_MAX);
+    assert(broker_id >= 0);
+    assert(c->sessions_n <= BROKER_SESSIONS_MAX);
     if (!s && c->sessions_n == BROKER_SESSIONS_MAX)
         return NULL;
     if (!s)
@@ -40,7 +42,8 @@ static void forgive_own_absence(struct control *c, int64_t now_us)
 {
     int64_t interval_us = timeout_us(c) / CONTROL_SESSION_PART;
     int64_t absent_us = now_us - c->sessions_checked_us - interval_us;
-    assert(interval_us > 0 && now_us >= c->sessions_checked_us);
+    assert(interval_us > 0);
+    assert(now_us >= c->sessions_checked_us);
     c->sessions_checked_us = now_us;
     if (absent_us < interval_us)
         return;
@@ -61,6 +64,7 @@ static void on_sessions(void *arg)
     if (!c->active || c->stopping)
         return;
     forgive_own_absence(c, now_us);
+    assert(c->sessions_n <= BROKER_SESSIONS_MAX);
     for (int32_t i = 0; i < c->sessions_n; i++) {
         if (!is_silent(c, &c->sessions[i], now_us))
             continue;
@@ -135,6 +139,7 @@ int16_t control_run_heartbeat(struct control *c, const struct decide *d, struct 
 
 void control_broker_appended(struct control *c, const struct control_call *call, int64_t offset)
 {
+    assert(offset >= 0);
     if (call->api_key == kp_key_broker_registration) {
         const struct kp_broker_registration_request *q = call->request;
         if (!add_session(c, q->broker_id, offset))

@@ -9,7 +9,8 @@ static void describe_voters(const struct quorum_status *s, int64_t now_ms,
                             struct kp_describe_quorum_response_partitions *p, struct arena *a)
 {
     /* a quorum of one: the leader itself */
-    assert(s->high_watermark <= s->log_end && s->log_start <= s->log_end);
+    assert(s->high_watermark <= s->log_end);
+    assert(s->log_start <= s->log_end);
     p->current_voters = ARENA_NEW(a, struct kp_describe_quorum_response_current_voters);
     if (!p->current_voters)
         return;
@@ -136,7 +137,8 @@ void control_call_run(struct control *c, struct control_call *call)
     const struct call_row *row = row_of(call->api_key);
     assert(row && "an API of the controller");
     struct decide d = control_decide(c, call->arena);
-    assert(c->active && c->records.n == 0);
+    assert(c->active);
+    assert(c->records.n == 0);
     kp_init(row->response, call->response);
     call->error = row->run(c, &d, call);
     if (call->error)
@@ -210,7 +212,8 @@ static void fail_incremental_alter_configs(struct control_call *call, int16_t er
 void control_call_fail(struct control_call *call, int16_t error)
 {
     const struct call_row *row = row_of(call->api_key);
-    assert(row && error != KE_NONE);
+    assert(row);
+    assert(error != KE_NONE);
     kp_init(row->response, call->response);
     switch (call->api_key) {
     case kp_key_create_topics: fail_create_topics(call, error); break;

@@ -10,7 +10,8 @@ static void on_image(struct loop_msg *msg)
 {
     struct control_subscriber *s = LIST_ENTRY(msg, struct control_subscriber, msg);
     const struct image *was = s->image;
-    assert(s->delivering && (!was || image_offset(s->delivering) > image_offset(was)));
+    assert(s->delivering);
+    assert(!was || image_offset(s->delivering) > image_offset(was));
     s->image = s->delivering; /* the reference moves with it */
     s->changed(s->arg, was, s->image);
     image_unref(was);
@@ -20,7 +21,9 @@ static void on_image(struct loop_msg *msg)
 
 static void deliver(struct control_subscriber *s)
 {
-    assert(!s->busy && s->next);
+    assert(!s->busy);
+    assert(!s->delivering || s->delivering == s->image);
+    assert(s->next);
     s->busy = true;
     s->delivering = s->next;
     s->next = NULL;
@@ -32,7 +35,9 @@ static void deliver(struct control_subscriber *s)
 static void on_ack(struct loop_msg *msg)
 {
     struct control_subscriber *s = LIST_ENTRY(msg, struct control_subscriber, msg);
-    assert(s->busy && s->delivering == s->image && image_offset(s->delivering) > s->acked_offset);
+    assert(s->busy);
+    assert(s->delivering == s->image);
+    assert(image_offset(s->delivering) > s->acked_offset);
     s->acked_offset = image_offset(s->delivering);
     s->delivering = NULL;
     s->busy = false;
@@ -67,13 +72,16 @@ int64_t control_seen_offset(const struct control *c)
         if (s->acked_offset < seen)
             seen = s->acked_offset;
     }
-    assert(seen >= -1 && (!c->published || seen <= image_offset(c->published)));
+    assert(seen >= -1);
+    assert(!c->published || seen <= image_offset(c->published));
     return seen;
 }
 
 void control_subscribe(struct control *c, struct control_subscriber *s)
 {
-    assert(s->loop && s->changed);
+    assert(s->loop);
+    assert(s->changed);
+    assert(!list_linked(&s->link));
     s->control = c;
     s->image = NULL;
     s->delivering = s->next = NULL;

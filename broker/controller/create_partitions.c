@@ -15,6 +15,7 @@ struct growing {
 
 static int16_t refuse(struct growing *g, int16_t error, struct slice text)
 {
+    assert(error != KE_NONE);
     g->r->error_code = error;
     g->r->error_message = text;
     return error;
@@ -34,7 +35,8 @@ static int16_t check_count(struct growing *g)
             g, KE_INVALID_PARTITIONS,
             decide_text(g->d, "The topic %.*s currently has %d partition(s); %d would not be an increase.",
                         SLICE_FMT(g->t->name), now, g->t->count));
-    assert(now >= 0 && g->t->count > now);
+    assert(now >= 0);
+    assert(g->t->count > now);
     g->added = g->t->count - now;
     const struct image_partition *first = image_partition(g->topic, 0);
     g->replication_factor = first ? first->replicas_n : 1;
@@ -43,6 +45,8 @@ static int16_t check_count(struct growing *g)
 
 static int16_t check_room(struct growing *g, int64_t added_before)
 {
+    assert(g->added > 0);
+    assert(added_before >= 0);
     struct slice why = SLICE_NULL;
     if (g->d->out->n + (size_t)g->added > DECIDE_RECORDS_MAX)
         return refuse(g, KE_POLICY_VIOLATION,
@@ -54,6 +58,7 @@ static int16_t check_room(struct growing *g, int64_t added_before)
 
 static int16_t place(struct growing *g)
 {
+    assert(!g->placed);
     struct slice text = SLICE_NULL;
     if (g->t->assignments_n < 0) {
         int16_t error = decide_place(g->d, g->added, g->replication_factor, &g->placed, &text);
@@ -85,7 +90,8 @@ static int16_t grow_one(struct growing *g, int64_t *added)
         error = place(g);
     if (error)
         return KE_NONE;
-    assert(g->added > 0 && g->topic->partitions_n + g->added == g->t->count);
+    assert(g->added > 0);
+    assert(g->topic->partitions_n + g->added == g->t->count);
     for (int32_t i = 0; i < g->added; i++) {
         const int32_t *replicas =
             g->placed ? g->placed + (int64_t)i * g->replication_factor : g->t->assignments[i].broker_ids;
@@ -110,6 +116,7 @@ static const bool *named_twice(const struct decide *d, const struct kp_create_pa
 int16_t decide_create_partitions(const struct decide *d, const struct kp_create_partitions_request *q,
                                  struct kp_create_partitions_response *r)
 {
+    assert(d->out->n == 0);
     int64_t added = 0;
     int16_t error = KE_NONE;
     r->results = ARENA_NEWS(d->arena, struct kp_create_partitions_response_results, q->topics_n);

@@ -22,6 +22,7 @@ struct creating {
 
 static int16_t refuse(struct creating *c, int16_t error, struct slice text)
 {
+    assert(error != KE_NONE);
     c->r->error_code = error;
     c->r->error_message = text;
     c->r->num_partitions = -1;
@@ -150,6 +151,7 @@ static const struct kp_create_topics_request_assignments *assignment_of(const st
 
 static int16_t check_assignments(struct creating *c)
 {
+    assert(c->t->assignments_n > 0);
     if (c->t->num_partitions != -1)
         return refuse(
             c, KE_INVALID_REQUEST,
@@ -202,6 +204,8 @@ static int16_t check_counts(struct creating *c)
 
 static int16_t check_room(struct creating *c, int64_t new_partitions)
 {
+    assert(c->partitions > 0);
+    assert(new_partitions >= 0);
     size_t records = c->d->out->n + 1 + (size_t)c->t->configs_n + (size_t)c->partitions;
     if (records > DECIDE_RECORDS_MAX)
         return refuse(c, KE_POLICY_VIOLATION,
@@ -217,6 +221,7 @@ static int16_t check_room(struct creating *c, int64_t new_partitions)
 
 static int16_t place(struct creating *c)
 {
+    assert(!c->placed);
     struct slice text = SLICE_NULL;
     if (c->t->assignments_n > 0)
         return KE_NONE;
@@ -228,10 +233,14 @@ static int16_t place(struct creating *c)
 
 static bool write_records(struct creating *c)
 {
-    assert(c->partitions > 0 && !uuid_is_zero(&c->r->topic_id) && !image_topic(c->d->img, c->t->name));
+    assert(c->partitions > 0);
+    assert(c->replication_factor > 0);
+    assert(!uuid_is_zero(&c->r->topic_id));
+    assert(!image_topic(c->d->img, c->t->name));
     struct kp_topic_record *t = decide_record(c->d, kp_type_topic_record);
     if (!t)
         return false;
+    assert(c->values); /* memory that has run out stays so */
     t->name = c->t->name;
     t->topic_id = c->r->topic_id;
     for (int32_t i = 0; i < c->t->configs_n; i++) {
@@ -304,6 +313,7 @@ static int16_t create_one(struct creating *c, int64_t *new_partitions)
 int16_t decide_create_topics(const struct decide *d, const struct kp_create_topics_request *q,
                              struct kp_create_topics_response *r)
 {
+    assert(d->out->n == 0); /* what is only looked at takes all of them back */
     int64_t new_partitions = 0;
     r->topics = ARENA_NEWS(d->arena, struct kp_create_topics_response_topics, q->topics_n);
     const bool *twice = named_twice(d, q);
@@ -331,6 +341,7 @@ struct kp_create_topics_request *decide_create_on_use(const struct decide_rules 
                                                       const struct slice *names, int32_t names_n,
                                                       struct arena *arena)
 {
+    assert(names_n > 0);
     struct kp_create_topics_request *q = ARENA_NEW(arena, struct kp_create_topics_request);
     if (!q)
         return NULL;

@@ -23,7 +23,9 @@ bool decide_elr(const struct image *img)
 
 void *decide_record(const struct decide *d, int16_t type)
 {
-    assert(d->out && d->out->arena && d->offset_next >= 0);
+    assert(d->out);
+    assert(d->out->arena);
+    assert(d->offset_next >= 0);
     return metadata_records_add(d->out, type, metadata_version_of(type, decide_metadata_version(d->img)));
 }
 
@@ -73,6 +75,7 @@ const bool *decide_repeated(const struct decide *d, const struct slice *keys, si
         if (!slice_is_null(keys[i]))
             sorted[m++] = (struct placed_key){keys[i], i};
     qsort(sorted, m, sizeof *sorted, by_key);
+    assert(m <= n);
     for (size_t i = 1; i < m; i++) {
         if (slice_cmp(sorted[i - 1].key, sorted[i].key) != 0)
             continue;

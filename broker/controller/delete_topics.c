@@ -11,6 +11,7 @@ struct deleting {
 
 static void refuse(struct deleting *x, int16_t error, struct slice text)
 {
+    assert(error != KE_NONE);
     x->r->error_code = error;
     x->r->error_message = text;
 }
@@ -77,6 +78,8 @@ static const bool *named_twice(const struct decide *d, const struct kp_delete_to
 static int16_t delete_one(const struct decide *d, const struct kp_delete_topics_request *q, int32_t at,
                           bool twice, struct kp_delete_topics_response_responses *r)
 {
+    assert(at >= 0);
+    assert(at < wanted_n(q));
     struct slice name = wanted_name(q, at);
     const struct uuid *id = wanted_id(q, at);
     struct deleting x = {.d = d, .r = r};

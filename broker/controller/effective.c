@@ -24,6 +24,7 @@ static struct slice scale(struct slice value, int64_t factor, struct arena *aren
 {
     if (factor == 1)
         return value;
+    assert(factor > 0);
     char text[32];
     int64_t n = strtoll(slice_cstr(value, text, sizeof text), NULL, 10);
     if (n < 0)
@@ -64,9 +65,11 @@ int32_t effective_topic_config(const struct config_view *v, const struct image_c
              topic_config_synonym_next(&rest, &s) && n < CONFIG_SYNONYMS_MAX - 1;)
             n += add_static(v, &s, arena, &out[n], sources[i]);
     }
+    assert(n < CONFIG_SYNONYMS_MAX);
     if (n == 0 || out[n - 1].source != CONFIG_SOURCE_DEFAULT)
         out[n++] = (struct config_value){slice_str(row->key), slice_str(row->value), CONFIG_SOURCE_DEFAULT};
-    assert(n >= 1 && n <= CONFIG_SYNONYMS_MAX);
+    assert(n >= 1);
+    assert(n <= CONFIG_SYNONYMS_MAX);
     return n;
 }
 

@@ -32,6 +32,7 @@ static void drop(int32_t *v, int32_t *n, int32_t id)
         if (v[i] != id)
             v[kept++] = v[i];
     }
+    assert(kept <= *n);
     *n = kept;
 }
 
@@ -100,14 +101,20 @@ static void check(const struct electing *e)
 {
     assert(e->leader >= 0 || e->leader == IMAGE_NO_LEADER);
     assert(e->leader < 0 || has(e->isr, e->isr_n, e->leader));
-    assert(e->isr_n >= 0 && e->isr_n <= e->was->isr_n + 1);
+    assert(e->isr_n >= 0);
+    assert(e->isr_n <= e->was->isr_n + 1); /* the room of `isr`, too */
+    assert(e->elr_n >= 0);
+    assert(e->last_known_n <= e->was->last_known_elr_n + 1);
     for (int32_t i = 0; i < e->elr_n; i++)
         assert(!has(e->isr, e->isr_n, e->elr[i]));
-    assert(!e->recovering || (e->isr_n == 1 && e->elr_n == 0 && e->isr[0] == e->leader));
+    assert(!e->recovering || e->isr_n == 1);
+    assert(!e->recovering || e->isr[0] == e->leader);
+    assert(!e->recovering || e->elr_n == 0);
 }
 
 static void elect_uncleanly(struct electing *e, int32_t id)
 {
+    assert(e->leader == IMAGE_NO_LEADER);
     assert(acceptable(e, id));
     e->leader = id;
     e->isr[0] = id;
@@ -119,6 +126,8 @@ static void elect_uncleanly(struct electing *e, int32_t id)
 static void elect(struct electing *e)
 {
     int32_t id = e->was->leader;
+    assert(e->leader == IMAGE_NO_LEADER);
+    assert(!e->recovering);
     if (id >= 0 && has(e->isr, e->isr_n, id) && acceptable(e, id)) {
         e->leader = id;
         return;
@@ -177,6 +186,7 @@ static void keep_elr(struct electing *e)
             if (!stopped && !has(e->isr, e->isr_n, id) && !has(elr, n, id))
                 elr[n++] = id;
         }
+        assert(n <= e->was->elr_n + e->was->isr_n);
         e->elr = elr;
         e->elr_n = n;
     }
@@ -196,6 +206,8 @@ static bool same(const int32_t *a, int32_t an, const int32_t *b, int32_t bn)
 static bool write_change(const struct electing *e, int32_t index)
 {
     const struct image_partition *p = e->was;
+    assert(index >= 0);
+    assert(index < e->topic->partitions_n);
     bool isr = !same(e->isr, e->isr_n, p->isr, p->isr_n), elr = !same(e->elr, e->elr_n, p->elr, p->elr_n);
     bool last = !same(e->last_known, e->last_known_n, p->last_known_elr, p->last_known_elr_n);
     bool recovery = e->recovering != p->recovering && e->recovering;
@@ -292,12 +304,14 @@ static bool elect_all(const struct decide *d, int32_t broker_id, enum broker_mov
 
 bool elect_after(const struct decide *d, int32_t broker_id, enum broker_move move)
 {
+    assert(d->out);
     assert(broker_id >= 0);
     return elect_all(d, broker_id, move, NULL);
 }
 
 bool elect_after_dir(const struct decide *d, int32_t broker_id, const struct uuid *directory)
 {
+    assert(broker_id >= 0);
     assert(!uuid_is_zero(directory));
     return elect_all(d, broker_id, BROKER_LEAVES, directory);
 }

@@ -50,7 +50,9 @@ static bool survey(const struct decide *d, struct racks *k)
  * is, so that successive partitions go round. */
 static int32_t take(struct racks *k, int32_t rack, bool active, const int32_t *chosen, int32_t chosen_n)
 {
-    assert(rack >= 0 && rack < k->n && chosen_n < k->brokers_n);
+    assert(rack >= 0);
+    assert(rack < k->n);
+    assert(chosen_n < k->brokers_n);
     int32_t *turn = chosen_n == 0 ? &k->lead[rack] : &k->next[rack];
     for (int32_t step = 0; step < k->brokers_n; step++) {
         int32_t i = (*turn + step) % k->brokers_n;
@@ -69,6 +71,7 @@ static int32_t take(struct racks *k, int32_t rack, bool active, const int32_t *c
 static void place_one(struct racks *k, int32_t *chosen, int32_t replication_factor)
 {
     int32_t n = 0;
+    assert(replication_factor <= k->brokers_n);
     for (int fenced = 0; fenced < 2; fenced++) {
         bool found = true;
         while (found && n < replication_factor) {
@@ -103,10 +106,14 @@ int16_t decide_place(const struct decide *d, int32_t partitions, int32_t replica
                         active || brokers == 0 ? "only " : "none is alive of the ", brokers);
         return KE_INVALID_REPLICATION_FACTOR;
     }
-    assert(partitions >= 0 && replication_factor >= 0);
+    assert(partitions >= 0);
+    assert(replication_factor >= 0);
     *out = ARENA_NEWS(d->arena, int32_t, (size_t)partitions * (size_t)replication_factor);
     if (!*out || !survey(d, &k))
         return KE_UNKNOWN_SERVER_ERROR;
+    assert((size_t)k.brokers_n == brokers);
+    assert(k.n > 0); /* one is active */
+    assert(k.n <= k.brokers_n);
     k.turn = (int32_t)rng_below(d->rng, (uint64_t)k.n);
     for (int32_t r = 0; r < k.n; r++)
         k.next[r] = k.lead[r] = (int32_t)rng_below(d->rng, (uint64_t)k.brokers_n);
@@ -157,6 +164,7 @@ struct slice decide_assignment_fault(const struct decide *d, int32_t index, cons
 struct kp_partition_record *decide_partition(const struct decide *d, const struct uuid *topic_id,
                                              int32_t index, const int32_t *replicas, int32_t replicas_n)
 {
+    assert(index >= 0);
     struct kp_partition_record *p = decide_record(d, kp_type_partition_record);
     struct arena *a = d->out->arena;
     int32_t *all = ARENA_NEWS(a, int32_t, replicas_n), *isr = ARENA_NEWS(a, int32_t, replicas_n);

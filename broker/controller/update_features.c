@@ -7,6 +7,8 @@
 
 #include "broker/metadata/image_edit.h"
 
+#include <assert.h>
+
 enum upgrade_type { UPGRADE = 1, DOWNGRADE_SAFE = 2, DOWNGRADE_UNSAFE = 3 };
 
 struct updating {
@@ -18,6 +20,7 @@ struct updating {
 
 static int16_t refuse(struct updating *x, int16_t error, struct slice text)
 {
+    assert(error != KE_NONE);
     x->text = text;
     return error;
 }
@@ -125,6 +128,7 @@ int16_t decide_update_features(const struct decide *d, const struct kp_update_fe
                                struct kp_update_features_response *r)
 {
     int32_t n = q->feature_updates_n;
+    assert(d->out->n == 0); /* one that is refused takes all of them back */
     r->error_message = SLICE_NULL;
     r->results =
         n <= FEATURES_MAX ? ARENA_NEWS(d->arena, struct kp_update_features_response_results, n) : NULL;
