@@ -19,6 +19,7 @@
 static void shard_ready(struct loop_msg *msg)
 {
     struct broker_parts *p = LIST_ENTRY(msg, struct shard_parts, ready)->parts;
+    assert(p->ready_n < p->broker.shards_n); /* once each */
     if (++p->ready_n == p->broker.shards_n)
         partition_host_opened(&p->host);
 }
@@ -59,6 +60,7 @@ static void nothing(void *arg)
 static void on_image(void *arg, const struct image *was, const struct image *now)
 {
     struct shard_parts *s = arg;
+    assert(now);
     partitions_apply(s->shard.partitions, was, now);
     groups_on_image(s->shard.groups, was, now);
 }
@@ -102,6 +104,7 @@ static void count_dirs_offline(const struct broker_parts *p)
 static void dir_failed_here(struct broker_parts *p, unsigned dir)
 {
     char why[ERR_TEXT_MAX + LOG_PATH_MAX];
+    assert(dir < p->dirs_n);
     count_dirs_offline(p);
     lifecycle_dir_failed(p->lifecycle, &p->host.dir_ids[dir]);
     if (dir != p->metadata_dir)
@@ -122,9 +125,11 @@ static void dir_news(struct loop_msg *msg)
 static void on_dir_failed(void *arg, unsigned dir, const char *why)
 {
     struct broker_parts *p = arg;
+    assert(dir < p->dirs_n);
     (void)why;
     for (unsigned i = 0; i < p->broker.shards_n; i++) {
         struct dir_news *news = &p->shards[i].news[dir];
+        assert(!news->to); /* its message goes once */
         *news = (struct dir_news){.msg.fn = dir_news, .to = &p->shards[i], .dir = dir};
         loop_post(p->shards[i].shard.loop, &news->msg);
     }
@@ -132,12 +137,17 @@ static void on_dir_failed(void *arg, unsigned dir, const char *why)
 
 /* ---- building ---- */
 
+_Static_assert(CONTROL_ENDPOINTS_MAX >= NET_LISTENERS_MAX, "the controller has room for its listeners");
+_Static_assert(IDENTITY_ENDPOINTS_MAX >= NET_LISTENERS_MAX, "the voters' record, too");
+
 static int open_dirs(struct broker_parts *p, struct err *err)
 {
     const char *metadata = p->options->metadata_log_dir;
     int rc = settle_log_dirs(p->options, p->dirs, &p->dirs_n, err);
     if (rc)
         return rc;
+    assert(p->dirs_n > 0);
+    assert(p->dirs_n <= LOG_DIRS_MAX);
     while (metadata && p->metadata_dir < p->dirs_n && strcmp(p->dirs[p->metadata_dir], metadata) != 0)
         p->metadata_dir++;
     if (p->metadata_dir == p->dirs_n)
@@ -169,6 +179,8 @@ static void list_endpoints(struct broker_parts *p)
             const struct net_listen_at *at = &p->listeners.at[i];
             if (at->api.controller != (controller == 1))
                 continue;
+            assert(p->endpoints_n + p->controller_n < NET_LISTENERS_MAX);
+            assert(controller || p->controller_n == 0); /* those are last */
             p->endpoints[p->endpoints_n + p->controller_n] = (struct control_endpoint){
                 .listener = at->api.name, .host = at->api.advertised_host, .port = at->api.advertised_port};
             *(controller ? &p->controller_n : &p->endpoints_n) += 1;
@@ -202,6 +214,7 @@ static int identify(struct broker_parts *p, struct err *err)
         const struct control_endpoint *e = &p->endpoints[p->endpoints_n + i];
         endpoints[i] = (struct identity_endpoint){e->listener, e->host, e->port};
     }
+    assert(o.dirs_n > 0); /* the metadata log's is online: open_dirs */
     p->incarnation = identity_uuid(random_of, loop);
     int rc = identity_prepare(&o, &p->identity, err);
     if (rc == -E_CONFIG) /* the directories are another's: not the file's fault alone */
@@ -216,6 +229,7 @@ static struct quorum_options quorum_options(const struct broker_parts *p)
     unsigned online = 0;
     for (unsigned i = 0; i < p->metadata_dir; i++)
         online += log_dir_online(p->log_dirs, i);
+    assert(log_dir_online(p->log_dirs, p->metadata_dir));
     q.loop = p->shards[0].shard.loop;
     q.disk = p->disk;
     q.files = p->quorum_files;
@@ -292,6 +306,8 @@ static void on_serving(void *arg)
     struct broker_parts *p = arg;
     if (p->phase != BROKER_STARTING)
         return;
+    assert(p->ready_n == p->broker.shards_n);
+    assert(p->shards[0].shard.image);
     p->phase = BROKER_SERVING;
     log_info("broker", "serving node.id=%d cluster.id=%s partitions=%lld start_ms=%lld", p->broker.node_id,
              p->identity.cluster_id, (long long)image_partitions_n(p->shards[0].shard.image),
@@ -334,6 +350,7 @@ static int make_shard(struct broker_parts *p, unsigned i, const struct broker_wo
                       const struct net_options *net, struct err *err)
 {
     struct shard_parts *s = &p->shards[i];
+    assert(i < p->broker.shards_n);
     s->parts = p;
     s->shard = (struct shard){.index = i,
                               .count = w->shards,
@@ -344,6 +361,7 @@ static int make_shard(struct broker_parts *p, unsigned i, const struct broker_wo
                               .disk = w->disk,
                               .metrics = p->broker.metrics};
     s->shard.memory.limit_bytes = (size_t)p->options->memory_max_bytes / w->shards;
+    assert(s->shard.memory.limit_bytes > 0);
     s->shard.requests = api_pool_create(&s->shard);
     if (!s->shard.requests || producer_ids_create(&s->shard))
         return err_set(err, -E_NOMEM, "no memory for a shard");
@@ -391,6 +409,8 @@ static int make_directories(struct broker_parts *p, struct shard_parts *s, struc
 
 static int make_partitions(struct broker_parts *p, struct err *err)
 {
+    assert(p->log_dirs);
+    assert(p->broker.control); /* who lies elsewhere is told to it */
     unsigned online = 0;
     p->host = settle_partitions(p->options);
     p->host.disk = p->disk;
@@ -421,7 +441,10 @@ int broker_create(const struct broker_world *w, const struct broker_options *opt
                   struct err *err)
 {
     struct broker_parts *p = calloc(1, sizeof *p);
-    assert(w->shards > 0 && w->loops && w->nets && w->disk);
+    assert(w->shards > 0);
+    assert(w->loops);
+    assert(w->nets);
+    assert(w->disk);
     if (!p)
         return err_set(err, -E_NOMEM, "no memory for a broker");
     p->options = options;
@@ -454,6 +477,8 @@ int broker_start(struct broker *b, struct err *err)
 {
     struct broker_parts *p = b->parts;
     (void)err;
+    assert(p->phase == BROKER_STARTING);
+    assert(p->ready_n == 0);
     control_start(b->control);
     for (unsigned i = 0; i < b->shards_n; i++)
         control_subscribe(b->control, &p->shards[i].images);
@@ -481,7 +506,8 @@ const char *broker_unready(const struct broker *b)
 void broker_stop(struct broker *b, void (*stopped)(void *arg), void *arg)
 {
     struct broker_parts *p = b->parts;
-    assert(p->phase != BROKER_STOPPING && p->phase != BROKER_STOPPED);
+    assert(p->phase == BROKER_STARTING || p->phase == BROKER_SERVING);
+    assert(stopped);
     p->phase = BROKER_STOPPING;
     p->stopped = stopped;
     p->stopped_arg = arg;

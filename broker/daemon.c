@@ -8,6 +8,7 @@
 #include "base/world/thread.h"
 #include "broker/settle.h"
 
+#include <assert.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,8 @@ static void refused(void *arg)
 
 static int make_world(struct daemon *d, unsigned shards, int64_t fds, struct err *err)
 {
+    assert(shards > 0);
+    assert(shards <= SHARDS_MAX);
     int64_t kept = fds / 8 < FDS_FOR_FILES ? fds / 8 : FDS_FOR_FILES;
     const struct net_posix_options net = {.complain = complain,
                                           .refused = refused,
@@ -98,6 +101,7 @@ static void on_summary(void *arg)
 static void on_stopped(void *arg)
 {
     struct daemon *d = arg;
+    assert(d->stopping);
     loop_timer_stop(&d->overdue);
     loop_timer_stop(&d->summary);
     for (unsigned i = 0; i < d->shards; i++)
@@ -108,6 +112,7 @@ static void stop(struct daemon *d)
 {
     if (d->stopping)
         return;
+    assert(d->broker); /* nobody asks before the loops run */
     d->stopping = true;
     loop_timer_in(&d->overdue, SHUTDOWN_US);
     broker_stop(d->broker, on_stopped, d);
@@ -149,6 +154,8 @@ static int start_threads(struct daemon *d, struct err *err)
 
 static void run(struct daemon *d)
 {
+    assert(d->shards > 0);
+    assert(d->threads == d->shards - 1);
     loop_timer_init(&d->overdue, d->loops[0], on_overdue, d);
     loop_timer_init(&d->summary, d->loops[0], on_summary, d);
     loop_timer_in(&d->summary, SUMMARY_US);

@@ -16,7 +16,9 @@ static void shard_call_done(struct loop_msg *msg)
 
 void shard_call(struct shard_call *call, struct shard *from, struct shard *to)
 {
-    assert(call->run && call->done);
+    assert(call->run);
+    assert(call->done);
+    assert(from->all == to->all); /* of one broker */
     call->from = from;
     call->to = to;
     call->msg.fn = shard_call_run;
@@ -28,6 +30,8 @@ void shard_call(struct shard_call *call, struct shard *from, struct shard *to)
 
 void shard_reply(struct shard_call *call)
 {
+    assert(call->done);
+    assert(call->to);
     call->msg.fn = shard_call_done;
     if (call->from == call->to)
         call->done(call);

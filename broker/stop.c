@@ -20,6 +20,8 @@ static void step_home(struct loop_msg *msg)
 {
     struct broker_parts *p = LIST_ENTRY(msg, struct shard_parts, up)->parts;
     assert(p->waiting_n > 0);
+    assert(p->waiting_n <= p->broker.shards_n);
+    assert(p->phase == BROKER_STOPPING);
     if (--p->waiting_n == 0)
         p->next_step(p);
 }
@@ -36,6 +38,7 @@ static void on_every_shard(struct broker_parts *p, void (*fn)(struct loop_msg *m
                            void (*next)(struct broker_parts *p))
 {
     assert(p->waiting_n == 0);
+    assert(p->phase == BROKER_STOPPING);
     p->waiting_n = p->broker.shards_n;
     p->next_step = next;
     for (unsigned i = 0; i < p->broker.shards_n; i++) {
@@ -71,12 +74,14 @@ static void after_drain(struct broker_parts *p)
 
 void broker_stop_begin(struct broker_parts *p)
 {
+    assert(p->phase == BROKER_STOPPING);
     lifecycle_stop(p->lifecycle);
 }
 
 void broker_stop_drained_lifecycle(void *arg, int64_t epoch)
 {
     struct broker_parts *p = arg;
+    assert(epoch >= -1);
     p->epoch = epoch;
     on_every_shard(p, drain, after_drain);
 }
@@ -85,6 +90,8 @@ void broker_stop_drained_lifecycle(void *arg, int64_t epoch)
 static void when_quiet(void *arg)
 {
     struct broker_parts *p = arg;
+    assert(p->phase == BROKER_STOPPING);
+    assert(p->waiting_n == 0);
     if (checkpoints_busy(p->host.checkpoints)) {
         loop_timer_init(&p->quiet, p->shards[0].shard.loop, when_quiet, p);
         loop_timer_in(&p->quiet, QUIET_US);
@@ -95,6 +102,7 @@ static void when_quiet(void *arg)
     p->admin = NULL;
     void (*stopped)(void *) = p->stopped;
     p->stopped = NULL;
+    assert(stopped);
     stopped(p->stopped_arg);
 }
 
@@ -107,6 +115,7 @@ void broker_stop_control(void *arg)
 
 static void close_dirs(struct broker_parts *p, bool control_clean)
 {
+    assert(p->metadata_dir < p->dirs_n);
     bool clean[LOG_DIRS_MAX];
     for (unsigned d = 0; d < LOG_DIRS_MAX; d++) {
         clean[d] = d != p->metadata_dir || control_clean;

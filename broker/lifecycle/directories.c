@@ -34,10 +34,12 @@ struct directories {
 void directories_add(struct directories *d, const struct uuid *topic_id, int32_t index,
                      const struct uuid *directory)
 {
-    assert(!d->busy && index >= 0 && !uuid_is_zero(directory));
+    assert(!d->busy); /* the list is the request's */
+    assert(index >= 0);
+    assert(!uuid_is_zero(directory));
     if (d->n == DIRECTORIES_CALL_MAX)
         return; /* in the next call */
-    assert(d->n >= 0 && d->n < DIRECTORIES_CALL_MAX);
+    assert(d->n < DIRECTORIES_CALL_MAX);
     struct row *r = &d->rows[d->n];
     r->partition.partition_index = index;
     r->topic = (struct kp_assign_replicas_to_dirs_request_topics){
@@ -61,7 +63,6 @@ static void done(struct control_call *call)
 {
     struct directories *d = call->arg;
     int16_t error = first_error(d);
-    assert(d->busy);
     d->busy = false;
     arena_reset(&d->arena);
     if (d->stopped)
@@ -78,7 +79,8 @@ static void collect(void *arg)
     struct directories *d = arg;
     const struct image *img = d->o.image(d->o.arg);
     const struct image_broker *self = img ? image_broker(img, d->o.node_id) : NULL;
-    assert(!d->busy && !d->stopped);
+    assert(!d->busy);
+    assert(!d->stopped);
     if (!self || image_feature_level(img, SLICE_LIT(METADATA_VERSION_FEATURE)) < DIRECTORIES_LEVEL)
         return;
     d->n = 0;
@@ -104,7 +106,9 @@ static void collect(void *arg)
 struct directories *directories_create(const struct directories_options *o)
 {
     struct directories *d = calloc(1, sizeof *d);
-    assert(o->loop && o->image && o->collect);
+    assert(o->loop);
+    assert(o->image);
+    assert(o->collect);
     if (!d)
         return NULL;
     d->o = *o;

@@ -106,7 +106,9 @@ int meta_properties_write(struct disk *disk, const char *dir, const struct meta_
 {
     char path[PATH_SIZE], directory[UUID_TEXT_SIZE];
     struct buf text;
-    assert(m->node_id >= 0 && m->cluster_id[0] && !uuid_is_zero(&m->directory_id));
+    assert(m->node_id >= 0);
+    assert(m->cluster_id[0]);
+    assert(!uuid_is_zero(&m->directory_id));
     snprintf(path, sizeof path, "%s/" META_PROPERTIES_NAME, dir);
     buf_init(&text, META_BYTES_MAX);
     buf_printf(&text,
@@ -153,6 +155,8 @@ static void has_logs(void *arg, const char *name)
 
 static int survey_one(const struct identity_options *o, unsigned i, struct survey *s, struct err *err)
 {
+    assert(i < o->dirs_n);
+    assert(!s->found[i]);
     const char *dir = o->dirs[i];
     struct meta_properties *m = &s->meta[i];
     int rc = meta_properties_read(o->disk, dir, m, err);
@@ -191,6 +195,7 @@ static int survey_one(const struct identity_options *o, unsigned i, struct surve
 
 static int check_directories(const struct identity_options *o, const struct survey *s, struct err *err)
 {
+    assert(s->first < (int)o->dirs_n);
     if (s->first >= 0 && !s->found[o->metadata_dir])
         return err_set(err, -E_CONFIG,
                        "%s, where the metadata log belongs, has no " META_PROPERTIES_NAME
@@ -228,6 +233,7 @@ static int write_bootstrap(const struct identity_options *o, struct err *err)
 /* The checkpoint at 0-0 says who the first voter is (kraft.version 1). */
 static int write_voters(const struct identity_options *o, const struct uuid *directory, struct err *err)
 {
+    assert(!uuid_is_zero(directory));
     struct kp_voters_record_endpoints endpoints[IDENTITY_ENDPOINTS_MAX];
     struct kp_voters_record_voters self = {.voter_id = o->node_id,
                                            .voter_directory_id = *directory,
@@ -251,6 +257,8 @@ static int write_voters(const struct identity_options *o, const struct uuid *dir
 static int format_one(const struct identity_options *o, unsigned i, struct survey *s, const char *cluster_id,
                       bool first_start, struct err *err)
 {
+    assert(i < o->dirs_n);
+    assert(!first_start || !s->found[i]);
     struct meta_properties *m = &s->meta[i];
     int rc = 0;
     snprintf(m->cluster_id, sizeof m->cluster_id, "%s", cluster_id);
@@ -270,7 +278,10 @@ int identity_prepare(const struct identity_options *o, struct identity *out, str
     struct survey *s = calloc(1, survey_bytes);
     char fresh[UUID_TEXT_SIZE];
     int rc = 0;
-    assert(o->dirs_n >= 1 && o->dirs_n <= LOG_DIRS_MAX && o->metadata_dir < o->dirs_n);
+    assert(o->dirs_n >= 1);
+    assert(o->dirs_n <= LOG_DIRS_MAX);
+    assert(o->metadata_dir < o->dirs_n);
+    assert(o->node_id >= 0);
     if (!s)
         return err_set(err, -E_NOMEM, "no memory to read " META_PROPERTIES_NAME);
     s->first = -1;

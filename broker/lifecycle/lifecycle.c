@@ -3,6 +3,7 @@
 #include "base/core/sm.h"
 #include "base/runtime/log.h"
 #include "broker/controller/brokers.h"
+#include "broker/log/manager.h"
 #include "proto/kafka/errors.h"
 #include "proto/kafka/wire.h"
 
@@ -15,6 +16,8 @@
 #define ARENA_MAX          ((size_t)4 << 20)
 #define RECOVERED_MAX      1000 /* partitions reported at once */
 #define LIFECYCLE_DIRS_MAX 64
+
+_Static_assert(LIFECYCLE_DIRS_MAX >= LOG_DIRS_MAX, "each of them may fail");
 
 enum life { LIFE_WAITING, LIFE_REGISTERING, LIFE_STARTING, LIFE_RUNNING, LIFE_STOPPING, LIFE_STOPPED };
 
@@ -64,6 +67,7 @@ static void fail(struct lifecycle *l, const char *why)
 {
     if (l->failed)
         return;
+    assert(sm_state(&l->sm) != LIFE_STOPPED);
     l->failed = true;
     loop_timer_stop(&l->timer);
     l->o.failed(l->o.arg, why);
@@ -72,6 +76,7 @@ static void fail(struct lifecycle *l, const char *why)
 static void finish(struct lifecycle *l)
 {
     assert(!l->calling);
+    assert(sm_state(&l->sm) == LIFE_STOPPING);
     sm_move(&l->sm, LIFE_STOPPED);
     loop_timer_stop(&l->timer);
     l->o.stopped(l->o.arg, l->epoch);
@@ -79,6 +84,7 @@ static void finish(struct lifecycle *l)
 
 static void again(struct lifecycle *l, int64_t in_us)
 {
+    assert(in_us >= 0);
     bool on = sm_state(&l->sm) == LIFE_STOPPING || (!l->failed && sm_state(&l->sm) != LIFE_STOPPED);
     if (on)
         loop_timer_in(&l->timer, in_us);
@@ -87,6 +93,7 @@ static void again(struct lifecycle *l, int64_t in_us)
 static void submit(struct lifecycle *l, int16_t key, void (*done)(struct control_call *call))
 {
     assert(!l->calling);
+    assert(!l->failed || sm_state(&l->sm) == LIFE_STOPPING);
     l->calling = true;
     l->call = (struct control_call){.api_key = key,
                                     .request = &l->q,
@@ -103,6 +110,8 @@ static void submit(struct lifecycle *l, int16_t key, void (*done)(struct control
 
 static bool fill_registration(struct lifecycle *l, struct kp_broker_registration_request *q)
 {
+    assert(l->o.directories_n > 0);
+    assert(l->epoch == -1); /* once: who is forgotten ends */
     size_t n;
     const struct feature_claim *claims = feature_claims(&n);
     kp_init(&kp_broker_registration_request_message, q);
@@ -182,6 +191,7 @@ static void on_registered(struct control_call *call)
 
 static void register_broker(struct lifecycle *l)
 {
+    assert(sm_state(&l->sm) == LIFE_REGISTERING);
     arena_reset(&l->arena);
     if (loop_now_us(l->o.loop) - l->begun_us > l->o.registration_timeout_ms * 1000)
         fail(l, "no controller has registered this broker within initial.broker.registration.timeout.ms");
@@ -223,12 +233,15 @@ static int32_t recovering_of(const struct lifecycle *l, const struct image_topic
         }
         n++;
     }
+    assert(n <= RECOVERED_MAX);
     return n;
 }
 
 /* The first topic that has some; the next one after the next heartbeat. False: there is none. */
 static bool report_recovered(struct lifecycle *l)
 {
+    assert(!l->calling);
+    assert(sm_state(&l->sm) == LIFE_RUNNING);
     const struct image *img = control_image(l->o.control);
     if (!img || !decide_elr(img))
         return false;
@@ -306,7 +319,8 @@ static void on_beat(struct control_call *call)
 static void beat(struct lifecycle *l)
 {
     struct kp_broker_heartbeat_request *q = &l->q.heartbeat;
-    assert(l->epoch >= 0 && l->offline_n <= LIFECYCLE_DIRS_MAX);
+    assert(l->epoch >= 0);
+    assert(l->offline_n <= LIFECYCLE_DIRS_MAX);
     arena_reset(&l->arena);
     kp_init(&kp_broker_heartbeat_request_message, q);
     q->broker_id = l->o.node_id;
@@ -350,7 +364,13 @@ int lifecycle_create(const struct lifecycle_options *o, struct lifecycle **out, 
     struct lifecycle *l = calloc(1, sizeof *l);
     if (!l)
         return err_set(err, -E_NOMEM, "no memory for the broker's life cycle");
-    assert(o->listeners_n > 0 && o->directories_n > 0 && o->ready && o->serving && o->failed && o->stopped);
+    assert(o->listeners_n > 0);
+    assert(o->directories_n > 0);
+    assert(o->heartbeat_ms > 0);
+    assert(o->ready);
+    assert(o->serving);
+    assert(o->failed);
+    assert(o->stopped);
     l->o = *o;
     l->epoch = -1;
     arena_init(&l->arena, ARENA_MAX);
@@ -362,7 +382,8 @@ int lifecycle_create(const struct lifecycle_options *o, struct lifecycle **out, 
 
 void lifecycle_start(struct lifecycle *l)
 {
-    assert(sm_state(&l->sm) == LIFE_WAITING && !l->calling);
+    assert(sm_state(&l->sm) == LIFE_WAITING);
+    assert(!l->calling);
     l->begun_us = loop_now_us(l->o.loop);
     again(l, 0);
 }
