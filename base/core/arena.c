@@ -24,6 +24,10 @@ struct arena_chunk {
     _Alignas(ARENA_ALIGN) uint8_t bytes[];
 };
 
+_Static_assert(ARENA_CHUNK_BYTES % ARENA_ALIGN == 0, "what is rounded up fits");
+_Static_assert(ARENA_FIRST_BYTES % ARENA_ALIGN == 0, "in the small one, too");
+_Static_assert(sizeof(struct arena_chunk) % ARENA_ALIGN == 0, "the first object is aligned");
+
 void arena_init(struct arena *a, size_t limit_bytes)
 {
     *a = (struct arena){.limit_bytes = limit_bytes};
@@ -67,6 +71,7 @@ void arena_fini(struct arena *a)
 
 static struct arena_chunk *chunk_for(struct arena *a, size_t size)
 {
+    assert(size > 0);
     struct arena_chunk *c = a->chunks;
     if (c && c->size - c->used >= size)
         return c;
@@ -103,15 +108,17 @@ void *arena_alloc(struct arena *a, size_t size)
         a->failed = true;
         return NULL;
     }
+    assert(c->size - c->used >= need);
     void *p = c->bytes + c->used;
     c->used += need;
-    assert(c->used <= c->size);
+    assert((uintptr_t)p % ARENA_ALIGN == 0);
     a->used_bytes += need;
     return p;
 }
 
 void *arena_array(struct arena *a, size_t count, size_t size)
 {
+    assert(size > 0);
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) {
         a->failed = true;

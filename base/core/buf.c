@@ -43,12 +43,16 @@ uint8_t *buf_room(struct buf *b, size_t n)
         b->p = p;
         b->cap = cap;
     }
+    assert(b->n <= b->cap);
+    assert(n <= b->cap - b->n);
     return b->p + b->n;
 }
 
 void buf_added(struct buf *b, size_t n)
 {
+    assert(b->n <= b->cap);
     assert(n <= b->cap - b->n);
+    assert(n == 0 || b->p);
     b->n += n;
 }
 

@@ -53,7 +53,8 @@ void jsonw_array(struct jsonw *j)
 
 void jsonw_end(struct jsonw *j)
 {
-    assert(j->depth > 0 && !j->after_key);
+    assert(j->depth > 0);
+    assert(!j->after_key);
     buf_put_u8(j->to, j->open[--j->depth] == '{' ? '}' : ']');
 }
 
@@ -82,7 +83,9 @@ static void put_string(struct buf *to, struct slice s)
 void jsonw_key(struct jsonw *j, const char *key)
 {
     assert(key);
-    assert(j->depth > 0 && j->open[j->depth - 1] == '{' && !j->after_key);
+    assert(j->depth > 0);
+    assert(j->open[j->depth - 1] == '{');
+    assert(!j->after_key);
     separate(j);
     put_string(j->to, slice_str(key));
     buf_put_u8(j->to, ':');

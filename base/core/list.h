@@ -51,6 +51,8 @@ static inline void list_push_front(struct list *l, struct list *node)
 
 static inline void list_remove(struct list *node)
 {
+    assert(node->prev->next == node);
+    assert(node->next->prev == node);
     node->prev->next = node->next;
     node->next->prev = node->prev;
     list_init(node);

@@ -6,13 +6,16 @@
 
 void sm_init(struct sm *m, const struct sm_table *table, const void *owner, unsigned state)
 {
-    assert(m && table);
-    assert(table->n > 0 && table->n <= SM_STATES_MAX && state < table->n);
+    assert(table->states);
+    assert(table->n > 0);
+    assert(table->n <= SM_STATES_MAX);
+    assert(state < table->n);
     *m = (struct sm){table, owner, state};
 }
 
 bool sm_may(const struct sm *m, unsigned state)
 {
+    assert(m->state < m->table->n);
     return state < m->table->n && (m->table->states[m->state].next & SM_TO(state)) != 0;
 }
 

@@ -3,6 +3,8 @@
 #include "base/core/bytes.h"
 #include "base/core/err.h"
 
+#include <assert.h>
+
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 char *uuid_text(const struct uuid *u, char out[UUID_TEXT_SIZE])
@@ -15,9 +17,12 @@ char *uuid_text(const struct uuid *u, char out[UUID_TEXT_SIZE])
             out[n++] = alphabet[bits >> (have - 6) & 63];
     }
     out[n++] = alphabet[bits << (6 - have) & 63];
+    assert(n == UUID_TEXT_SIZE - 1);
     out[n] = '\0';
     return out;
 }
+
+_Static_assert(sizeof alphabet == 64 + 1, "six bits a character");
 
 int uuid_parse(struct slice text, struct uuid *out)
 {

@@ -1,5 +1,7 @@
 #include "base/core/varint.h"
 
+#include <assert.h>
+
 size_t uvarint64_get(const uint8_t *p, const uint8_t *end, uint64_t *out)
 {
     uint64_t v = 0;
@@ -63,6 +65,7 @@ size_t uvarint_put(uint8_t *p, uint64_t v)
         v >>= 7;
     }
     p[n++] = (uint8_t)v;
+    assert(n <= UVARINT64_MAX_BYTES);
     return n;
 }
 

@@ -39,12 +39,14 @@ static int64_t tick_of(int64_t due_us)
 
 static void place(struct wheel *w, struct wheel_entry *e)
 {
-    assert(e->armed && !list_linked(&e->link));
+    assert(e->armed);
+    assert(!list_linked(&e->link));
     int64_t tick = tick_of(e->due_us);
     if (tick < w->tick)
         tick = w->tick;
     if (tick - w->tick >= SPAN_TICKS)
         tick = w->tick + SPAN_TICKS - 1;
+    assert(tick >= w->tick);
     unsigned level = 0;
     while ((tick - w->tick) >> shift(level + 1) > 0)
         level++;
@@ -60,6 +62,7 @@ static void unplace(struct wheel *w, struct wheel_entry *e)
     list_remove(&e->link);
     if (e->place == PLACE_IS_DUE)
         return;
+    assert(e->place < WHEEL_LEVELS * WHEEL_SLOTS);
     unsigned level = e->place / WHEEL_SLOTS, slot = e->place % WHEEL_SLOTS;
     if (list_empty(&w->slots[level][slot]))
         w->used[level][slot / 64] &= ~(UINT64_C(1) << slot % 64);
@@ -79,6 +82,7 @@ void wheel_remove(struct wheel *w, struct wheel_entry *e)
     if (!e->armed)
         return;
     assert(w->count > 0);
+    assert(list_linked(&e->link));
     unplace(w, e);
     e->armed = false;
     w->count--;
@@ -172,6 +176,7 @@ struct wheel_entry *wheel_pop(struct wheel *w, int64_t now_us)
         return NULL;
     struct wheel_entry *e = LIST_ENTRY(w->due.next, struct wheel_entry, link);
     assert(e->due_us <= now_us);
+    assert(e->place == PLACE_IS_DUE);
     wheel_remove(w, e);
     return e;
 }
