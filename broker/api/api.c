@@ -31,7 +31,8 @@ int api_read_header(struct api_request *req, struct err *err)
 {
     struct kp_request_header h;
     size_t used = 0;
-    assert(!req->started && !req->body);
+    assert(!req->started);
+    assert(!req->body);
     int rc = kp_request_header_decode(req->frame, &h, &used, err);
     if (rc && rc != -E_VERSION)
         return rc;
@@ -67,7 +68,9 @@ void api_charge(struct api_request *req)
 
 void api_start(struct api_request *req)
 {
-    assert(req->row && !req->started && req->shard == req->home);
+    assert(req->row);
+    assert(!req->started);
+    assert(req->shard == req->home);
     req->started = true;
     const struct kp_message *m = &req->api->request;
     req->arena.limit_bytes = req->arena.used_bytes + m->body->size_bytes + 4 * req->frame.n + API_DECODE_ROOM;
@@ -79,7 +82,8 @@ void api_start(struct api_request *req)
     if (req->version_unknown) {
         kp_init(m, req->body);
     } else {
-        assert(req->header_bytes > 0 && req->header_bytes <= req->frame.n);
+        assert(req->header_bytes > 0);
+        assert(req->header_bytes <= req->frame.n);
         struct slice body = slice_of(req->frame.p + req->header_bytes, req->frame.n - req->header_bytes);
         struct err err = {0};
         size_t used;
@@ -99,8 +103,11 @@ void api_start(struct api_request *req)
 /* On the home shard: to the transport. `answered` is the home shard's to read and write. */
 static void hand_over(struct api_request *req)
 {
-    assert(req->shard == req->home && !req->answered);
-    assert(req->started && !req->away && req->transport);
+    assert(req->shard == req->home);
+    assert(!req->away);
+    assert(req->started);
+    assert(!req->answered);
+    assert(req->transport);
     req->answered = true;
     req->abandoned = NULL;
     api_charge(req);
@@ -114,7 +121,8 @@ static void hand_over(struct api_request *req)
 static void come_home(struct loop_msg *msg)
 {
     struct api_request *req = LIST_ENTRY(msg, struct api_request, msg);
-    assert(req->away && req->shard != req->home);
+    assert(req->away);
+    assert(req->shard != req->home);
     req->shard = req->home;
     req->away = false;
     hand_over(req);
@@ -145,14 +153,17 @@ void api_respond(struct api_request *req, const void *body)
 
 void api_drop(struct api_request *req)
 {
-    assert(!req->answered && !req->failure);
+    assert(!req->answered);
+    assert(!req->failure);
     req->silent = true;
     answered(req);
 }
 
 void api_close(struct api_request *req, const char *why)
 {
-    assert(why && !req->answered && !req->failure);
+    assert(why);
+    assert(!req->answered);
+    assert(!req->failure);
     req->failure = why;
     answered(req);
 }
@@ -160,7 +171,8 @@ void api_close(struct api_request *req, const char *why)
 void api_error(struct api_request *req, int16_t code)
 {
     const struct kp_message *m = &req->api->response;
-    assert(code != KE_NONE && !req->answered);
+    assert(code != KE_NONE);
+    assert(!req->answered);
     void *body = arena_alloc(&req->arena, m->body->size_bytes);
     if (!body) {
         api_close(req, "out of memory");
@@ -182,7 +194,8 @@ void api_error(struct api_request *req, int16_t code)
 static void arrive(struct loop_msg *msg)
 {
     struct api_request *req = LIST_ENTRY(msg, struct api_request, msg);
-    assert(req->moved_to && !req->answered);
+    assert(req->moved_to);
+    assert(!req->answered);
     if (req->shard == req->home)
         req->away = false;
     req->moved_to(req);
@@ -190,7 +203,10 @@ static void arrive(struct loop_msg *msg)
 
 void api_move(struct api_request *req, struct shard *to, api_handler fn)
 {
-    assert(!req->abandoned && !req->answered && to && fn);
+    assert(to);
+    assert(fn);
+    assert(!req->abandoned);
+    assert(!req->answered);
     if (req->shard == to) {
         fn(req);
         return;
@@ -216,7 +232,9 @@ void api_abandon(struct api_request *req)
 
 void api_on_release(struct api_request *req, struct api_release *r)
 {
-    assert(r->fn && r != req->releases && !req->answered);
+    assert(r->fn);
+    assert(r != req->releases);
+    assert(!req->answered);
     r->next = req->releases;
     req->releases = r;
 }

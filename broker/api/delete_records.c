@@ -20,8 +20,10 @@ struct deletion {
 static void deleted(struct partition_deletion *deletion)
 {
     struct delete_item *it = LIST_ENTRY(deletion, struct delete_item, deletion);
+    assert(it->partition);
     it->out->error_code = deletion->error;
     it->out->low_watermark = deletion->error ? -1 : partition_log_start(it->partition);
+    assert(deletion->error || it->out->low_watermark >= it->in->offset);
     scatter_done(&it->item);
 }
 
@@ -49,6 +51,7 @@ static void add(struct deletion *d, const struct image_topic *t, int16_t error,
                 const struct kp_delete_records_request_partitions *in,
                 struct kp_delete_records_response_partitions *out)
 {
+    assert(error || t);
     struct delete_item *it = &d->items[d->items_n++];
     if (!error && (in->partition_index < 0 || in->partition_index >= t->partitions_n))
         error = KE_UNKNOWN_TOPIC_OR_PARTITION;
@@ -87,6 +90,7 @@ static bool prepare(struct api_request *req, struct deletion *d)
         for (int32_t i = 0; i < from->partitions_n && to->partitions; i++)
             add(d, topic, error, &from->partitions[i], &to->partitions[i]);
     }
+    assert(arena_failed(&req->arena) || d->items_n == n); /* one to one */
     return !arena_failed(&req->arena);
 }
 

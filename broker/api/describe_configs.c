@@ -19,6 +19,7 @@ struct describing {
 
 static void refuse(struct describing *d, int16_t error, struct slice text)
 {
+    assert(error != KE_NONE);
     d->to->error_code = error;
     d->to->error_message = text;
 }
@@ -108,6 +109,7 @@ static void describe_option(struct describing *d, const struct option_row *row)
     int32_t n = d->image ? effective_broker_dynamic(&view, key, v) : 0;
     struct slice value =
         config_static_value(d->req->shard->broker->options, row, &d->req->arena, &is_default);
+    assert(n <= 2); /* room for one more in `v` */
     if (!slice_is_null(value))
         v[n++] = (struct config_value){key, value, is_default ? CONFIG_SOURCE_DEFAULT : CONFIG_SOURCE_STATIC};
     c->config_type = type_of(row->type);

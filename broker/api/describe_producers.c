@@ -36,6 +36,7 @@ static void found(void *arg, const struct log_producer *p)
     }
     if (it->failed)
         return;
+    assert(it->n < it->cap);
     it->found[it->n++] = (struct kp_describe_producers_response_active_producers){
         .producer_id = p->producer_id,
         .producer_epoch = p->epoch,
@@ -78,6 +79,7 @@ static void finished(struct api_request *req)
 static void add(struct producers *d, const struct image_topic *t, int16_t error, int32_t index,
                 struct kp_describe_producers_response_partitions *out)
 {
+    assert(error || t);
     struct producers_item *it = &d->items[d->items_n++];
     if (!error && (index < 0 || index >= t->partitions_n))
         error = KE_UNKNOWN_TOPIC_OR_PARTITION;
@@ -113,6 +115,7 @@ static bool prepare(struct api_request *req, struct producers *d)
         for (int32_t i = 0; i < to->partitions_n && to->partitions; i++)
             add(d, topic, error, from->partition_indexes[i], &to->partitions[i]);
     }
+    assert(arena_failed(&req->arena) || d->items_n == n);
     return !arena_failed(&req->arena);
 }
 

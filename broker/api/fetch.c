@@ -41,7 +41,8 @@ static bool count(struct fetch_item *it)
     const struct partition *p = it->wait.partition;
     if (!p || it->wait.changed)
         return true;
-    assert(part->parked && it->coming_bytes <= it->max_bytes);
+    assert(part->parked);
+    assert(it->coming_bytes <= it->max_bytes);
     int64_t come = (int64_t)(partition_committed_bytes(p) - it->read_at_bytes);
     come = come < it->max_bytes ? come : it->max_bytes;
     part->coming_bytes += come - it->coming_bytes;
@@ -60,7 +61,8 @@ static void watch_run(struct shard_call *call)
 {
     struct fetch_part *part = LIST_ENTRY(call, struct fetch_part, call);
     bool enough = false;
-    assert(!part->parked && part->need_bytes > 0);
+    assert(!part->parked);
+    assert(part->need_bytes > 0);
     part->parked = true;
     part->coming_bytes = 0;
     for (struct fetch_item *it = part->first; it; it = it->next) {
@@ -97,7 +99,8 @@ static bool time_is_up(const struct fetch *f)
 static void all_read(struct fetch *f)
 {
     bool urgent = f->refused;
-    assert(f->state == FETCH_READING && f->left == 0);
+    assert(f->state == FETCH_READING);
+    assert(f->left == 0);
     int64_t total = fetch_limit(f);
     for (unsigned i = 0; i < f->req->home->count; i++)
         urgent |= f->parts[i].urgent;
@@ -109,7 +112,8 @@ static void all_read(struct fetch *f)
     for (unsigned i = 0; i < f->req->home->count; i++)
         parts += f->parts[i].first != NULL;
     /* If what is missing comes, some part gets at least this much of it. */
-    assert(parts > 0 && f->min_bytes > total);
+    assert(parts > 0);
+    assert(f->min_bytes > total);
     int64_t need = (f->min_bytes - total + parts - 1) / parts;
     fetch_drop_slices(f);
     watch_parts(f, need);
@@ -140,7 +144,8 @@ static void read_done(struct shard_call *call)
 static void read_parts(struct fetch *f)
 {
     struct shard *home = f->req->home;
-    assert(f->left == 0 && (f->state == FETCH_READING || f->state == FETCH_CANCELLING));
+    assert(f->left == 0);
+    assert(f->state == FETCH_READING || f->state == FETCH_CANCELLING);
     f->state = FETCH_READING;
     f->left = 1;
     for (unsigned k = 1; k <= home->count; k++) {
@@ -159,7 +164,8 @@ static void watch_done(struct shard_call *call)
 {
     struct fetch_part *part = LIST_ENTRY(call, struct fetch_part, call);
     struct fetch *f = part->fetch;
-    assert(part->watching && (f->state == FETCH_WATCHING || f->state == FETCH_CANCELLING));
+    assert(part->watching);
+    assert(f->state == FETCH_WATCHING || f->state == FETCH_CANCELLING);
     part->watching = false;
     if (f->state == FETCH_WATCHING)
         cancel(f);
@@ -169,7 +175,9 @@ static void watch_done(struct shard_call *call)
 static void watch_parts(struct fetch *f, int64_t need_bytes)
 {
     struct shard *home = f->req->home;
-    assert(f->left == 0 && need_bytes > 0 && !f->last);
+    assert(f->left == 0);
+    assert(need_bytes > 0);
+    assert(!f->last);
     f->state = FETCH_WATCHING;
     f->left = 1;
     for (unsigned i = 0; i < home->count && f->state == FETCH_WATCHING; i++) {
@@ -215,7 +223,8 @@ static void cancel(struct fetch *f)
 static void on_time(void *arg)
 {
     struct fetch *f = arg;
-    assert(f->state == FETCH_WATCHING && !f->req->answered);
+    assert(f->state == FETCH_WATCHING);
+    assert(!f->req->answered);
     f->last = true;
     cancel(f);
 }
@@ -259,7 +268,8 @@ static void add_leader(struct fetch *f, struct fetch_item *it)
 
 static void respond(struct fetch *f)
 {
-    assert(f->state == FETCH_READING && f->left == 0);
+    assert(f->state == FETCH_READING);
+    assert(f->left == 0);
     f->state = FETCH_ANSWERED;
     loop_timer_stop(&f->timer);
     for (size_t i = 0; i < f->items_n; i++) {
@@ -269,7 +279,8 @@ static void respond(struct fetch *f)
         it->out->records = (struct kp_records){.bytes = SLICE_LIT("")};
         if (it->slice.size_bytes == 0)
             continue;
-        assert(it->slice.file && it->out->error_code == KE_NONE);
+        assert(it->slice.file);
+        assert(it->out->error_code == KE_NONE);
         it->segment =
             (struct kp_segment){log_file_disk(it->slice.file), it->slice.position, it->slice.size_bytes};
         it->out->records = (struct kp_records){.segments = &it->segment, .segments_n = 1};
@@ -285,6 +296,7 @@ static void add_item(struct fetch *f, const struct image_topic *t, const struct 
 {
     struct fetch_item *it = &f->items[f->items_n++];
     struct shard *home = f->req->home;
+    assert(error || t);
     if (!error && (in->partition < 0 || in->partition >= t->partitions_n))
         error = KE_UNKNOWN_TOPIC_OR_PARTITION;
     *it = (struct fetch_item){.topic_id = t ? t->id : *id,
@@ -347,6 +359,7 @@ static bool make_items(struct fetch *f, int16_t refused)
             add_item(f, topic, &from->topic_id, refused ? refused : error, &from->partitions[i],
                      &to->partitions[i]);
     }
+    assert(arena_failed(&req->arena) || f->items_n == n); /* one to one */
     return !arena_failed(&req->arena);
 }
 
@@ -368,6 +381,7 @@ static bool make_session_items(struct fetch *f, const struct fetch_session *s)
         if (!id || !uuid_eq(id, &m->key.topic))
             topic = lookup_topic(req, true, SLICE_NULL, &m->key.topic, &error);
         id = &m->key.topic;
+        assert(f->items_n < s->members_n);
         in[f->items_n] = m->row;
         add_item(f, topic, id, error, &in[f->items_n], &out[f->items_n]);
     }

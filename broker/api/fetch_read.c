@@ -6,6 +6,7 @@
 
 static void refuse(struct fetch_item *it, int16_t error)
 {
+    assert(error != KE_NONE);
     it->out->error_code = error;
     it->out->high_watermark = -1;
     it->out->last_stable_offset = -1;
@@ -41,12 +42,14 @@ static void read_records(struct fetch_item *it, struct partition *p, int64_t bud
     int64_t max = it->max_bytes < budget ? it->max_bytes : budget;
     if (it->in->fetch_offset >= limit || (max <= 0 && !first))
         return;
+    assert(it->slice.size_bytes == 0);
     int rc = log_read(partition_log(p), it->in->fetch_offset, limit, (size_t)(max > 0 ? max : 0),
                       first ? LOG_READ_AT_LEAST_ONE : LOG_READ_WITHIN, &it->slice, NULL);
     if (rc)
         refuse(it, rc == -E_RANGE     ? KE_OFFSET_OUT_OF_RANGE
                    : rc == -E_CORRUPT ? KE_CORRUPT_MESSAGE
                                       : KE_KAFKA_STORAGE_ERROR);
+    assert(rc <= 0);
     /* P6: nothing at or above the limit is given. */
     assert(it->slice.size_bytes == 0 || it->slice.next_offset <= limit);
 }
@@ -68,6 +71,7 @@ static void read_one(struct fetch_item *it, struct shard *shard, int64_t budget,
     it->out->last_stable_offset = partition_limit(p, PARTITION_COMMITTED);
     it->out->log_start_offset = partition_log_start(p);
     assert(it->out->last_stable_offset <= it->out->high_watermark); /* S33 */
+    assert(it->out->log_start_offset <= it->out->high_watermark);
     assert(it->out->high_watermark <= partition_log_end(p));
     it->out->diverging_epoch = (struct kp_fetch_response_diverging_epoch){-1, -1};
     it->out->aborted_transactions_n = f->isolation == PARTITION_COMMITTED ? 0 : -1;
@@ -83,6 +87,7 @@ static void read_one(struct fetch_item *it, struct shard *shard, int64_t budget,
 
 void fetch_part_read(struct fetch_part *part)
 {
+    assert(!part->parked);
     int64_t budget = part->fetch->max_bytes;
     bool first = true;
     part->urgent = false;

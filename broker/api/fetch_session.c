@@ -15,13 +15,15 @@ int16_t fetch_session_request(struct fetch *f, struct fetch_session **session)
         f->session_id = (*session)->id;
         f->session_epoch = (*session)->epoch;
     }
-    assert(f->req->shard == home && (!*session || !error));
+    assert(f->req->shard == home);
+    assert(!*session || !error);
     return error;
 }
 
 /* None is to be had, or not for all of it: the client asks in full. */
 static void begin(struct fetch *f)
 {
+    assert(f->session_id == 0);
     struct fetch_sessions *t = api_fetch_sessions(f->req->home);
     struct fetch_session *s = fetch_session_make(t, loop_now_us(f->req->home->loop));
     for (size_t i = 0; s && i < f->items_n; i++) {
@@ -56,7 +58,8 @@ static void leave_out(struct fetch *f, struct fetch_session *s)
             at->topic_id = it->topic_id;
             at->partitions = &rows[kept];
         }
-        assert(it->out == &rows[i] && kept <= i);
+        assert(it->out == &rows[i]);
+        assert(kept <= i);
         rows[kept++] = *it->out;
         at->partitions_n++;
     }
@@ -65,7 +68,8 @@ static void leave_out(struct fetch *f, struct fetch_session *s)
 void fetch_session_answer(struct fetch *f)
 {
     struct shard *home = f->req->home;
-    assert(f->state == FETCH_ANSWERED && f->out->session_id == 0);
+    assert(f->state == FETCH_ANSWERED);
+    assert(f->out->session_id == 0);
     if (f->session_id) {
         struct fetch_session *s =
             fetch_session_find(api_fetch_sessions(home), f->session_id, f->session_epoch);

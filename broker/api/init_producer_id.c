@@ -29,6 +29,7 @@ struct waiter {
 
 int producer_ids_create(struct shard *shard)
 {
+    assert(!shard->producer_ids);
     struct producer_ids *ids = calloc(1, sizeof *ids);
     if (!ids)
         return -E_NOMEM;
@@ -66,6 +67,8 @@ static void allocated(struct control_call *call)
 {
     struct producer_ids *ids = call->arg;
     int16_t error = call->error ? call->error : ids->response.error_code;
+    assert(ids->asking);
+    assert(ids->next == ids->end); /* no id is left behind */
     ids->asking = false;
     if (!error && ids->response.producer_id_len > 0) {
         ids->next = ids->response.producer_id_start;
@@ -80,6 +83,9 @@ static void allocated(struct control_call *call)
 
 static void ask(struct producer_ids *ids)
 {
+    assert(!ids->asking);
+    assert(ids->next == ids->end);
+    assert(!list_empty(&ids->waiting));
     struct broker *b = ids->shard->broker;
     const struct image_broker *self = ids->shard->image ? image_broker(ids->shard->image, b->node_id) : NULL;
     ids->asking = true;

@@ -45,6 +45,7 @@ static int16_t find(struct partition *p, const struct list_item *it, struct log_
     case EARLIEST:
     case EARLIEST_LOCAL:
         out->offset = log_start_offset(log);
+        assert(out->offset <= partition_high_watermark(p));
         out->leader_epoch = log_epoch_at(log, out->offset);
         break;
     case LATEST_TIERED: break;
@@ -78,6 +79,7 @@ static void add(struct api_request *req, struct listing *l, const struct image_t
                 const struct kp_list_offsets_request_partitions *in,
                 struct kp_list_offsets_response_partitions *out)
 {
+    assert(error || t);
     const struct kp_list_offsets_request *body = req->body;
     struct list_item *it = &l->items[l->items_n++];
     if (!error && (in->partition_index < 0 || in->partition_index >= t->partitions_n))
@@ -121,6 +123,7 @@ static bool prepare(struct api_request *req, struct listing *l)
         for (int32_t i = 0; i < from->partitions_n && to->partitions; i++)
             add(req, l, topic, error, &from->partitions[i], &to->partitions[i]);
     }
+    assert(arena_failed(&req->arena) || l->items_n == n);
     return !arena_failed(&req->arena);
 }
 

@@ -87,6 +87,7 @@ static void fill_all(struct metadata *m)
     m->out->topics = API_NEWS(req, struct kp_metadata_response_topics, image ? image_topics_n(image) : 0);
     for (const struct image_topic *t = NULL; image && m->out->topics && (t = image_topic_next(image, t));)
         fill_topic(req, t, &m->out->topics[m->out->topics_n++]);
+    assert(!image || !m->out->topics || (size_t)m->out->topics_n == image_topics_n(image));
 }
 
 /* What creation said of this name, where it failed. */
@@ -180,6 +181,7 @@ static bool missing(struct metadata *m, const struct slice **names, int32_t *n)
         if (!slice_is_null(name) && !lookup_topic(m->req, false, name, NULL, &error) && name_ok(name))
             v[(*n)++] = name;
     }
+    assert(*n <= CREATE_MAX);
     *names = v;
     return *n > 0;
 }
@@ -187,6 +189,7 @@ static bool missing(struct metadata *m, const struct slice **names, int32_t *n)
 static void on_created(struct control_call *call)
 {
     struct metadata *m = call->arg;
+    assert(!m->created);
     if (call->error)
         log_warn("broker.api", "topics not made on first use error=%s", kafka_error_name(call->error));
     m->created = true;

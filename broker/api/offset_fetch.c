@@ -23,6 +23,7 @@ static void visit(struct group_walk *w, int32_t i)
 /* Before version 2 the response has no place for an error of the group: it is in each partition. */
 static void answer_one(struct reading *r)
 {
+    assert(r->walk.n == 1);
     struct api_request *req = r->walk.req;
     const struct kp_offset_fetch_response_groups *from = &r->answers[0];
     r->out.error_code = from->error_code;

@@ -38,6 +38,7 @@ static void add(struct epochs *e, const struct image_topic *t, int16_t error,
                 const struct kp_offset_for_leader_epoch_request_partitions *in,
                 struct kp_offset_for_leader_epoch_response_partitions *out)
 {
+    assert(error || t);
     struct epoch_item *it = &e->items[e->items_n++];
     if (!error && (in->partition < 0 || in->partition >= t->partitions_n))
         error = KE_UNKNOWN_TOPIC_OR_PARTITION;
@@ -75,6 +76,7 @@ static bool prepare(struct api_request *req, struct epochs *e)
         for (int32_t i = 0; i < from->partitions_n && to->partitions; i++)
             add(e, topic, error, &from->partitions[i], &to->partitions[i]);
     }
+    assert(arena_failed(&req->arena) || e->items_n == n);
     return !arena_failed(&req->arena);
 }
 

@@ -69,7 +69,10 @@ struct api_request *api_take(struct shard *shard)
         req = LIST_ENTRY(list_pop(&pool->free), struct api_request, link);
         pool->free_n--;
     }
-    assert(!req->started && !req->answered && req->charged_bytes == 0 && req->arena.used_bytes == 0);
+    assert(!req->started);
+    assert(!req->answered);
+    assert(req->charged_bytes == 0);
+    assert(req->arena.used_bytes == 0);
     pool->out_n++;
     list_init(&req->link);
     req->shard = req->home = shard;
@@ -81,13 +84,16 @@ void api_finish(struct api_request *req)
 {
     struct shard *home = req->home;
     struct api_pool *pool = home->requests;
-    assert(!list_linked(&req->link) && pool->out_n > 0 && (req->answered || !req->started));
+    assert(!list_linked(&req->link));
+    assert(req->answered || !req->started);
+    assert(pool->out_n > 0);
     for (struct api_release *r = req->releases, *next; r; r = next) {
         assert(r->fn);
         next = r->next; /* the hook may free or send away what it is embedded in */
         r->fn(r);
     }
-    assert(req->shard == home && !req->away && home->memory.used_bytes >= req->charged_bytes);
+    assert(req->shard == home);
+    assert(!req->away);
     shard_memory_give(home, req->charged_bytes);
     pool->out_n--;
     if (pool->free_n >= POOL_MAX) {
@@ -131,7 +137,9 @@ bool api_may_create(struct shard *shard, int32_t topics)
     struct api_pool *pool = shard->requests;
     const int64_t cost = 1000000 / API_CREATE_PER_SECOND, full = cost * API_CREATE_BURST;
     int64_t now = loop_now_us(shard->loop);
-    assert(topics >= 0 && now >= pool->create_at_us && pool->create_tokens_us >= 0);
+    assert(topics >= 0);
+    assert(now >= pool->create_at_us);
+    assert(pool->create_tokens_us >= 0);
     pool->create_tokens_us = pool->create_at_us ? pool->create_tokens_us + now - pool->create_at_us : full;
     if (pool->create_tokens_us > full)
         pool->create_tokens_us = full;

@@ -10,7 +10,9 @@ struct scatter_part {
 bool scatter_init(struct scatter *s)
 {
     unsigned n = s->req->shard->count;
-    assert(s->run && s->finished && s->req->shard == s->req->home);
+    assert(s->run);
+    assert(s->finished);
+    assert(s->req->shard == s->req->home);
     s->parts = API_NEWS(s->req, struct scatter_part, n);
     if (!s->parts)
         return false;
@@ -24,7 +26,8 @@ bool scatter_init(struct scatter *s)
 void scatter_add(struct scatter *s, struct scatter_item *item)
 {
     struct scatter_part *part = &s->parts[shard_index_of(&item->topic_id, item->index, s->req->home->count)];
-    assert(!item->part && s->left == 0); /* once, and before the start */
+    assert(!item->part);  /* once */
+    assert(s->left == 0); /* and before the start */
     item->part = part;
     item->next = NULL;
     *part->last = item;
@@ -34,7 +37,8 @@ void scatter_add(struct scatter *s, struct scatter_item *item)
 
 struct shard *scatter_shard(const struct scatter_item *item)
 {
-    assert(item->part && item->part->call.to);
+    assert(item->part);
+    assert(item->part->call.to);
     return item->part->call.to;
 }
 
@@ -43,7 +47,8 @@ static void part_run(struct shard_call *call)
 {
     struct scatter_part *part = LIST_ENTRY(call, struct scatter_part, call);
     void (*run)(struct scatter_item *, struct partition *) = part->scatter->run;
-    assert(part->left > 0 && part->first);
+    assert(part->left > 0);
+    assert(part->first);
     part->left++;
     for (struct scatter_item *item = part->first, *next; item; item = next) {
         next = item->next;
@@ -56,7 +61,8 @@ static void part_run(struct shard_call *call)
 void scatter_done(struct scatter_item *item)
 {
     struct scatter_part *part = item->part;
-    assert(part && part->left > 0);
+    assert(part);
+    assert(part->left > 0);
     if (--part->left == 0)
         shard_reply(&part->call);
 }
@@ -71,12 +77,14 @@ static void one_back(struct scatter *s)
 static void part_done(struct shard_call *call)
 {
     const struct scatter_part *part = LIST_ENTRY(call, struct scatter_part, call);
-    assert(part->left == 0 && part->first); /* all of it is answered */
+    assert(part->left == 0); /* all of it is answered */
+    assert(part->first);
     one_back(part->scatter);
 }
 
 void scatter_start(struct scatter *s)
 {
+    assert(s->parts);
     struct shard *home = s->req->home;
     unsigned n = home->count;
     assert(s->left == 0);
