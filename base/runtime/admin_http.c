@@ -72,7 +72,8 @@ static const char *reason(int status)
 
 static void send_more(struct client *c)
 {
-    assert(c->answering && c->head_n > 0);
+    assert(c->answering);
+    assert(c->head_n > 0);
     size_t body_n = c->with_body ? c->reply.body.n : 0;
     while (c->sent < c->head_n + body_n) {
         size_t head_left = c->sent < c->head_n ? c->head_n - c->sent : 0;
@@ -118,7 +119,8 @@ static void answer(struct client *c, bool head_only)
                  "X-Content-Type-Options: nosniff\r\n%s\r\n",
                  r->status, reason(r->status), r->content_type, r->body.n,
                  c->close_after ? "Connection: close\r\n" : "");
-    assert(n > 0 && (size_t)n < sizeof c->head);
+    assert(n > 0);
+    assert((size_t)n < sizeof c->head);
     c->head_n = (size_t)n;
     c->sent = 0;
     c->with_body = !head_only && r->body.n > 0;
@@ -130,7 +132,8 @@ static void answer(struct client *c, bool head_only)
 
 static void start_reply(struct client *c, int status, const char *content_type)
 {
-    assert(!c->answering && content_type);
+    assert(!c->answering);
+    assert(content_type);
     buf_clear(&c->reply.body);
     c->reply.status = status;
     c->reply.content_type = content_type;
@@ -242,7 +245,9 @@ static bool is_loopback(const char *host)
 
 int admin_http_create(const struct admin_options *o, struct admin_http **out, struct err *err)
 {
-    assert(o->net && o->host && (o->routes || o->routes_n == 0));
+    assert(o->net);
+    assert(o->host);
+    assert((o->routes || o->routes_n == 0));
     bool loopback = is_loopback(o->host);
     if (!loopback && !o->anywhere)
         return err_set(
@@ -283,7 +288,9 @@ void admin_http_destroy(struct admin_http *a)
 
 int admin_listener_parse(const char *text, char host[ADMIN_HOST_MAX], uint16_t *port, struct err *err)
 {
-    assert(text && host && port);
+    assert(text);
+    assert(host);
+    assert(port);
     const char *colon = strrchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : 0;
     const char *from = text;

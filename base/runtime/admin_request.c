@@ -131,7 +131,8 @@ static int parse_header(struct slice line, struct headers *h, struct admin_reque
 
 int admin_request_parse(struct slice in, bool loopback, struct admin_request *out)
 {
-    assert(out && in.p);
+    assert(out);
+    assert(in.p);
     *out = (struct admin_request){0};
     struct lines l = {(const char *)in.p, (const char *)in.p + in.n};
     const void *blank = memmem(in.p, in.n, "\r\n\r\n", 4);

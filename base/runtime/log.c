@@ -37,7 +37,8 @@ bool log_enabled(enum log_level level)
 
 void log_setup(enum log_format format, enum log_level level)
 {
-    assert(format <= LOG_JSON && level <= LOG_OFF);
+    assert(format <= LOG_JSON);
+    assert(level <= LOG_OFF);
     pthread_mutex_lock(&out.lock);
     out.format = format;
     pthread_mutex_unlock(&out.lock);
@@ -46,7 +47,8 @@ void log_setup(enum log_format format, enum log_level level)
 
 bool log_format_parse(const char *text, enum log_format *to)
 {
-    assert(text && to);
+    assert(text);
+    assert(to);
     if (strcmp(text, "text") != 0 && strcmp(text, "json") != 0)
         return false;
     *to = strcmp(text, "json") == 0 ? LOG_JSON : LOG_TEXT;
@@ -55,7 +57,8 @@ bool log_format_parse(const char *text, enum log_format *to)
 
 bool log_level_parse(const char *text, enum log_level *to)
 {
-    assert(text && to);
+    assert(text);
+    assert(to);
     for (int i = LOG_DEBUG; i <= LOG_OFF; i++)
         if (strcmp(text, level_names[i]) == 0) {
             *to = (enum log_level)i;
@@ -133,7 +136,8 @@ struct counts {
 static void make_line(struct line *l, enum log_level level, const char *area, const char *text,
                       struct counts c)
 {
-    assert(level < LOG_OFF && l->n == 0);
+    assert(level < LOG_OFF);
+    assert(l->n == 0);
     char tail[96];
     if (out.format == LOG_JSON) {
         put_text(l, "{\"time\":\"");
@@ -162,7 +166,8 @@ static void make_line(struct line *l, enum log_level level, const char *area, co
         n += snprintf(tail + n, sizeof tail - (size_t)n, json ? ",\"suppressed\":%u" : " suppressed=%u",
                       c.suppressed);
     n += snprintf(tail + n, sizeof tail - (size_t)n, json ? "}\n" : "\n");
-    assert((size_t)n < sizeof tail && l->n + (size_t)n <= sizeof l->text);
+    assert((size_t)n < sizeof tail);
+    assert(l->n + (size_t)n <= sizeof l->text);
     memcpy(l->text + l->n, tail, (size_t)n);
     l->n += (size_t)n;
 }
@@ -182,7 +187,9 @@ static void to_stderr(const char *p, size_t n)
 
 static void hold(const struct line *l)
 {
-    assert(out.holding && l->n <= LOG_HELD_MAX && out.held <= LOG_HELD_MAX);
+    assert(out.holding);
+    assert(l->n <= LOG_HELD_MAX);
+    assert(out.held <= LOG_HELD_MAX);
     while (LOG_HELD_MAX - out.held < l->n) {
         char *end = memchr(out.held_text, '\n', out.held);
         assert(end);
@@ -251,7 +258,9 @@ static bool admit(struct log_site *s, uint64_t hash, int64_t now_ms, struct coun
 
 void log_write(struct log_site *site, enum log_level level, const char *area, const char *fmt, ...)
 {
-    assert(site && area && level < LOG_OFF);
+    assert(site);
+    assert(area);
+    assert(level < LOG_OFF);
     char text[LOG_LINE_MAX];
     va_list args;
     va_start(args, fmt);

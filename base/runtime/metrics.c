@@ -39,7 +39,8 @@ static void free_series(struct metrics *m, struct metric_series *s)
 /* `key` is the label values, each with its NUL. */
 static struct metric_series *make_series(struct metrics *m, struct metric *metric, const char *key, size_t n)
 {
-    assert(m->shards > 0 && n <= METRIC_LABELS_MAX * LABEL_MAX);
+    assert(m->shards > 0);
+    assert(n <= METRIC_LABELS_MAX * LABEL_MAX);
     size_t bytes = sizeof(struct metric_series) + m->shards * sizeof(struct metric_shard);
     struct metric_series *s =
         aligned_alloc(METRIC_LINE, (bytes + n + METRIC_LINE) / METRIC_LINE * METRIC_LINE);
@@ -146,7 +147,8 @@ static struct metric_series *find_or_make(struct metrics *m, struct metric *metr
 
 struct metric_cell *metrics_cell(struct metrics *m, unsigned shard, unsigned id, ...)
 {
-    assert(id < m->n && shard < m->shards);
+    assert(id < m->n);
+    assert(shard < m->shards);
     struct metric *metric = &m->metrics[id];
     char key[METRIC_LABELS_MAX * LABEL_MAX];
     va_list values;

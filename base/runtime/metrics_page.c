@@ -140,7 +140,8 @@ static void put_process(struct buf *to)
 
 void metrics_page(struct metrics *m, struct buf *to)
 {
-    assert(m && to);
+    assert(m);
+    assert(to);
     for (unsigned i = 0; i < m->hooks_n; i++)
         m->hooks[i].fn(m->hooks[i].arg);
     pthread_mutex_lock(&m->lock);

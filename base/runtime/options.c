@@ -82,7 +82,9 @@ static void store(const struct option_row *row, void *out, struct option_value *
 
 int options_set(const struct option_row *row, void *out, const char *text, struct err *err)
 {
-    assert(row && out && text);
+    assert(row);
+    assert(out);
+    assert(text);
     struct option_value v = {0};
     int rc = option_value_parse(row, text, &v, err);
     if (rc == 0)
@@ -115,7 +117,9 @@ static int apply_row(const struct option_row *row, struct props *p, void *out, s
 
 int options_apply(const struct option_table *t, struct props *p, void *out, struct err *err)
 {
-    assert(t && p && out);
+    assert(t);
+    assert(p);
+    assert(out);
     memset(out, 0, t->struct_bytes);
     for (size_t i = 0; i < t->n; i++) {
         assert(t->rows[i].at < t->struct_bytes);
@@ -131,7 +135,8 @@ int options_apply(const struct option_table *t, struct props *p, void *out, stru
 /* Edits that turn one word into the other, counted up to a cap of 64 letters. */
 static unsigned distance(const char *a, const char *b)
 {
-    assert(a && b);
+    assert(a);
+    assert(b);
     unsigned row[65];
     size_t n = strnlen(a, 64), m = strnlen(b, 64);
     for (unsigned j = 0; j <= m; j++)
@@ -196,7 +201,8 @@ int options_finish(const struct option_table *const *tables, size_t n, const cha
 
 int options_reload(const struct option_table *t, void *now, void *fresh, const char **fixed_changed)
 {
-    assert(now != fresh && fixed_changed);
+    assert(now != fresh);
+    assert(fixed_changed);
     int changed = 0;
     *fixed_changed = NULL;
     for (size_t i = 0; i < t->n; i++) {

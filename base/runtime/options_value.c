@@ -122,7 +122,8 @@ static bool parse_bool(const char *text, int64_t *out)
 
 static int list_add(struct option_list *l, const char *p, size_t n)
 {
-    assert(p && n > 0);
+    assert(p);
+    assert(n > 0);
     if ((l->n & (l->n - 1)) == 0) { /* full at every power of two */
         char **item = realloc(l->item, (l->n ? l->n * 2 : 1) * sizeof *item);
         if (!item)
@@ -165,7 +166,8 @@ static int parse_list(const struct option_row *row, const char *text, struct opt
 int option_value_parse(const struct option_row *row, const char *text, struct option_value *v,
                        struct err *err)
 {
-    assert(row && text);
+    assert(row);
+    assert(text);
     bool fits = false;
     int rc = 0;
     *v = (struct option_value){0};
@@ -191,7 +193,9 @@ int option_value_parse(const struct option_row *row, const char *text, struct op
 
 void options_print(const struct option_row *row, const void *in, struct buf *to)
 {
-    assert(row && in && to);
+    assert(row);
+    assert(in);
+    assert(to);
     const void *at = (const char *)in + row->at;
     switch (row->type) {
     case OPTION_BOOL: buf_printf(to, "%s", *(const bool *)at ? "true" : "false"); break;

@@ -55,7 +55,8 @@ void props_each(struct props *p, void (*fn)(void *arg, struct prop *prop), void 
 
 const char *props_suffix(const char *key, const char *prefix)
 {
-    assert(key && prefix);
+    assert(key);
+    assert(prefix);
     size_t n = strlen(prefix);
     return strncmp(key, prefix, n) == 0 ? key + n : NULL;
 }
@@ -70,7 +71,9 @@ static struct prop *grow(struct props *p)
 
 int props_set(struct props *p, const char *key, const char *value, const char *origin)
 {
-    assert(key && value && origin);
+    assert(key);
+    assert(value);
+    assert(origin);
     struct prop fresh = {strdup(key), strdup(value), strdup(origin), false};
     struct prop *to = props_find(p, key);
     bool added = !to;
@@ -275,7 +278,8 @@ static void take_line(struct reader *r, struct props *p, const char *origin)
 
 int props_parse(struct props *p, struct slice text, const char *origin, struct err *err)
 {
-    assert(origin && (text.p || text.n == 0));
+    assert(origin);
+    assert((text.p || text.n == 0));
     if (text.n && memchr(text.p, 0, text.n))
         return err_set(err, -E_CONFIG, "%s: not a text file (it has a NUL byte)", origin);
     struct reader r = {.p = (const char *)text.p, .end = (const char *)text.p + text.n, .line = 1};

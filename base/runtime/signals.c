@@ -49,7 +49,8 @@ static void on_signal(void *arg)
 int signals_watch(struct loop_posix *loop, void (*fn)(void *arg, int signo), void *arg, struct signals **out,
                   struct err *err)
 {
-    assert(fn && out);
+    assert(fn);
+    assert(out);
     struct signals *s = malloc(sizeof *s);
     if (!s)
         return err_set(err, -E_NOMEM, "signals: %s", err_str(-E_NOMEM));

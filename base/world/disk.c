@@ -13,7 +13,8 @@
 
 int disk_make_dirs(struct disk *d, const char *path, struct err *err)
 {
-    assert(d && path);
+    assert(d);
+    assert(path);
     char part[PATH_BYTES_MAX];
     size_t n = strlen(path);
     if (n == 0 || n >= sizeof part)
@@ -64,7 +65,9 @@ static int write_synced(struct disk *d, const char *path, struct slice content, 
 
 int disk_replace(struct disk *d, const char *path, struct slice content, struct err *err)
 {
-    assert(d && path && !slice_is_null(content));
+    assert(d);
+    assert(path);
+    assert(!slice_is_null(content));
     char temporary[PATH_BYTES_MAX], folder[PATH_BYTES_MAX];
     if (strlen(path) + 5 > sizeof temporary)
         return err_set(err, -E_INVALID, "%.200s: the path is too long", path);
@@ -84,7 +87,9 @@ int disk_replace(struct disk *d, const char *path, struct slice content, struct 
 
 int disk_read_all(struct disk *d, const char *path, size_t limit, struct slice *out, struct err *err)
 {
-    assert(d && path && out);
+    assert(d);
+    assert(path);
+    assert(out);
     struct disk_file *f;
     int rc = disk_open(d, path, DISK_READ, &f, err);
     if (rc)

@@ -56,7 +56,8 @@ static int make_file(struct disk *d, int fd, struct disk_file **out)
 
 static int posix_open(struct disk *d, const char *path, unsigned how, struct disk_file **out, struct err *err)
 {
-    assert(path && out);
+    assert(path);
+    assert(out);
     assert((how & DISK_WRITE) || how == DISK_READ);
     int flags = how & DISK_WRITE ? O_RDWR : O_RDONLY;
     flags |= how & DISK_CREATE ? O_CREAT : 0;
@@ -125,7 +126,8 @@ static int vector_rest(const struct iovec *v, int n, size_t skip, struct iovec o
 
 static ssize_t posix_pwritev(struct disk_file *file, const struct iovec *v, int n, int64_t at)
 {
-    assert(at >= 0 && n >= 0);
+    assert(at >= 0);
+    assert(n >= 0);
     ssize_t all = total(v, n), done = 0;
     struct iovec rest[VECTOR_MAX];
     while (done < all) {
@@ -164,7 +166,8 @@ static int posix_truncate(struct disk_file *file, int64_t size)
 
 static int posix_allocate(struct disk_file *file, int64_t at, int64_t n)
 {
-    assert(at >= 0 && n >= 0);
+    assert(at >= 0);
+    assert(n >= 0);
     if (n == 0)
         return 0;
     int rc;
@@ -187,7 +190,8 @@ static int posix_fd(struct disk_file *file)
 
 static int posix_rename(struct disk *d, const char *from, const char *to)
 {
-    assert(from && to);
+    assert(from);
+    assert(to);
     (void)d;
     return done_or_errno(rename(from, to));
 }
@@ -235,7 +239,8 @@ static int posix_sync_all(struct disk *d, const char *path)
 
 static int posix_list(struct disk *d, const char *path, void (*each)(void *arg, const char *name), void *arg)
 {
-    assert(path && each);
+    assert(path);
+    assert(each);
     (void)d;
     DIR *dir = opendir(path);
     if (!dir)
@@ -266,7 +271,8 @@ static enum disk_kind posix_kind(struct disk *d, const char *path)
 
 static int posix_lock(struct disk *d, const char *path, struct disk_file **out)
 {
-    assert(path && out);
+    assert(path);
+    assert(out);
     int fd = open_fd(path, O_RDWR | O_CREAT);
     if (fd < 0)
         return err_from_errno(errno);

@@ -32,7 +32,8 @@ static void work(void *arg)
         struct loop_job *job = LIST_ENTRY(list_pop(&w->queue), struct loop_job, link);
         void (*finished)(struct loop_job *) = w->finished;
         pthread_mutex_unlock(&w->lock);
-        assert(finished && !list_linked(&job->link));
+        assert(finished);
+        assert(!list_linked(&job->link));
         job->run(job);
         finished(job);
         pthread_mutex_lock(&w->lock);
@@ -94,7 +95,8 @@ void job_pool_destroy(struct job_pool *p)
 
 void job_pool_add(struct job_pool *p, struct loop_job *job, void (*finished)(struct loop_job *job))
 {
-    assert(job->run && job->done);
+    assert(job->run);
+    assert(job->done);
     struct worker *w = &p->workers[job->lane % p->n];
     pthread_mutex_lock(&w->lock);
     assert(!w->quit);

@@ -68,7 +68,8 @@ static void posix_post(struct loop *loop, struct loop_msg *msg)
 static void job_finished(struct loop_job *job)
 {
     struct loop_posix *l = of(job->loop);
-    assert(job->done && !list_linked(&job->link));
+    assert(job->done);
+    assert(!list_linked(&job->link));
     pthread_mutex_lock(&l->lock);
     list_push(&l->finished, &job->link);
     wake(l);
@@ -88,7 +89,8 @@ void loop_posix_stop(struct loop_posix *l)
 static void posix_job(struct loop *loop, struct loop_job *job)
 {
     struct loop_posix *l = of(loop);
-    assert(l->jobs && job->loop == loop);
+    assert(l->jobs);
+    assert(job->loop == loop);
     l->jobs_running++;
     job_pool_add(l->jobs, job, job_finished);
 }
@@ -264,7 +266,9 @@ static void run_watch(struct turn_ready *r)
 int loop_posix_watch(struct loop_posix *l, int fd, void (*fn)(void *arg), void *arg, struct loop_watch **out,
                      struct err *err)
 {
-    assert(fd >= 0 && fn && out);
+    assert(fd >= 0);
+    assert(fn);
+    assert(out);
     struct loop_watch *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(err, -E_NOMEM, "watch: %s", err_str(-E_NOMEM));
@@ -316,7 +320,8 @@ static struct event_base *make_base(void)
 
 int loop_posix_create(const struct loop_posix_options *o, struct loop_posix **out, struct err *err)
 {
-    assert(o && out);
+    assert(o);
+    assert(out);
     struct loop_posix *l = calloc(1, sizeof *l);
     if (!l)
         return err_set(err, -E_NOMEM, "event loop: %s", err_str(-E_NOMEM));

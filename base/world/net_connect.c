@@ -23,7 +23,8 @@ struct resolve {
 
 int net_posix_lookup(const char *host, uint16_t port, int flags, struct addresses *out, struct err *err)
 {
-    assert(host && out);
+    assert(host);
+    assert(out);
     char service[8];
     snprintf(service, sizeof service, "%u", (unsigned)port);
     struct addrinfo hints = {
@@ -55,7 +56,8 @@ int net_posix_socket(int domain, int type, int protocol)
 /* Whether the kernel has taken the attempt; else `*code` says why not. */
 static bool try_address(struct conn *c, const struct address *a, int *code)
 {
-    assert(c->fd < 0 && a->n > 0);
+    assert(c->fd < 0);
+    assert(a->n > 0);
     int fd = net_posix_socket(a->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         *code = errno == EMFILE || errno == ENFILE ? -E_LIMIT : err_from_errno(errno);
@@ -75,7 +77,8 @@ static bool try_address(struct conn *c, const struct address *a, int *code)
 
 static void try_next(struct conn *c, int code)
 {
-    assert(c->addresses && c->addresses->next <= c->addresses->n);
+    assert(c->addresses);
+    assert(c->addresses->next <= c->addresses->n);
     while (c->addresses->next < c->addresses->n)
         if (try_address(c, &c->addresses->list[c->addresses->next++], &code))
             return;
@@ -85,7 +88,8 @@ static void try_next(struct conn *c, int code)
 
 void conn_connect_ready(struct conn *c)
 {
-    assert(c->state == CONN_CONNECTING && c->fd >= 0);
+    assert(c->state == CONN_CONNECTING);
+    assert(c->fd >= 0);
     int error = 0;
     socklen_t n = sizeof error;
     if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
@@ -117,7 +121,8 @@ static void resolve_done(struct loop_job *job)
     struct resolve *r = (struct resolve *)(void *)job;
     struct conn *c = r->conn;
     if (c) {
-        assert(c->resolve == r && c->state == CONN_RESOLVING);
+        assert(c->resolve == r);
+        assert(c->state == CONN_RESOLVING);
         c->resolve = NULL;
         c->addresses = r->found;
         r->found = NULL;
@@ -140,7 +145,8 @@ void conn_forget_resolve(struct conn *c)
 
 static int start_resolve(struct conn *c, const char *host, uint16_t port)
 {
-    assert(!c->resolve && c->state == CONN_RESOLVING);
+    assert(!c->resolve);
+    assert(c->state == CONN_RESOLVING);
     struct resolve *r = calloc(1, sizeof *r);
     if (!r)
         return -E_NOMEM;
@@ -164,7 +170,12 @@ int net_posix_connect(struct net *net, const char *host, uint16_t port, const st
                       void *arg, struct net_conn **out, struct err *err)
 {
     struct net_posix *n = net_posix_of(net);
-    assert(host && events && events->connected && events->failed && events->readable && events->writable);
+    assert(host);
+    assert(events);
+    assert(events->connected);
+    assert(events->failed);
+    assert(events->readable);
+    assert(events->writable);
     struct addresses numeric;
     bool known = host[0] && net_posix_lookup(host, port, AI_NUMERICHOST, &numeric, NULL) == 0;
     if (!host[0] || (!known && !loop_posix_has_jobs(n->loop)))

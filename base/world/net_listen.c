@@ -45,7 +45,8 @@ int net_posix_open_spare(void)
 
 static void update(struct listener *l)
 {
-    assert(l->magic == LISTENER_MAGIC && l->fd >= 0);
+    assert(l->magic == LISTENER_MAGIC);
+    assert(l->fd >= 0);
     bool should = !l->paused && !l->exhausted;
     if (should == l->added)
         return;
@@ -102,7 +103,8 @@ static void out_of_descriptors(struct listener *l)
 
 static void restock(struct listener *l)
 {
-    assert(l->magic == LISTENER_MAGIC && l->reserve_max <= NET_RESERVE_MAX);
+    assert(l->magic == LISTENER_MAGIC);
+    assert(l->reserve_max <= NET_RESERVE_MAX);
     while (l->reserve_n < l->reserve_max) {
         int fd = net_posix_open_spare();
         if (fd < 0)
@@ -129,7 +131,8 @@ static void drop_reserve(struct listener *l)
 void net_posix_listener_reserve(struct net_listener *base, unsigned n)
 {
     struct listener *l = of(base);
-    assert(n > 0 && n <= NET_RESERVE_MAX);
+    assert(n > 0);
+    assert(n <= NET_RESERVE_MAX);
     if (l->net->reserving && l->net->reserving != l)
         return;
     l->net->reserving = l;
@@ -161,7 +164,8 @@ static bool too_high(struct listener *l, int fd)
 /* False when there is nothing more to accept now. */
 static bool accept_one(struct listener *l)
 {
-    assert(l->added && !l->paused);
+    assert(l->added);
+    assert(!l->paused);
     struct sockaddr_storage from;
     socklen_t n = sizeof from;
     int fd = accept4(l->fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -266,7 +270,9 @@ int net_posix_listen(struct net *net, const char *host, uint16_t port,
                      void (*accepted)(void *arg, struct net_conn *c), void *arg, struct net_listener **out,
                      struct err *err)
 {
-    assert(host && accepted && out);
+    assert(host);
+    assert(accepted);
+    assert(out);
     struct addresses found;
     int rc = net_posix_lookup(host, port, AI_PASSIVE, &found, err);
     if (rc)
@@ -285,7 +291,8 @@ int net_posix_share(struct net *net, struct net_listener *other,
                     void (*accepted)(void *arg, struct net_conn *c), void *arg, struct net_listener **out,
                     struct err *err)
 {
-    assert(accepted && out);
+    assert(accepted);
+    assert(out);
     int fd = fcntl(of(other)->fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return err_set(err, err_from_errno(errno), "listener: cannot be shared: %s", strerror(errno));

@@ -140,7 +140,8 @@ struct conn *conn_new(struct net_posix *n)
 
 void conn_set_fd(struct conn *c, int fd)
 {
-    assert(c->fd < 0 && fd >= 0);
+    assert(c->fd < 0);
+    assert(fd >= 0);
     c->fd = fd;
     struct event_base *base = loop_posix_base(c->net->loop);
     event_assign(&c->read_event, base, fd, EV_READ | EV_PERSIST, on_socket, c);
@@ -198,7 +199,9 @@ void conn_fail_later(struct conn *c, int code)
 static void posix_set_events(struct net_conn *base, const struct net_conn_events *events, void *arg)
 {
     struct conn *c = of(base);
-    assert(events && events->readable && events->writable);
+    assert(events);
+    assert(events->readable);
+    assert(events->writable);
     c->events = events;
     c->arg = arg;
 }
@@ -224,7 +227,8 @@ static ssize_t posix_read(struct net_conn *base, void *p, size_t n)
 
 static ssize_t posix_writev(struct net_conn *base, const struct iovec *v, int n)
 {
-    assert(n >= 0 && (v || n == 0));
+    assert(n >= 0);
+    assert((v || n == 0));
     struct conn *c = of(base);
     if (c->fd < 0)
         return c->state == CONN_RESOLVING ? -E_AGAIN : -E_CLOSED;
@@ -238,7 +242,8 @@ static ssize_t posix_sendfile(struct net_conn *base, struct disk_file *f, int64_
 {
     struct conn *c = of(base);
     int from = disk_fd(f);
-    assert(from >= 0 && position >= 0);
+    assert(from >= 0);
+    assert(position >= 0);
     if (c->fd < 0)
         return c->state == CONN_RESOLVING ? -E_AGAIN : -E_CLOSED;
     off_t at = position;
@@ -289,7 +294,8 @@ static const struct net_ops posix_ops = {
 int net_posix_create(struct loop_posix *l, const struct net_posix_options *o, struct net **out,
                      struct err *err)
 {
-    assert(l && out);
+    assert(l);
+    assert(out);
     struct net_posix *n = calloc(1, sizeof *n);
     if (!n)
         return err_set(err, -E_NOMEM, "network: %s", err_str(-E_NOMEM));

@@ -55,7 +55,8 @@ void process_usage_read(struct process_usage *out)
     *out = (struct process_usage){0};
     char text[1024];
     long page = sysconf(_SC_PAGESIZE), tick = sysconf(_SC_CLK_TCK);
-    assert(page > 0 && tick > 0);
+    assert(page > 0);
+    assert(tick > 0);
     read_proc("/proc/self/statm", text, sizeof text);
     char *rest = text;
     out->virtual_bytes = strtoll(rest, &rest, 10) * page;

@@ -23,7 +23,9 @@ static void *run(void *p)
 
 int thread_start(pthread_t *out, const char *name, void (*fn)(void *arg), void *arg, struct err *err)
 {
-    assert(out && name && fn);
+    assert(out);
+    assert(name);
+    assert(fn);
     struct start *s = malloc(sizeof *s);
     if (!s)
         return err_set(err, -E_NOMEM, "thread %s: %s", name, err_str(-E_NOMEM));

@@ -6,7 +6,10 @@
 
 void turn_init(struct turn *t, const struct loop_ops *ops)
 {
-    assert(ops && ops->timer_set && ops->post && ops->job);
+    assert(ops);
+    assert(ops->timer_set);
+    assert(ops->post);
+    assert(ops->job);
     *t = (struct turn){.loop = {.ops = ops}};
     list_init(&t->loop.hooks);
     list_init(&t->ready);
@@ -81,7 +84,9 @@ void turn_timer_stop(struct loop *l, struct loop_timer *timer)
 {
     struct turn *t = (struct turn *)l;
     size_t i = index_of(timer);
-    assert(timer->armed && i < t->timers_n && t->timers[i].timer == timer);
+    assert(timer->armed);
+    assert(i < t->timers_n);
+    assert(t->timers[i].timer == timer);
     timer->armed = false;
     struct turn_timer last = t->timers[--t->timers_n];
     if (last.timer != timer)
@@ -91,7 +96,8 @@ void turn_timer_stop(struct loop *l, struct loop_timer *timer)
 void turn_timer_set(struct loop *l, struct loop_timer *timer)
 {
     struct turn *t = (struct turn *)l;
-    assert(timer->fn && timer->loop == l);
+    assert(timer->fn);
+    assert(timer->loop == l);
     if (timer->armed)
         turn_timer_stop(l, timer);
     if (t->timers_n == t->timers_cap && !turn_reserve(t, t->timers_cap ? t->timers_cap * 2 : 64)) {
@@ -126,7 +132,8 @@ static void run_timers(struct turn *t)
 /* Moves all of `from` to the empty `to`. */
 static void take_all(struct list *to, struct list *from)
 {
-    assert(from->next && from->next->prev == from);
+    assert(from->next);
+    assert(from->next->prev == from);
     list_init(to);
     if (list_empty(from))
         return;
@@ -169,7 +176,8 @@ static void run_messages(struct turn *t)
     }
     while (!list_empty(&finished)) {
         struct loop_job *j = LIST_ENTRY(list_pop(&finished), struct loop_job, link);
-        assert(j->done && j->loop == &t->loop);
+        assert(j->done);
+        assert(j->loop == &t->loop);
         j->done(j);
     }
 }

@@ -145,7 +145,8 @@ void api_respond(struct api_request *req, const void *body)
         body && !arena_failed(&req->arena)
             ? kp_response_pieces(req->api, req->version, req->correlation_id, body, &req->arena, &req->out)
             : -E_NOMEM;
-    assert(rc != -E_INVALID && rc != -E_VERSION);
+    assert(rc != -E_INVALID);
+    assert(rc != -E_VERSION);
     if (rc)
         req->failure = "the response does not fit in memory";
     answered(req);

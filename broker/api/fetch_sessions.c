@@ -22,7 +22,8 @@ void fetch_sessions_fini(struct fetch_sessions *t)
 {
     while (!list_empty(&t->used))
         fetch_session_end(t, LIST_ENTRY(t->used.next, struct fetch_session, used));
-    assert(t->n == 0 && t->bytes == 0);
+    assert(t->n == 0);
+    assert(t->bytes == 0);
 }
 
 /* ---- members ---- */
@@ -37,7 +38,8 @@ static struct fetch_member *member(struct fetch_session *s, const struct uuid *t
 
 static void drop(struct fetch_sessions *t, struct fetch_session *s, struct fetch_member *m)
 {
-    assert(s->members_n > 0 && t->bytes >= sizeof *m);
+    assert(s->members_n > 0);
+    assert(t->bytes >= sizeof *m);
     HASH_DEL(s->by_key, m);
     list_remove(&m->link);
     s->members_n--;
@@ -75,7 +77,8 @@ bool fetch_session_add(struct fetch_sessions *t, struct fetch_session *s, const 
 
 void fetch_session_end(struct fetch_sessions *t, struct fetch_session *s)
 {
-    assert(t->n > 0 && t->bytes >= sizeof *s);
+    assert(t->n > 0);
+    assert(t->bytes >= sizeof *s);
     while (!list_empty(&s->members))
         drop(t, s, LIST_ENTRY(s->members.next, struct fetch_member, link));
     HASH_DEL(t->by_id, s);
@@ -98,7 +101,8 @@ static int32_t new_id(struct fetch_sessions *t)
     uint64_t most = ((uint64_t)INT32_MAX - t->shards) / t->shards;
     for (;;) {
         int32_t id = (int32_t)((1 + rng_below(&t->rng, most)) * t->shards + t->shard);
-        assert(id > 0 && (unsigned)id % t->shards == t->shard);
+        assert(id > 0);
+        assert((unsigned)id % t->shards == t->shard);
         if (!find(t, id))
             return id;
     }

@@ -83,7 +83,8 @@ static int add_changes(struct groups *gs, struct groups_call *call, struct group
     const struct kp_offset_commit_request *in = call->request;
     const struct kp_offset_commit_response *r = call->response;
     int rc = 0;
-    assert(op->kind == OP_COMMIT && r->topics_n == in->topics_n);
+    assert(op->kind == OP_COMMIT);
+    assert(r->topics_n == in->topics_n);
     for (int32_t t = 0; rc == 0 && t < in->topics_n; t++)
         for (int32_t p = 0; rc == 0 && p < in->topics[t].partitions_n; p++) {
             struct offset at = offset_of(gs, call, &in->topics[t].partitions[p]);
@@ -97,7 +98,10 @@ static int add_changes(struct groups *gs, struct groups_call *call, struct group
 /* KE_NONE: the log has it, the op will answer. */
 static int16_t write(struct groups *gs, struct hosted *h, struct groups_call *call, size_t n)
 {
-    assert(n > 0 && h->at && !h->deleting && call->left == 0);
+    assert(n > 0);
+    assert(h->at);
+    assert(!h->deleting);
+    assert(call->left == 0);
     struct group_op *op = group_op_begin(h, OP_COMMIT, call);
     if (!op)
         return KE_COORDINATOR_NOT_AVAILABLE;

@@ -34,7 +34,8 @@ static struct coordinator *find(const struct groups *gs, int32_t index)
 static void load(struct groups *gs, struct partition *p)
 {
     struct coordinator *c = calloc(1, sizeof *c);
-    assert(!find(gs, partition_index(p)) && partition_role(p) == PARTITION_LEADER);
+    assert(!find(gs, partition_index(p)));
+    assert(partition_role(p) == PARTITION_LEADER);
     if (!c)
         goto nomem;
     c->magic = COORDINATOR_MAGIC;
@@ -62,7 +63,8 @@ nomem: /* COORDINATOR_LOAD_IN_PROGRESS is what its clients hear until it comes a
 
 static void end_load(struct coordinator *c, enum coordinator_state to)
 {
-    assert(sm_state(&c->state) == COORDINATOR_LOADING && to != COORDINATOR_LOADING);
+    assert(sm_state(&c->state) == COORDINATOR_LOADING);
+    assert(to != COORDINATOR_LOADING);
     load_end(c);
     if (list_linked(&c->link))
         list_remove(&c->link);
@@ -87,7 +89,9 @@ void coordinator_failed(struct coordinator *c)
 void coordinator_unload(struct coordinator *c, int16_t error)
 {
     struct groups *gs = c->gs;
-    assert(c->magic == COORDINATOR_MAGIC && error != KE_NONE && find(gs, c->index) == c);
+    assert(c->magic == COORDINATOR_MAGIC);
+    assert(error != KE_NONE);
+    assert(find(gs, c->index) == c);
     if (sm_state(&c->state) == COORDINATOR_LOADING)
         end_load(c, COORDINATOR_GONE);
     else
@@ -95,7 +99,9 @@ void coordinator_unload(struct coordinator *c, int16_t error)
     struct hosted *h, *next;
     HASH_ITER (hh, c->hosted, h, next)
         hosted_drop(h, error);
-    assert(!c->hosted && !c->load && !list_linked(&c->link));
+    assert(!c->hosted);
+    assert(!c->load);
+    assert(!list_linked(&c->link));
     HASH_DEL(gs->coordinators, c);
     c->magic = 0;
     free(c);

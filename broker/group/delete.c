@@ -12,7 +12,8 @@
 
 void deletion_begin(struct deletion *d, struct hosted *h, struct groups_call *call)
 {
-    assert(!h->deleting && h->at);
+    assert(!h->deleting);
+    assert(h->at);
     *d = (struct deletion){.h = h, .call = call};
 }
 
@@ -30,7 +31,8 @@ static void flush(struct deletion *d)
 
 static void next_batch(struct deletion *d)
 {
-    assert(d->rc == 0 && d->h->at);
+    assert(d->rc == 0);
+    assert(d->h->at);
     flush(d);
     d->op = group_op_begin(d->h, OP_DELETE, d->call);
     d->rc = d->op ? group_op_changes(d->op, TOMBSTONES_MAX) : -E_NOMEM;
@@ -38,7 +40,8 @@ static void next_batch(struct deletion *d)
 
 void deletion_add(struct deletion *d, struct slice topic, int32_t partition)
 {
-    assert(offsets_known(&d->h->offsets, topic, partition) && !d->h->deleting);
+    assert(offsets_known(&d->h->offsets, topic, partition));
+    assert(!d->h->deleting);
     if (d->rc == 0 && (!d->op || d->op->changes_n == TOMBSTONES_MAX))
         next_batch(d);
     if (d->rc == 0)

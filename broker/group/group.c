@@ -3,7 +3,8 @@
 
 struct group *group_create(struct slice id, const struct group_config *config, struct group_now now)
 {
-    assert(config && config->members_max > 0);
+    assert(config);
+    assert(config->members_max > 0);
     struct group *g = group_block(sizeof *g);
     bool ok = g != NULL;
     if (!ok)
@@ -37,7 +38,8 @@ void group_destroy(struct group *g)
 {
     if (!g)
         return;
-    assert(g->magic == GROUP_MAGIC && g->joining_n == 0); /* everybody has been answered */
+    assert(g->magic == GROUP_MAGIC);
+    assert(g->joining_n == 0); /* everybody has been answered */
     HASH_CLEAR(by_id, g->by_id);
     HASH_CLEAR(by_instance, g->by_instance);
     destroy_all(&g->members);
@@ -71,7 +73,10 @@ static void unload(struct group *g, int16_t error, struct group_now now, struct 
     g->initial = false;
     if (!group_in(g, GROUP_DEAD))
         group_move(g, GROUP_DEAD, now);
-    assert(g->members_n == 0 && g->pending_n == 0 && g->joining_n == 0 && g->syncs_missing_n == 0);
+    assert(g->members_n == 0);
+    assert(g->pending_n == 0);
+    assert(g->joining_n == 0);
+    assert(g->syncs_missing_n == 0);
 }
 
 static void refuse(const struct group_event *e, struct group_effects *fx)
@@ -93,7 +98,9 @@ static bool make_room(struct group *g, struct group_effects *fx)
 
 void group_step(struct group *g, const struct group_event *e, struct group_now now, struct group_effects *fx)
 {
-    assert(g->magic == GROUP_MAGIC && fx->n == 0 && !fx->kept);
+    assert(g->magic == GROUP_MAGIC);
+    assert(fx->n == 0);
+    assert(!fx->kept);
     bool was_dead = group_in(g, GROUP_DEAD);
     int32_t generation_was = g->generation;
     bool room = make_room(g, fx);
@@ -187,11 +194,15 @@ static int restore(struct group *g, const struct group_restored *from, struct gr
 
 int group_restore(struct group *g, const struct group_restored *from, struct group_now now)
 {
-    assert(group_in(g, GROUP_EMPTY) && g->members_n == 0 && g->generation == 0);
+    assert(group_in(g, GROUP_EMPTY));
+    assert(g->members_n == 0);
+    assert(g->generation == 0);
     struct group_effects fx; /* takes what is replaced on the way; nothing is answered */
     group_effects_init(&fx);
     int rc = restore(g, from, now, &fx);
-    assert(fx.n == 0 && g->joining_n == 0 && g->syncs_missing_n == 0);
+    assert(fx.n == 0);
+    assert(g->joining_n == 0);
+    assert(g->syncs_missing_n == 0);
     assert(rc || group_in(g, g->members_n > 0 ? GROUP_STABLE : GROUP_EMPTY));
     group_effects_fini(&fx);
     return rc;

@@ -15,7 +15,8 @@ void group_effects_init(struct group_effects *fx)
 
 void group_effects_clear(struct group_effects *fx)
 {
-    assert(fx->v && fx->n <= fx->cap);
+    assert(fx->v);
+    assert(fx->n <= fx->cap);
     while (fx->kept) {
         struct group_kept *next = fx->kept->next;
         free(fx->kept);
@@ -118,7 +119,8 @@ void group_answer(struct group_effects *fx, void *token, int16_t error)
 
 void group_answer_join_error(struct group_effects *fx, void *token, int16_t error, struct slice member_id)
 {
-    assert(token && error != KE_NONE);
+    assert(token);
+    assert(error != KE_NONE);
     struct group_effect *a = group_effect_push(fx, GROUP_ANSWER_JOIN);
     a->token = token;
     a->error = error;

@@ -54,7 +54,8 @@ static bool take_protocol_type(struct group *g, const struct group_event *e, str
 static void add_member(struct group *g, const struct group_event *e, struct slice id, struct group_now now,
                        struct group_effects *fx)
 {
-    assert(id.n > 0 && !group_member_find(g, id));
+    assert(id.n > 0);
+    assert(!group_member_find(g, id));
     struct group_member *m = group_member_create(e, id);
     struct group_member *pending = group_pending_find(g, id);
     if (!m || !take_protocol_type(g, e, fx))
@@ -66,7 +67,8 @@ static void add_member(struct group *g, const struct group_event *e, struct slic
     m->fresh = true;
     group_park_join(g, m, e->token, fx);
     group_session_start(g, m, g->config->new_member_join_timeout_ms, now);
-    assert(!group_in(g, GROUP_DEAD) && g->bytes <= GROUP_BYTES_MAX + 2 * GROUP_REQUEST_BYTES_MAX);
+    assert(!group_in(g, GROUP_DEAD));
+    assert(g->bytes <= GROUP_BYTES_MAX + 2 * GROUP_REQUEST_BYTES_MAX);
     if (group_in(g, GROUP_PREPARING) && g->initial)
         g->member_added = true;
     group_rebalance(g, now, fx);
@@ -141,7 +143,10 @@ static void swap_in_stable(struct group *g, struct group_member *m, const struct
                            struct slice leader_was, struct group_effects *fx)
 {
     bool ok = true;
-    assert(group_in(g, GROUP_STABLE) && m->join && !m->swap.ticket && g->syncing.ticket == 0);
+    assert(group_in(g, GROUP_STABLE));
+    assert(m->join);
+    assert(!m->swap.ticket);
+    assert(g->syncing.ticket == 0);
     struct slice was = group_dup(leader_was, &ok);
     group_dup_keep(fx, m->swap.leader_was);
     m->swap.leader_was = ok ? was : SLICE_NULL;
@@ -152,7 +157,9 @@ static void swap_in_stable(struct group *g, struct group_member *m, const struct
 static void replace_static(struct group *g, struct group_member *m, const struct group_event *e,
                            struct group_now now, struct group_effects *fx)
 {
-    assert(!group_in(g, GROUP_EMPTY) && m->instance_id.n > 0 && g->leader);
+    assert(!group_in(g, GROUP_EMPTY));
+    assert(m->instance_id.n > 0);
+    assert(g->leader);
     struct slice leader_was = g->leader->id; /* kept by the effects when it changes */
     struct slice subscription_was = group_protocol_metadata(m, g->protocol_name);
     struct slice id_was = m->id;

@@ -86,7 +86,8 @@ struct group_member *group_member_create(const struct group_event *join, struct 
     if (!m)
         return NULL;
     bool ok = true;
-    assert(id.n > 0 && join->join.protocols_n > 0);
+    assert(id.n > 0);
+    assert(join->join.protocols_n > 0);
     m->id = group_dup(id, &ok);
     m->instance_id = group_dup(join->caller.instance_id, &ok);
     m->client_id = group_dup(join->join.client_id, &ok);
@@ -114,7 +115,8 @@ void group_member_destroy(struct group_member *m)
 {
     if (!m)
         return;
-    assert(!m->join && !m->sync);
+    assert(!m->join);
+    assert(!m->sync);
     group_dup_free(m->id);
     group_dup_free(m->instance_id);
     group_dup_free(m->client_id);
@@ -153,8 +155,11 @@ static bool by_instance_add(struct group *g, struct group_member *m)
 
 bool group_member_add(struct group *g, struct group_member *m)
 {
-    assert(!group_member_find(g, m->id) && !group_pending_find(g, m->id));
-    assert(m->id.n > 0 && m->bytes > 0 && (!m->pending || (!m->join && !m->sync)));
+    assert(!group_member_find(g, m->id));
+    assert(!group_pending_find(g, m->id));
+    assert(m->id.n > 0);
+    assert(m->bytes > 0);
+    assert((!m->pending || (!m->join && !m->sync)));
     if (!by_id_add(g, m))
         return false;
     if (!by_instance_add(g, m)) {
@@ -206,7 +211,8 @@ void group_member_remove(struct group *g, struct group_member *m, struct group_e
     assert(g->bytes >= m->bytes);
     g->bytes -= m->bytes;
     if (m->pending) {
-        assert(g->pending_n > 0 && g->leader != m);
+        assert(g->pending_n > 0);
+        assert(g->leader != m);
         g->pending_n--;
     } else {
         assert(g->members_n > 0);
@@ -228,8 +234,12 @@ void group_member_remove(struct group *g, struct group_member *m, struct group_e
 bool group_member_replace(struct group *g, struct group_member *m, struct group_member *next,
                           struct group_effects *fx)
 {
-    assert(!m->pending && !next->pending && !next->join && !next->sync);
-    assert(next->protocols_n > 0 && g->bytes >= m->bytes);
+    assert(!m->pending);
+    assert(!next->pending);
+    assert(!next->join);
+    assert(!next->sync);
+    assert(next->protocols_n > 0);
+    assert(g->bytes >= m->bytes);
     if (!slice_eq(m->id, next->id)) {
         /* The index changes first, under the new id's own bytes: should that fail, nothing has. */
         struct slice old = m->id;
@@ -259,7 +269,9 @@ bool group_member_replace(struct group *g, struct group_member *m, struct group_
 void group_member_assign(struct group *g, struct group_member *m, struct slice assignment,
                          struct group_effects *fx)
 {
-    assert(!m->pending && !slice_is_null(assignment) && g->bytes >= m->bytes);
+    assert(!m->pending);
+    assert(!slice_is_null(assignment));
+    assert(g->bytes >= m->bytes);
     group_dup_keep(fx, m->assignment);
     m->assignment = assignment;
     g->bytes -= m->bytes;
@@ -283,7 +295,8 @@ int16_t group_caller_check(const struct group *g, const struct group_caller *c)
 /* A join that is already parked belongs to a connection that the client has given up. */
 void group_park_join(struct group *g, struct group_member *m, void *token, struct group_effects *fx)
 {
-    assert(token && !m->pending);
+    assert(token);
+    assert(!m->pending);
     if (m->join)
         group_answer_join_error(fx, m->join, KE_REBALANCE_IN_PROGRESS, m->id);
     else
@@ -316,7 +329,8 @@ void group_due_refresh(struct group *g)
                 due = m->session_due_us;
         }
     g->due_us = due;
-    assert(g->due_us <= g->join_due_us && g->due_us <= g->sync_due_us);
+    assert(g->due_us <= g->join_due_us);
+    assert(g->due_us <= g->sync_due_us);
 }
 
 int32_t group_rebalance_timeout_ms(const struct group *g)

@@ -38,7 +38,9 @@ void group_move(struct group *g, enum group_state to, struct group_now now)
 
 uint64_t group_persist(struct group *g, bool wanted, struct group_effects *fx)
 {
-    assert(!group_in(g, GROUP_PREPARING) && !group_in(g, GROUP_DEAD) && g->ticket < UINT64_MAX);
+    assert(!group_in(g, GROUP_PREPARING));
+    assert(!group_in(g, GROUP_DEAD));
+    assert(g->ticket < UINT64_MAX);
     struct group_effect *e = group_effect_push(fx, GROUP_PERSIST);
     e->persist.ticket = ++g->ticket;
     e->persist.wanted = wanted;
@@ -81,7 +83,8 @@ void group_answer_syncs(struct group *g, int16_t error, struct group_now now, st
 void group_sync_due(struct group *g, struct group_now now, struct group_effects *fx)
 {
     assert(group_in(g, GROUP_COMPLETING) || group_in(g, GROUP_STABLE));
-    assert(g->syncs_missing_n > 0 && g->sync_due_us <= now.us);
+    assert(g->syncs_missing_n > 0);
+    assert(g->sync_due_us <= now.us);
     g->sync_due_us = GROUP_NEVER;
     list_each_safe(at, &g->members)
     {
@@ -106,7 +109,9 @@ static void initial_begin(struct group *g, struct group_now now)
 {
     int64_t piece = (int64_t)g->config->initial_rebalance_delay_ms * 1000;
     int64_t whole = (int64_t)group_rebalance_timeout_ms(g) * 1000;
-    assert(g->members_n > 0 && piece >= 0 && whole >= 0);
+    assert(g->members_n > 0);
+    assert(piece >= 0);
+    assert(whole >= 0);
     g->initial = true;
     g->member_added = false;
     g->initial_left_us = whole > piece ? whole - piece : 0;
@@ -144,7 +149,8 @@ void group_rebalance(struct group *g, struct group_now now, struct group_effects
 
 void group_join_due(struct group *g, struct group_now now, struct group_effects *fx)
 {
-    assert(group_in(g, GROUP_PREPARING) && g->join_due_us <= now.us);
+    assert(group_in(g, GROUP_PREPARING));
+    assert(g->join_due_us <= now.us);
     if (!g->initial || !g->member_added || g->initial_left_us == 0) {
         group_complete_join(g, now, fx);
         return;
@@ -162,7 +168,10 @@ void group_join_due(struct group *g, struct group_now now, struct group_effects 
 
 void group_answer_join(struct group *g, const struct group_member *m, void *token, struct group_effects *fx)
 {
-    assert(token && g->leader && g->generation > 0 && !slice_is_null(g->protocol_name));
+    assert(token);
+    assert(g->leader);
+    assert(g->generation > 0);
+    assert(!slice_is_null(g->protocol_name));
     struct group_effect *a = group_effect_push(fx, GROUP_ANSWER_JOIN);
     a->token = token;
     a->join.generation = g->generation;
@@ -212,10 +221,13 @@ static bool choose_protocol(struct group *g, struct group_effects *fx)
 
 static void send_generation(struct group *g, struct group_now now, struct group_effects *fx)
 {
-    assert(g->syncs_missing_n == 0 && g->sync_due_us == GROUP_NEVER && g->leader->join);
+    assert(g->syncs_missing_n == 0);
+    assert(g->sync_due_us == GROUP_NEVER);
+    assert(g->leader->join);
     list_each (at, &g->members) {
         struct group_member *m = LIST_ENTRY(at, struct group_member, link);
-        assert(!m->sync && !m->sync_missing);
+        assert(!m->sync);
+        assert(!m->sync_missing);
         if (m->join) {
             group_answer_join(g, m, m->join, fx);
             m->join = NULL;
@@ -228,14 +240,16 @@ static void send_generation(struct group *g, struct group_now now, struct group_
         m->sync_missing = true;
         g->syncs_missing_n++;
     }
-    assert(g->joining_n == 0 && g->syncs_missing_n == g->members_n);
+    assert(g->joining_n == 0);
+    assert(g->syncs_missing_n == g->members_n);
     g->sync_due_us = now.us + (int64_t)group_rebalance_timeout_ms(g) * 1000;
     group_due_at_most(g, g->sync_due_us);
 }
 
 static void join_again_in(struct group *g, int64_t delay_us, struct group_now now)
 {
-    assert(group_in(g, GROUP_PREPARING) && delay_us >= 0);
+    assert(group_in(g, GROUP_PREPARING));
+    assert(delay_us >= 0);
     g->initial = false;
     g->join_due_us = now.us + delay_us;
     group_due_at_most(g, g->join_due_us);

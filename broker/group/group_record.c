@@ -31,7 +31,8 @@ int group_record_put_offset(struct batch_builder *b, int64_t wall_ms, struct sli
                             int32_t partition, const struct offset *at)
 {
     struct buf key, value;
-    assert(topic.n > 0 && (!at || at->expires_ms >= OFFSET_NO_EXPIRY));
+    assert(topic.n > 0);
+    assert((!at || at->expires_ms >= OFFSET_NO_EXPIRY));
     buf_init(&key, RECORD_BYTES_MAX);
     buf_init(&value, RECORD_BYTES_MAX);
     struct kp_offset_commit_key k = {.group = group, .topic = topic, .partition = partition};
@@ -93,7 +94,8 @@ int group_record_put_group(struct batch_builder *b, int64_t wall_ms, const struc
     buf_init(&value, RECORD_BYTES_MAX);
     if (v.members) {
         fill_members(g, &v);
-        assert((size_t)v.members_n == group_members_n(g) && (v.members_n == 0 || leader.n > 0));
+        assert((size_t)v.members_n == group_members_n(g));
+        assert((v.members_n == 0 || leader.n > 0));
         put(&value, VALUE_GROUP, &kp_group_metadata_value_message, VALUE_GROUP, &v);
     }
     int rc = v.members ? add(b, wall_ms, &key, &value) : -E_NOMEM;

@@ -54,7 +54,8 @@ static void arrived(struct group *g, struct group_member *m)
 /* A sync that is parked already belongs to a connection that the client has given up. */
 static void park(struct group *g, struct group_member *m, void *token, struct group_effects *fx)
 {
-    assert(token && !m->join); /* whoever syncs has had the answer to its join */
+    assert(token);
+    assert(!m->join); /* whoever syncs has had the answer to its join */
     if (m->sync)
         group_answer_sync(fx, m->sync, KE_REBALANCE_IN_PROGRESS);
     m->sync = token;
@@ -97,7 +98,8 @@ void group_on_sync(struct group *g, const struct group_event *e, struct group_no
 static void assignment_persisted(struct group *g, int16_t error, struct group_now now,
                                  struct group_effects *fx)
 {
-    assert(group_in(g, GROUP_COMPLETING) && g->syncing.generation == g->generation);
+    assert(group_in(g, GROUP_COMPLETING));
+    assert(g->syncing.generation == g->generation);
     g->syncing.ticket = 0;
     if (error != KE_NONE) {
         group_answer_syncs(g, error, now, fx);
@@ -114,7 +116,9 @@ static void assignment_persisted(struct group *g, int16_t error, struct group_no
 static void swap_persisted(struct group *g, struct group_member *m, int16_t error, struct group_now now,
                            struct group_effects *fx)
 {
-    assert(m->swap.ticket && m->join && m->instance_id.n > 0);
+    assert(m->swap.ticket);
+    assert(m->join);
+    assert(m->instance_id.n > 0);
     m->swap.ticket = 0;
     if (error == KE_NONE && !group_in(g, GROUP_STABLE))
         return;

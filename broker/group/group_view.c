@@ -58,14 +58,16 @@ size_t group_members_n(const struct group *g)
 
 const struct group_member *group_member_next(const struct group *g, const struct group_member *after)
 {
-    assert(g->magic == GROUP_MAGIC && (!after || !after->pending));
+    assert(g->magic == GROUP_MAGIC);
+    assert((!after || !after->pending));
     const struct list *next = after ? after->link.next : g->members.next;
     return next == &g->members ? NULL : LIST_ENTRY(next, const struct group_member, link);
 }
 
 struct group_member_view group_member_view(const struct group *g, const struct group_member *m)
 {
-    assert(!m->pending && m->id.n > 0);
+    assert(!m->pending);
+    assert(m->id.n > 0);
     return (struct group_member_view){
         .id = m->id,
         .instance_id = m->instance_id,
@@ -87,26 +89,34 @@ bool group_idle(const struct group *g)
 void group_check_counts(const struct group *g)
 {
     unsigned state = sm_state(&g->state);
-    assert(g->magic == GROUP_MAGIC && group_state_table.invariant(g, state));
-    assert(g->joining_n <= g->members_n && g->syncs_missing_n <= g->members_n);
+    assert(g->magic == GROUP_MAGIC);
+    assert(group_state_table.invariant(g, state));
+    assert(g->joining_n <= g->members_n);
+    assert(g->syncs_missing_n <= g->members_n);
     assert(HASH_CNT(by_id, g->by_id) == g->members_n + g->pending_n);
     assert(HASH_CNT(by_instance, g->by_instance) <= g->members_n);
-    assert((g->leader != NULL) == (g->members_n > 0) && g->bytes >= sizeof *g);
-    assert(list_empty(&g->members) == (g->members_n == 0) && list_empty(&g->pending) == (g->pending_n == 0));
-    assert(g->due_us <= g->join_due_us && g->due_us <= g->sync_due_us);
+    assert((g->leader != NULL) == (g->members_n > 0));
+    assert(g->bytes >= sizeof *g);
+    assert(list_empty(&g->members) == (g->members_n == 0));
+    assert(list_empty(&g->pending) == (g->pending_n == 0));
+    assert(g->due_us <= g->join_due_us);
+    assert(g->due_us <= g->sync_due_us);
     assert((g->join_due_us != GROUP_NEVER) == (state == GROUP_PREPARING));
     assert(g->sync_due_us == GROUP_NEVER || g->syncs_missing_n > 0);
     assert(!g->initial || (state == GROUP_PREPARING && g->initial_left_us >= 0));
     /* An assignment on its way is of this generation, and nobody has been told of it yet. */
     assert(g->syncing.ticket <= g->ticket);
     assert(!g->syncing.ticket || (state == GROUP_COMPLETING && g->syncing.generation == g->generation));
-    assert(g->generation_persisted >= 0 && g->generation_persisted <= g->generation);
+    assert(g->generation_persisted >= 0);
+    assert(g->generation_persisted <= g->generation);
     assert(state != GROUP_STABLE || g->generation_persisted == g->generation);
 }
 
 static void check_member(const struct group *g, const struct group_member *m)
 {
-    assert(!m->pending && m->id.n > 0 && m->protocols_n > 0);
+    assert(!m->pending);
+    assert(m->id.n > 0);
+    assert(m->protocols_n > 0);
     assert(group_member_find(g, m->id) == m);
     assert(slice_is_null(m->instance_id) || group_static_find(g, m->instance_id) == m);
     assert(!m->join || group_in(g, GROUP_PREPARING) || (group_in(g, GROUP_STABLE) && m->swap.ticket));
@@ -135,12 +145,19 @@ void group_check(const struct group *g)
     }
     list_each (at, &g->pending) {
         const struct group_member *m = LIST_ENTRY(at, struct group_member, link);
-        assert(m->pending && group_pending_find(g, m->id) == m);
-        assert(!m->join && !m->sync && m->session_due_us != GROUP_NEVER && m->session_due_us >= g->due_us);
+        assert(m->pending);
+        assert(group_pending_find(g, m->id) == m);
+        assert(!m->join);
+        assert(!m->sync);
+        assert(m->session_due_us != GROUP_NEVER);
+        assert(m->session_due_us >= g->due_us);
         pending++;
         bytes += m->bytes;
     }
-    assert(members == g->members_n && pending == g->pending_n && joining == g->joining_n);
-    assert(missing == g->syncs_missing_n && bytes == g->bytes);
+    assert(members == g->members_n);
+    assert(pending == g->pending_n);
+    assert(joining == g->joining_n);
+    assert(missing == g->syncs_missing_n);
+    assert(bytes == g->bytes);
     assert(leader == (members > 0));
 }

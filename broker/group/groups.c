@@ -45,7 +45,8 @@ static void arm(struct groups *gs)
 
 void groups_due_at(struct groups *gs, struct groups_due *due, int64_t due_us)
 {
-    assert(due->fn && due_us != INT64_MAX);
+    assert(due->fn);
+    assert(due_us != INT64_MAX);
     wheel_add(&gs->wheel, &due->entry, due_us);
     arm(gs);
 }
@@ -78,8 +79,9 @@ static void on_check(void *arg)
 
 void groups_answer(struct groups *gs, struct groups_call *call, int16_t error)
 {
-    assert(call->done && !list_linked(&call->link) &&
-           call->left == 0); /* once, and when nothing is on its way */
+    assert(call->done);
+    assert(!list_linked(&call->link));
+    assert(call->left == 0); /* once, and when nothing is on its way */
     call->error = error;
     if (error && call->fill)
         call->fill(call, error);
@@ -137,14 +139,16 @@ struct coordinator *groups_coordinator(struct groups *gs, struct slice group, in
     if (!t || t->partitions_n <= 0 || gs->stopped)
         return NULL;
     int32_t index = groups_partition_of(group, t->partitions_n);
-    assert(index >= 0 && index < t->partitions_n);
+    assert(index >= 0);
+    assert(index < t->partitions_n);
     HASH_FIND(hh, gs->coordinators, &index, sizeof index, c);
     if (!c) {
         if (on_its_way(gs, t, index))
             *error = KE_COORDINATOR_LOAD_IN_PROGRESS;
         return NULL;
     }
-    assert(c->magic == COORDINATOR_MAGIC && c->index == index);
+    assert(c->magic == COORDINATOR_MAGIC);
+    assert(c->index == index);
     switch ((enum coordinator_state)sm_state(&c->state)) {
     case COORDINATOR_ACTIVE: *error = KE_NONE; return c;
     case COORDINATOR_LOADING:
@@ -197,7 +201,9 @@ static void take_cells(struct groups *gs)
 
 struct groups *groups_create(struct shard *shard, const struct groups_options *options)
 {
-    assert(!shard->groups && shard->partitions && options->commit_timeout_ms > 0);
+    assert(!shard->groups);
+    assert(shard->partitions);
+    assert(options->commit_timeout_ms > 0);
     struct groups *gs = calloc(1, sizeof *gs);
     if (!gs)
         return NULL;
@@ -221,13 +227,15 @@ struct groups *groups_create(struct shard *shard, const struct groups_options *o
 
 void groups_stop(struct groups *gs)
 {
-    assert(gs->magic == GROUPS_MAGIC && !gs->stepping);
+    assert(gs->magic == GROUPS_MAGIC);
+    assert(!gs->stepping);
     gs->stopped = true;
     struct coordinator *c, *next;
     HASH_ITER (hh, gs->coordinators, c, next)
         coordinator_unload(c, KE_NOT_COORDINATOR);
     loop_timer_stop(&gs->check);
-    assert(!gs->coordinators && list_empty(&gs->loading));
+    assert(!gs->coordinators);
+    assert(list_empty(&gs->loading));
     groups_flush(gs);
 }
 
@@ -239,8 +247,12 @@ void groups_destroy(struct groups *gs)
         groups_stop(gs);
     group_ops_finished(gs); /* the partitions have given them back */
     groups_flush(gs);
-    assert(!gs->coordinators && gs->hosted_n == 0 && gs->ops_n == 0 && list_empty(&gs->finished));
-    assert(list_empty(&gs->answered) && gs->wheel.count == 0);
+    assert(!gs->coordinators);
+    assert(gs->hosted_n == 0);
+    assert(gs->ops_n == 0);
+    assert(list_empty(&gs->finished));
+    assert(list_empty(&gs->answered));
+    assert(gs->wheel.count == 0);
     loop_timer_stop(&gs->timer);
     struct metric_cell *cells[] = {gs->groups_cell, gs->loading_cell, gs->rebalances, gs->commits,
                                    gs->records_failed};

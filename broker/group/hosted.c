@@ -27,7 +27,8 @@ static void on_due(struct groups_due *due)
 struct hosted *hosted_add(struct coordinator *c, struct slice group)
 {
     struct groups *gs = c->gs;
-    assert(c->magic == COORDINATOR_MAGIC && !hosted_find(c, group));
+    assert(c->magic == COORDINATOR_MAGIC);
+    assert(!hosted_find(c, group));
     struct hosted *h =
         gs->hosted_n < GROUPS_MAX || sm_state(&c->state) == COORDINATOR_LOADING ? calloc(1, sizeof *h) : NULL;
     if (!h)
@@ -56,7 +57,8 @@ void hosted_free_if_done(struct hosted *h)
 {
     if (h->at || h->ops)
         return;
-    assert(h->gs->hosted_n > 0 && group_state(h->group) == GROUP_DEAD);
+    assert(h->gs->hosted_n > 0);
+    assert(group_state(h->group) == GROUP_DEAD);
     groups_due_stop(h->gs, &h->due);
     offsets_fini(&h->offsets);
     group_destroy(h->group);
@@ -68,7 +70,8 @@ void hosted_free_if_done(struct hosted *h)
 
 void hosted_drop(struct hosted *h, int16_t error)
 {
-    assert(h->at && h->at->magic == COORDINATOR_MAGIC);
+    assert(h->at);
+    assert(h->at->magic == COORDINATOR_MAGIC);
     hosted_step(h, &(struct group_event){.kind = GROUP_UNLOAD, .unload_error = error});
     groups_due_stop(h->gs, &h->due);
     HASH_DEL(h->at->hosted, h);
@@ -87,7 +90,8 @@ void hosted_forget_if_void(struct hosted *h)
 static void persist(struct hosted *h, const struct group_effect *e)
 {
     struct groups *gs = h->gs;
-    assert(!h->deleting && h->failed_ticket == 0);
+    assert(!h->deleting);
+    assert(h->failed_ticket == 0);
     struct group_op *op = group_op_begin(h, OP_GROUP, NULL);
     if (!op) {
         h->failed_ticket = e->persist.wanted ? e->persist.ticket : 0;
@@ -131,7 +135,8 @@ int16_t hosted_step(struct hosted *h, const struct group_event *e)
 {
     struct groups *gs = h->gs;
     enum group_state was = group_state(h->group);
-    assert(!gs->stepping && h->at);
+    assert(!gs->stepping);
+    assert(h->at);
     gs->stepping = true;
     group_step(h->group, e, groups_now(gs), &gs->fx);
     int16_t error = carry_out(h);
@@ -144,7 +149,8 @@ int16_t hosted_step(struct hosted *h, const struct group_event *e)
     }
     gs->stepping = false;
     arm(h);
-    assert(h->at && h->due.entry.armed == (group_due_us(h->group) != GROUP_NEVER));
+    assert(h->at);
+    assert(h->due.entry.armed == (group_due_us(h->group) != GROUP_NEVER));
     if (group_state(h->group) == GROUP_STABLE && was == GROUP_COMPLETING)
         metric_add(gs->rebalances, 1);
     return error;

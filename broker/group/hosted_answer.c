@@ -30,7 +30,9 @@ void hosted_answer_join(struct hosted *h, const struct group_effect *e)
 {
     struct groups_call *call = e->token;
     struct kp_join_group_response *r = call->response;
-    assert(r && e->kind == GROUP_ANSWER_JOIN && (e->error || e->join.generation > 0));
+    assert(r);
+    assert(e->kind == GROUP_ANSWER_JOIN);
+    assert((e->error || e->join.generation > 0));
     struct slice name = e->join.protocol_name;
     *r = (struct kp_join_group_response){
         .error_code = e->error,
@@ -50,7 +52,8 @@ void hosted_answer_sync(struct hosted *h, const struct group_effect *e)
 {
     struct groups_call *call = e->token;
     struct kp_sync_group_response *r = call->response;
-    assert(r && e->kind == GROUP_ANSWER_SYNC);
+    assert(r);
+    assert(e->kind == GROUP_ANSWER_SYNC);
     *r = (struct kp_sync_group_response){
         .error_code = e->error,
         .protocol_type = arena_dup(call->arena, e->sync.protocol_type),

@@ -42,7 +42,8 @@ struct load {
 static void on_retry(struct groups_due *due)
 {
     struct load *l = LIST_ENTRY(due, struct load, retry);
-    assert(l->at->load == l && !list_linked(&l->at->link));
+    assert(l->at->load == l);
+    assert(!list_linked(&l->at->link));
     list_push(&l->at->gs->loading, &l->at->link);
     groups_wake(l->at->gs);
 }
@@ -57,7 +58,8 @@ int load_begin(struct coordinator *c)
     l->next = partition_log_start(c->partition);
     l->end = partition_log_end(c->partition);
     l->began_us = loop_now_us(c->gs->shard->loop);
-    assert(l->next >= 0 && l->next <= l->end);
+    assert(l->next >= 0);
+    assert(l->next <= l->end);
     buf_init(&l->piece, LOAD_BATCH_BYTES);
     buf_init(&l->payload, LOAD_BATCH_BYTES);
     arena_init(&l->arena, LOAD_RECORD_BYTES);
@@ -242,7 +244,9 @@ static int apply_batch(struct load *l, struct slice *rest, struct err *err)
 static int become_group(struct coordinator *c, struct hosted *h, struct arena *arena, struct err *err)
 {
     struct group_restored from;
-    assert(h->at == c && !slice_is_null(h->loaded) && !h->recorded);
+    assert(h->at == c);
+    assert(!slice_is_null(h->loaded));
+    assert(!h->recorded);
     arena_reset(arena);
     int rc = group_record_read_group(h->loaded, arena, &from, err);
     if (rc == 0)
@@ -278,7 +282,8 @@ static void complete(struct coordinator *c)
     struct err err = {0};
     struct load *l = c->load;
     int64_t now = loop_now_us(c->gs->shard->loop);
-    assert(l->next >= l->end && partition_high_watermark(c->partition) >= l->end); /* G1 */
+    assert(l->next >= l->end);
+    assert(partition_high_watermark(c->partition) >= l->end); /* G1 */
     if (become_groups(c, &l->arena, &err)) {
         fail(c, &err);
         return;
@@ -305,7 +310,8 @@ static bool load_piece(struct coordinator *c)
 {
     struct load *l = c->load;
     struct err err = {0};
-    assert(sm_state(&c->state) == COORDINATOR_LOADING && list_linked(&c->link));
+    assert(sm_state(&c->state) == COORDINATOR_LOADING);
+    assert(list_linked(&c->link));
     if (l->next >= l->end) {
         if (partition_high_watermark(c->partition) < l->end) {
             list_remove(&c->link);
@@ -329,7 +335,8 @@ static bool load_piece(struct coordinator *c)
         fail(c, &err);
         return false;
     }
-    assert(next > l->next && next <= l->end);
+    assert(next > l->next);
+    assert(next <= l->end);
     l->next = next;
     return true;
 }

@@ -47,7 +47,8 @@ static void join(struct groups *gs, struct hosted *h, struct groups_call *call)
 {
     const struct kp_join_group_request *in = call->request;
     struct slice instance = instance_of(in->group_instance_id);
-    assert(h->at && !h->deleting);
+    assert(h->at);
+    assert(!h->deleting);
     struct group_event e = {
         .kind = GROUP_JOIN,
         .token = call,

@@ -55,7 +55,8 @@ static struct offset_entry *entry_find(const struct offset_topic *t, int32_t par
 
 static struct offset_topic *topic_add(struct offsets *o, struct slice name)
 {
-    assert(name.n > 0 && !topic_find(o, name));
+    assert(name.n > 0);
+    assert(!topic_find(o, name));
     struct offset_topic *t = calloc(1, sizeof *t + name.n);
     if (!t)
         return NULL;
@@ -103,7 +104,8 @@ static void entry_drop_if_empty(struct offsets *o, struct offset_entry *e)
     struct offset_topic *t = e->topic;
     if (e->at || e->pending)
         return;
-    assert(o->entries_n > 0 && o->bytes >= sizeof *e);
+    assert(o->entries_n > 0);
+    assert(o->bytes >= sizeof *e);
     HASH_DEL(t->entries, e);
     o->bytes -= sizeof *e;
     o->entries_n--;
@@ -124,7 +126,9 @@ void offsets_fini(struct offsets *o)
             entry_drop_if_empty(o, e); /* with the last one goes the topic */
         }
     }
-    assert(o->entries_n == 0 && o->bytes == 0 && !o->topics);
+    assert(o->entries_n == 0);
+    assert(o->bytes == 0);
+    assert(!o->topics);
 }
 
 const struct offset *offsets_find(const struct offsets *o, struct slice topic, int32_t partition)
@@ -172,7 +176,9 @@ int offsets_prepare(struct offsets *o, struct slice topic, int32_t partition, co
         return -E_NOMEM;
     }
     e->pending++;
-    assert(e->topic == t && e->partition == partition && o->entries_n > 0);
+    assert(e->topic == t);
+    assert(e->partition == partition);
+    assert(o->entries_n > 0);
     *out = (struct offset_change){e, next};
     return 0;
 }
@@ -180,7 +186,8 @@ int offsets_prepare(struct offsets *o, struct slice topic, int32_t partition, co
 void offsets_settle(struct offsets *o, struct offset_change *change, int64_t record_offset)
 {
     struct offset_entry *e = change->entry;
-    assert(e && e->pending > 0);
+    assert(e);
+    assert(e->pending > 0);
     assert(!change->next || o->entries_n > 0);
     assert(!e->at || e->record_offset >= 0); /* S32: what readers see has its place in the log */
     e->pending--;

@@ -13,7 +13,9 @@ static void on_due(struct groups_due *due)
 {
     struct group_op *op = LIST_ENTRY(due, struct group_op, due);
     struct groups_call *call = op->call;
-    assert(op->kind == OP_COMMIT && call && call->left == 1);
+    assert(op->kind == OP_COMMIT);
+    assert(call);
+    assert(call->left == 1);
     op->call = NULL;
     call->left = 0;
     log_warn("broker.group", "record takes too long group=%.*s timeout_ms=%d",
@@ -24,7 +26,8 @@ static void on_due(struct groups_due *due)
 struct group_op *group_op_begin(struct hosted *h, enum group_op_kind kind, struct groups_call *call)
 {
     static const struct batch_options plain = BATCH_OPTIONS;
-    assert(h->at && h->gs->ops_n <= GROUPS_OPS_MAX);
+    assert(h->at);
+    assert(h->gs->ops_n <= GROUPS_OPS_MAX);
     struct group_op *op = h->gs->ops_n < GROUPS_OPS_MAX ? calloc(1, sizeof *op) : NULL;
     if (!op)
         return NULL;
@@ -40,7 +43,9 @@ struct group_op *group_op_begin(struct hosted *h, enum group_op_kind kind, struc
 
 int group_op_changes(struct group_op *op, size_t n)
 {
-    assert(!op->changes && op->kind != OP_GROUP && n <= INT32_MAX);
+    assert(!op->changes);
+    assert(op->kind != OP_GROUP);
+    assert(n <= INT32_MAX);
     op->changes = calloc(n + 1, sizeof *op->changes);
     op->changes_max = (int32_t)n;
     return op->changes ? 0 : -E_NOMEM;
@@ -52,7 +57,9 @@ int group_op_change(struct group_op *op, struct slice topic, int32_t partition, 
     struct hosted *h = op->hosted;
     struct offset_change change;
     int64_t wall_ms = groups_now(h->gs).wall_ms;
-    assert(op->changes && op->builder.h.records_n == op->changes_n && op->changes_n < op->changes_max);
+    assert(op->changes);
+    assert(op->builder.h.records_n == op->changes_n);
+    assert(op->changes_n < op->changes_max);
     assert((at == NULL) == (op->kind == OP_DELETE));
     int rc = offsets_prepare(&h->offsets, topic, partition, at, &change);
     if (rc)
@@ -68,7 +75,9 @@ int group_op_change(struct group_op *op, struct slice topic, int32_t partition, 
 
 static void op_free(struct group_op *op)
 {
-    assert(op->changes_n == 0 && !op->due.entry.armed && !list_linked(&op->link));
+    assert(op->changes_n == 0);
+    assert(!op->due.entry.armed);
+    assert(!list_linked(&op->link));
     buf_fini(&op->batch);
     free(op->changes);
     free(op);
@@ -92,7 +101,9 @@ static void on_appended(struct partition_append *a)
 {
     struct group_op *op = LIST_ENTRY(a, struct group_op, append);
     struct groups *gs = op->hosted->gs;
-    assert(gs->ops_n > 0 && op->hosted->ops > 0 && !list_linked(&op->link)); /* told once */
+    assert(gs->ops_n > 0);
+    assert(op->hosted->ops > 0);
+    assert(!list_linked(&op->link)); /* told once */
     list_push(&gs->finished, &op->link);
     groups_wake(gs);
 }
@@ -101,7 +112,9 @@ void group_op_write(struct group_op *op)
 {
     struct hosted *h = op->hosted;
     struct groups *gs = h->gs;
-    assert(h->at && h->at->partition && sm_state(&h->at->state) == COORDINATOR_ACTIVE);
+    assert(h->at);
+    assert(h->at->partition);
+    assert(sm_state(&h->at->state) == COORDINATOR_ACTIVE);
     assert(op->kind != OP_COMMIT || !h->deleting);
     h->ops++;
     gs->ops_n++;
@@ -137,7 +150,8 @@ static void deleted(struct group_op *op, int16_t error)
     bool ok = !h->delete_failed;
     h->deleting = h->delete_failed = false;
     if (ok && h->at) {
-        assert(h->offsets.entries_n == 0 && group_idle(h->group));
+        assert(h->offsets.entries_n == 0);
+        assert(group_idle(h->group));
         log_info("broker.group", "deleted group=%.*s", SLICE_FMT(group_id(h->group)));
         hosted_drop(h, KE_COORDINATOR_NOT_AVAILABLE);
     }
@@ -185,7 +199,8 @@ static void finish(struct group_op *op)
             deleted(op, error);
     }
     op_free(op);
-    assert(h->ops >= 2 && gs->ops_n > 0);
+    assert(h->ops >= 2);
+    assert(gs->ops_n > 0);
     gs->ops_n--;
     h->ops -= 2;
     if (h->at)

@@ -7,7 +7,9 @@
 int metadata_batch_put(const struct metadata_batch *b, const struct metadata_record *v, size_t n,
                        struct buf *out, struct err *err)
 {
-    assert(n > 0 && b->base_offset >= 0 && b->epoch >= 0);
+    assert(n > 0);
+    assert(b->base_offset >= 0);
+    assert(b->epoch >= 0);
     if (n > METADATA_BATCH_RECORDS_MAX)
         return err_set(err, -E_LIMIT, "%zu metadata records in one batch, at most %d", n,
                        METADATA_BATCH_RECORDS_MAX);
@@ -45,7 +47,8 @@ int metadata_batch_each(struct slice batch, struct arena *arena,
     int rc = batch_header_read(batch, &h, err);
     if (rc < 0)
         return rc;
-    assert(!batch_is(&h, BATCH_CONTROL) && batch.n == batch_size(&h));
+    assert(!batch_is(&h, BATCH_CONTROL));
+    assert(batch.n == batch_size(&h));
     if (batch_codec(&h) != 0)
         return err_set(err, -E_CORRUPT, "the metadata batch at offset %lld is compressed",
                        (long long)h.base_offset);

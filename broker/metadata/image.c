@@ -34,7 +34,8 @@ struct image *image_clone(const struct image *img)
     struct image *c = image_create(img->cluster_id);
     if (!c)
         return NULL;
-    assert(pmap_n(&img->topics) == pmap_n(&img->topics_by_id) && img->partitions_n >= 0);
+    assert(pmap_n(&img->topics) == pmap_n(&img->topics_by_id));
+    assert(img->partitions_n >= 0);
     c->offset = img->offset;
     c->epoch = img->epoch;
     c->timestamp_ms = img->timestamp_ms;
@@ -54,7 +55,8 @@ struct image *image_clone(const struct image *img)
 
 void image_free(struct image *img)
 {
-    assert(img->magic == IMAGE_MAGIC && atomic_load(&img->refs) == 0);
+    assert(img->magic == IMAGE_MAGIC);
+    assert(atomic_load(&img->refs) == 0);
     img->magic = IMAGE_MAGIC_END;
     pmap_fini(&img->topics);
     pmap_fini(&img->topics_by_id);
@@ -70,7 +72,8 @@ struct image *image_ref(const struct image *img)
     struct image *i = (struct image *)(uintptr_t)img;
     assert(i->magic == IMAGE_MAGIC);
     uint32_t was = atomic_fetch_add_explicit(&i->refs, 1, memory_order_relaxed);
-    assert(was > 0 && was < UINT32_MAX);
+    assert(was > 0);
+    assert(was < UINT32_MAX);
     (void)was;
     return i;
 }

@@ -39,9 +39,12 @@ bool image_edit_in_transaction(const struct image_edit *e)
 
 struct image *image_edit_finish(struct image_edit *e, int64_t offset, int32_t epoch, int64_t timestamp_ms)
 {
-    assert(e->img && !e->txn_base);
-    assert(offset >= e->img->offset && epoch >= e->img->epoch);
-    assert(pmap_n(&e->img->topics) == pmap_n(&e->img->topics_by_id) && e->img->partitions_n >= 0);
+    assert(e->img);
+    assert(!e->txn_base);
+    assert(offset >= e->img->offset);
+    assert(epoch >= e->img->epoch);
+    assert(pmap_n(&e->img->topics) == pmap_n(&e->img->topics_by_id));
+    assert(e->img->partitions_n >= 0);
     freeze(e);
     struct image *img = e->img;
     e->img = NULL;
@@ -128,7 +131,8 @@ static int edit_topic(struct image_edit *e, const struct uuid *id, struct image_
         if (rc < 0)
             return rc;
     }
-    assert(list_linked(&t->editing) && uuid_eq(&t->value.id, id));
+    assert(list_linked(&t->editing));
+    assert(uuid_eq(&t->value.id, id));
     *out = t;
     return 0;
 }
@@ -173,7 +177,9 @@ static int set_partition(struct image_edit *e, struct image_topic_item *t, int32
                          const struct image_partition *value)
 {
     bool new = !image_partition(&t->value, index);
-    assert(list_linked(&t->editing) && index >= 0 && index <= IMAGE_PARTITIONS_MAX);
+    assert(list_linked(&t->editing));
+    assert(index >= 0);
+    assert(index <= IMAGE_PARTITIONS_MAX);
     struct image_partition_item *p = image_partition_create(value);
     if (!p || image_topic_set(t, index, p) < 0)
         return -E_NOMEM;
@@ -258,7 +264,8 @@ static int apply_partition_change(struct image_edit *e, const void *body, struct
         value.leader_epoch++;
     }
     value.partition_epoch++;
-    assert(value.leader_epoch >= was->leader_epoch && value.partition_epoch > was->partition_epoch); /* S15 */
+    assert(value.leader_epoch >= was->leader_epoch); /* S15 */
+    assert(value.partition_epoch > was->partition_epoch);
     return set_partition(e, t, r->partition_id, &value);
 }
 
@@ -332,7 +339,8 @@ static int (*const apply_by_type[])(struct image_edit *e, const void *body, stru
 
 int image_edit_apply(struct image_edit *e, const struct metadata_record *r, struct err *err)
 {
-    assert(e->img && e->img->magic == IMAGE_MAGIC);
+    assert(e->img);
+    assert(e->img->magic == IMAGE_MAGIC);
     size_t n = sizeof apply_by_type / sizeof *apply_by_type;
     if (r->type < 0 || (size_t)r->type >= n || !apply_by_type[r->type])
         return err_set(err, -E_VERSION, "metadata record type %d is not known", r->type);

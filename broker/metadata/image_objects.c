@@ -74,7 +74,9 @@ static void partition_fill(struct block *b, const void *from)
 
 struct image_partition_item *image_partition_create(const struct image_partition *value)
 {
-    assert(value->replicas_n >= 0 && value->isr_n >= 0 && value->directories_n >= 0);
+    assert(value->replicas_n >= 0);
+    assert(value->isr_n >= 0);
+    assert(value->directories_n >= 0);
     assert(value->leader >= IMAGE_NO_LEADER);
     return block_make(partition_fill, value);
 }
@@ -142,7 +144,8 @@ static int topic_reserve(struct image_topic_item *t, int32_t n)
     void *grown = realloc(t->partitions, (size_t)capacity * sizeof *t->partitions);
     if (!grown)
         return -E_NOMEM;
-    assert(capacity >= n && capacity <= INT32_MAX);
+    assert(capacity >= n);
+    assert(capacity <= INT32_MAX);
     t->partitions = grown;
     t->capacity = (int32_t)capacity;
     return 0;
@@ -150,14 +153,17 @@ static int topic_reserve(struct image_topic_item *t, int32_t n)
 
 int image_topic_set(struct image_topic_item *t, int32_t index, struct image_partition_item *p)
 {
-    assert(index >= 0 && index < INT32_MAX && p);
+    assert(index >= 0);
+    assert(index < INT32_MAX);
+    assert(p);
     if (topic_reserve(t, index + 1) < 0) {
         image_partition_unref(p);
         return -E_NOMEM;
     }
     while (t->value.partitions_n <= index)
         t->partitions[t->value.partitions_n++] = NULL;
-    assert(index < t->value.partitions_n && t->value.partitions_n <= t->capacity);
+    assert(index < t->value.partitions_n);
+    assert(t->value.partitions_n <= t->capacity);
     image_partition_unref(t->partitions[index]);
     t->partitions[index] = p;
     return 0;
@@ -230,7 +236,9 @@ static void broker_fill(struct block *b, const void *from)
 
 struct image_broker_item *image_broker_create(const struct image_broker *value)
 {
-    assert(value->id >= 0 && value->endpoints_n >= 0 && value->log_dirs_n >= 0);
+    assert(value->id >= 0);
+    assert(value->endpoints_n >= 0);
+    assert(value->log_dirs_n >= 0);
     return block_make(broker_fill, value);
 }
 
@@ -322,7 +330,8 @@ struct image_config_item *image_config_create(const struct image_config_key *res
                                               const struct image_config *was, struct slice key,
                                               struct slice value)
 {
-    assert(!slice_is_null(key) && !slice_is_null(resource->name));
+    assert(!slice_is_null(key));
+    assert(!slice_is_null(resource->name));
     return block_make(config_fill, &(struct config_from){resource, was, key, value});
 }
 

@@ -37,7 +37,8 @@ static int height_of(const struct pmap_node *n)
 static struct pmap_node *node_ref(struct pmap_node *n)
 {
     if (n) {
-        assert(n->refs > 0 && n->refs < UINT32_MAX);
+        assert(n->refs > 0);
+        assert(n->refs < UINT32_MAX);
         n->refs++;
     }
     return n;
@@ -60,7 +61,8 @@ static void node_unref(const struct pmap_type *type, struct pmap_node *n)
 static void node_measure(struct pmap_node *n)
 {
     int left = height_of(n->left), right = height_of(n->right);
-    assert(n->refs == 1 && n->item); /* what is shared does not change */
+    assert(n->refs == 1); /* what is shared does not change */
+    assert(n->item);
     n->height = 1 + (left > right ? left : right);
     n->n = 1 + (n->left ? n->left->n : 0) + (n->right ? n->right->n : 0);
 }

@@ -57,8 +57,11 @@ void metadata_records_init(struct metadata_records *list, struct arena *arena)
 void *metadata_records_add(struct metadata_records *list, int16_t type, int16_t version)
 {
     const struct kp_message *m = kp_metadata_record_find((uint32_t)type, NULL);
-    assert(m && version >= m->version_min && version <= m->version_max);
-    assert(list->arena && list->n <= list->capacity);
+    assert(m);
+    assert(version >= m->version_min);
+    assert(version <= m->version_max);
+    assert(list->arena);
+    assert(list->n <= list->capacity);
     if (list->n == list->capacity) {
         size_t capacity = list->capacity ? list->capacity * 2 : 16;
         struct metadata_record *v = ARENA_NEWS(list->arena, struct metadata_record, capacity);

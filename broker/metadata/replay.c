@@ -8,7 +8,8 @@
 
 void replay_init(struct replay *r, struct image *base_take, int64_t offset_next, struct image_reaper *reaper)
 {
-    assert(base_take && offset_next > image_offset(base_take));
+    assert(base_take);
+    assert(offset_next > image_offset(base_take));
     *r = (struct replay){.img = base_take, .offset_next = offset_next, .reaper = reaper};
     image_set_reaper(base_take, reaper);
     arena_init(&r->arena, REPLAY_ARENA_MAX);
@@ -37,7 +38,8 @@ static int apply_record(void *arg, int64_t offset, const struct metadata_record 
 
 void replay_set_kraft_version(struct replay *r, int16_t kraft_version)
 {
-    assert(!r->open && kraft_version >= 0);
+    assert(!r->open);
+    assert(kraft_version >= 0);
     r->img->kraft_version = kraft_version;
 }
 
@@ -76,7 +78,8 @@ int replay_batch(struct replay *r, struct slice batch, struct err *err)
     struct image *next = image_edit_finish(&r->edit, batch_last_offset(&h), h.leader_epoch, h.max_timestamp);
     r->open = false;
     image_set_reaper(next, r->reaper);
-    assert(image_offset(next) > image_offset(r->img) && image_offset(next) < r->offset_next);
+    assert(image_offset(next) > image_offset(r->img));
+    assert(image_offset(next) < r->offset_next);
     image_unref(r->img);
     r->img = next;
     return 0;

@@ -41,7 +41,8 @@ enum snapshot_file snapshot_name_parse(const char *name, struct snapshot_id *out
 
 void snapshot_name(const struct snapshot_id *id, char out[SNAPSHOT_NAME_MAX])
 {
-    assert(id->end_offset >= 0 && id->epoch >= 0);
+    assert(id->end_offset >= 0);
+    assert(id->epoch >= 0);
     snprintf(out, SNAPSHOT_NAME_MAX, "%020" PRId64 "-%010" PRId32 SNAPSHOT_SUFFIX, id->end_offset, id->epoch);
 }
 
@@ -82,7 +83,8 @@ static void writer_begin(struct snapshot_writer *w, int attributes)
     o.base_offset = w->offset_next;
     o.leader_epoch = w->epoch;
     o.attributes = attributes;
-    assert(!w->building && w->batch.n == 0);
+    assert(!w->building);
+    assert(w->batch.n == 0);
     batch_begin(&w->builder, &w->batch, &o);
     w->building = true;
 }
@@ -116,7 +118,8 @@ int snapshot_writer_open(struct disk *disk, const char *dir, const char *name, i
     buf_init(&w->batch, METADATA_BATCH_BYTES_MAX * 2);
     buf_init(&w->value, METADATA_BATCH_BYTES_MAX);
     int n = snprintf(w->part, sizeof w->part, "%s/%s.part", dir, name);
-    assert(n > 0 && (size_t)n < sizeof w->part);
+    assert(n > 0);
+    assert((size_t)n < sizeof w->part);
     snprintf(w->path, sizeof w->path, "%s/%s", dir, name);
     snprintf(w->dir, sizeof w->dir, "%s", dir);
     int rc = disk_open(disk, w->part, DISK_WRITE | DISK_CREATE | DISK_TRUNCATE, &w->file, err);

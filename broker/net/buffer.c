@@ -7,7 +7,8 @@
 
 void net_buffers_init(struct net_buffers *pool, struct shard *shard)
 {
-    assert(shard && shard->memory.limit_bytes > 0);
+    assert(shard);
+    assert(shard->memory.limit_bytes > 0);
     *pool = (struct net_buffers){.shard = shard};
     list_init(&pool->free);
 }
@@ -22,7 +23,8 @@ void net_buffers_trim(struct net_buffers *pool)
 {
     while (!list_empty(&pool->free)) {
         struct net_buffer *b = LIST_ENTRY(list_pop(&pool->free), struct net_buffer, link);
-        assert(b->refs == 0 && pool->free_bytes >= b->cap);
+        assert(b->refs == 0);
+        assert(pool->free_bytes >= b->cap);
         pool->free_bytes -= b->cap;
         destroy(b);
     }
@@ -47,7 +49,9 @@ static struct net_buffer *reuse(struct net_buffers *pool, size_t cap)
         struct net_buffer *b = LIST_ENTRY(at, struct net_buffer, link);
         if (b->cap < cap || b->cap / 2 > cap)
             continue;
-        assert(b->refs == 0 && b->pool == pool && pool->free_bytes >= b->cap);
+        assert(b->refs == 0);
+        assert(b->pool == pool);
+        assert(pool->free_bytes >= b->cap);
         list_remove(&b->link);
         pool->free_bytes -= b->cap;
         return b;
@@ -74,7 +78,8 @@ struct net_buffer *net_buffer_take(struct net_buffers *pool, size_t size)
         b->bytes = bytes;
         b->cap = cap;
     }
-    assert(b->cap >= size && b->cap % GRAIN == 0);
+    assert(b->cap >= size);
+    assert(b->cap % GRAIN == 0);
     list_init(&b->link);
     b->used = 0;
     b->refs = 1;
@@ -88,7 +93,9 @@ void net_buffer_unref(struct net_buffer *b)
     if (--b->refs > 0)
         return;
     struct net_buffers *pool = b->pool;
-    assert(b->used <= b->cap && !list_linked(&b->link) && pool->shard->memory.used_bytes >= b->cap);
+    assert(b->used <= b->cap);
+    assert(!list_linked(&b->link));
+    assert(pool->shard->memory.used_bytes >= b->cap);
     shard_memory_give(pool->shard, b->cap);
     if (pool->free_bytes + b->cap > NET_BUFFERS_KEPT || !may_keep(pool, b->cap)) {
         destroy(b);

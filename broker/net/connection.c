@@ -24,11 +24,16 @@ static const struct sm_table connection_sm = SM_TABLE("connection", states, conn
 /* What holds of an open connection between any two steps. */
 static void check(const struct connection *c)
 {
-    assert(c->magic == CONNECTION_MAGIC && c->socket && c->running_n <= c->queue_n);
-    assert(list_empty(&c->queue) == (c->queue_n == 0) && c->queue_n <= c->server->requests_n);
+    assert(c->magic == CONNECTION_MAGIC);
+    assert(c->socket);
+    assert(c->running_n <= c->queue_n);
+    assert(list_empty(&c->queue) == (c->queue_n == 0));
+    assert(c->queue_n <= c->server->requests_n);
     assert(c->queue_n > 0 || (c->queued_bytes == 0 && c->piece == 0 && c->piece_at == 0 && !c->next));
     assert(c->in ? c->at <= c->end && c->end <= c->in->cap && c->in->refs > 0 : c->at == 0 && c->end == 0);
-    assert(!(c->in && c->stash) && (c->stash != NULL) == (c->stash_n > 0) && (c->stash || !c->stash_whole));
+    assert(!(c->in && c->stash));
+    assert((c->stash != NULL) == (c->stash_n > 0));
+    assert((c->stash || !c->stash_whole));
     assert(!c->later || list_linked(&c->work));
 }
 
@@ -37,7 +42,8 @@ static void start_next(struct connection *c);
 static void on_readable(void *arg)
 {
     struct connection *c = arg;
-    assert(c->magic == CONNECTION_MAGIC && c->socket);
+    assert(c->magic == CONNECTION_MAGIC);
+    assert(c->socket);
     receive_readable(c);
     if (!c->socket)
         return;
@@ -48,7 +54,8 @@ static void on_readable(void *arg)
 static void on_writable(void *arg)
 {
     struct connection *c = arg;
-    assert(c->magic == CONNECTION_MAGIC && c->socket);
+    assert(c->magic == CONNECTION_MAGIC);
+    assert(c->socket);
     c->blocked_since_us = 0;
     connection_work(c);
 }
@@ -65,8 +72,12 @@ static const struct net_conn_events connection_events = {
 static void on_answered(struct api_request *req)
 {
     struct connection *c = req->connection;
-    assert(c->magic == CONNECTION_MAGIC && c->running_n > 0);
-    assert(req->started && req->answered && !req->away && req != c->next);
+    assert(c->magic == CONNECTION_MAGIC);
+    assert(c->running_n > 0);
+    assert(req->started);
+    assert(req->answered);
+    assert(!req->away);
+    assert(req != c->next);
     c->running_n--;
     if (!c->socket || req->silent) {
         connection_finish(c, req);
@@ -122,7 +133,8 @@ bool connection_has_room(const struct connection *c)
         return false;
     if (MUTANT("output_cap_removed"))
         return true;
-    assert(o->requests_max > 0 && o->queued_max_bytes > 0);
+    assert(o->requests_max > 0);
+    assert(o->queued_max_bytes > 0);
     unsigned requests_max = server_memory_is_short(c->server) ? 1 : (unsigned)o->requests_max;
     return c->queue_n < requests_max && c->queued_bytes < (size_t)o->queued_max_bytes;
 }
@@ -182,7 +194,10 @@ static void start_next(struct connection *c)
         c->next = req->link.next == &c->queue ? NULL : LIST_ENTRY(req->link.next, struct api_request, link);
         if (req->failure)
             return; /* never started; answers before it leave, then send.c closes */
-        assert(req->row && !req->started && !req->answered && c->running_n < c->queue_n);
+        assert(req->row);
+        assert(!req->started);
+        assert(!req->answered);
+        assert(c->running_n < c->queue_n);
         req->transport = &transport;
         c->running_key = req->row->key;
         c->running_n++;
@@ -223,10 +238,13 @@ void connection_drain(struct connection *c)
 void connection_finish(struct connection *c, struct api_request *req)
 {
     struct net_server *s = c->server;
-    assert(c->queue_n > 0 && s->requests_n > 0 && req != c->next);
+    assert(c->queue_n > 0);
+    assert(s->requests_n > 0);
+    assert(req != c->next);
     if (req->answered && !req->silent && !req->failure && c->queued_bytes >= req->out.size_bytes)
         c->queued_bytes -= req->out.size_bytes;
-    assert(!req->away && (req->answered || !req->started)); /* it is nobody's but ours */
+    assert(!req->away); /* it is nobody's but ours */
+    assert((req->answered || !req->started));
     list_remove(&req->link);
     c->queue_n--;
     s->requests_n--;
@@ -254,9 +272,12 @@ void connection_close(struct connection *c, const char *why)
     net_close(c->socket);
     c->socket = NULL;
     sm_move(&c->state, CONNECTION_CLOSED);
-    assert(s->connections_n > 0 && atomic_load(s->o.connections) > 0);
+    assert(s->connections_n > 0);
+    assert(atomic_load(s->o.connections) > 0);
     receive_close(c);
-    assert(!c->in && !c->stash && s->favoured != c);
+    assert(!c->in);
+    assert(!c->stash);
+    assert(s->favoured != c);
     if (list_linked(&c->work))
         list_remove(&c->work);
     c->later = false;
@@ -284,8 +305,13 @@ bool connection_reap(struct connection *c)
     assert(!c->socket);
     if (!list_empty(&c->queue))
         return false;
-    assert(c->queue_n == 0 && c->running_n == 0 && !c->in && !c->stash);
-    assert(!list_linked(&c->work) && !list_linked(&c->starved) && c->server->favoured != c);
+    assert(c->queue_n == 0);
+    assert(c->running_n == 0);
+    assert(!c->in);
+    assert(!c->stash);
+    assert(!list_linked(&c->work));
+    assert(!list_linked(&c->starved));
+    assert(c->server->favoured != c);
     list_remove(&c->link);
     c->magic = 0;
     free(c);

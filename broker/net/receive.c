@@ -39,7 +39,9 @@ static size_t open_frame_bytes(const struct connection *c)
 static void give_back(struct connection *c)
 {
     struct net_server *s = c->server;
-    assert(c->at <= c->end && c->in->used <= c->end && c->end <= c->in->cap);
+    assert(c->at <= c->end);
+    assert(c->in->used <= c->end);
+    assert(c->end <= c->in->cap);
     c->in->used = c->end;
     if (!s->spare && c->in->cap == NET_BUFFER_BYTES)
         s->spare = c->in;
@@ -80,7 +82,8 @@ static bool favour(struct connection *c)
 
 static void drop_stash(struct connection *c)
 {
-    assert(c->stash_n <= STASH_MAX && (c->stash || c->stash_n == 0));
+    assert(c->stash_n <= STASH_MAX);
+    assert((c->stash || c->stash_n == 0));
     shard_memory_give(c->server->shard, c->stash_n);
     free(c->stash);
     c->stash = NULL;
@@ -101,7 +104,9 @@ bool receive_may(const struct connection *c)
 
 static bool may_take(struct connection *c, size_t size, unsigned eighths)
 {
-    assert(size > 0 && eighths >= MEMORY_BEGIN && eighths <= MEMORY_SMALL);
+    assert(size > 0);
+    assert(eighths >= MEMORY_BEGIN);
+    assert(eighths <= MEMORY_SMALL);
     c->starved_bytes = size;
     c->starved_eighths = eighths;
     return receive_may(c) || favour(c);
@@ -111,7 +116,9 @@ static bool may_take(struct connection *c, size_t size, unsigned eighths)
 static bool begin(struct connection *c)
 {
     struct net_server *s = c->server;
-    assert(!c->in && c->at == 0 && c->end == 0);
+    assert(!c->in);
+    assert(c->at == 0);
+    assert(c->end == 0);
     bool large = c->frame_hint > NET_BUFFER_BYTES / 2;
     bool small = !large && c->stash_n < STASH_MAX;
     size_t size = large ? c->frame_hint + FRAME_SIZE_BYTES : NET_BUFFER_BYTES;
@@ -134,7 +141,8 @@ static bool begin(struct connection *c)
 static bool move_to(struct connection *c, size_t size)
 {
     struct net_server *s = c->server;
-    assert(c->in && have(c) <= size);
+    assert(c->in);
+    assert(have(c) <= size);
     if (!may_take(c, size, MEMORY_GROW))
         return false;
     struct net_buffer *b = net_buffer_take(&s->buffers, size);
@@ -177,7 +185,8 @@ static size_t read_size(const struct connection *c, bool frugal)
         room = STASH_MAX - have(c);
     size_t missing = frame > have(c) ? frame - have(c) : 0;
     size_t n = missing >= ROOM_MIN && missing < room ? missing : room;
-    assert(n > 0 && n <= c->in->cap - c->end); /* a read of nothing would look like the peer's end */
+    assert(n > 0); /* a read of nothing would look like the peer's end */
+    assert(n <= c->in->cap - c->end);
     return n < READ_PER_TURN ? n : READ_PER_TURN;
 }
 
@@ -196,7 +205,8 @@ static const char *refusal(const uint8_t *p, int32_t size)
 /* A request of the frame at `at`; NULL: out of memory. */
 static struct api_request *request_of(struct connection *c, size_t size)
 {
-    assert(size >= HEADER_BYTES && (int64_t)size <= c->server->o.request_max_bytes);
+    assert(size >= HEADER_BYTES);
+    assert((int64_t)size <= c->server->o.request_max_bytes);
     assert(have(c) >= FRAME_SIZE_BYTES + size);
     struct api_request *req = api_take(c->server->shard);
     if (!req)
@@ -225,7 +235,10 @@ static struct api_request *request_of(struct connection *c, size_t size)
 static void enqueue(struct connection *c, struct api_request *req)
 {
     struct err err = {0};
-    assert(c->socket && !req->started && !c->frames_ended && req->connection == c);
+    assert(c->socket);
+    assert(!req->started);
+    assert(!c->frames_ended);
+    assert(req->connection == c);
     list_push(&c->queue, &req->link);
     c->queue_n++;
     c->server->requests_n++;
@@ -292,7 +305,8 @@ static void put_away(struct connection *c)
 
 static void starve(struct connection *c)
 {
-    assert(c->starved_bytes > 0 && c->starved_eighths >= MEMORY_BEGIN);
+    assert(c->starved_bytes > 0);
+    assert(c->starved_eighths >= MEMORY_BEGIN);
     if (!list_linked(&c->starved)) {
         if (c->starved_eighths == MEMORY_SMALL)
             list_push_front(&c->server->starved, &c->starved);

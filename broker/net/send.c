@@ -45,7 +45,8 @@ static void advance(struct connection *c, size_t n)
 {
     while (n > 0) {
         struct api_request *req = sendable(c, c->queue.next);
-        assert(req && c->piece < req->out.n);
+        assert(req);
+        assert(c->piece < req->out.n);
         assert(c->piece_at < piece_bytes(&req->out.v[c->piece]));
         size_t left = piece_bytes(&req->out.v[c->piece]) - c->piece_at;
         size_t take = n < left ? n : left;
@@ -68,7 +69,9 @@ static ssize_t send_some(struct connection *c, const struct api_request *front)
     if (n > 0)
         return net_writev(c->socket, v, n);
     const struct kp_segment *s = &front->out.v[c->piece].segment;
-    assert(s->file && c->piece_at < s->size_bytes && s->position >= 0);
+    assert(s->file);
+    assert(c->piece_at < s->size_bytes);
+    assert(s->position >= 0);
     size_t left = s->size_bytes - c->piece_at;
     ssize_t sent = net_sendfile(c->socket, s->file, s->position + (int64_t)c->piece_at,
                                 left < SEGMENT_MAX ? left : SEGMENT_MAX);

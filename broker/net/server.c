@@ -15,7 +15,10 @@ static void on_tick(void *arg);
 int net_server_create(struct shard *shard, const struct net_options *o, struct net_server **out,
                       struct err *err)
 {
-    assert(o->requests_max > 0 && o->queued_max_bytes > 0 && o->connections && shard->requests);
+    assert(o->requests_max > 0);
+    assert(o->queued_max_bytes > 0);
+    assert(o->connections);
+    assert(shard->requests);
     struct net_server *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, -E_NOMEM, "no memory for the server");
@@ -58,7 +61,8 @@ static void on_accept(void *arg, struct net_conn *socket)
 {
     struct accept_arg *a = arg;
     struct net_server *s = a->server;
-    assert(socket && atomic_load(s->o.connections) >= 0);
+    assert(socket);
+    assert(atomic_load(s->o.connections) >= 0);
     int32_t n = atomic_fetch_add(s->o.connections, 1) + 1;
     if (n > s->o.connections_max || s->draining) {
         atomic_fetch_sub(s->o.connections, 1);
@@ -118,7 +122,8 @@ static void wake_starved(struct net_server *s)
         struct connection *c = LIST_ENTRY(s->starved.next, struct connection, starved);
         if (!may_wake(s, c))
             return;
-        assert(c->socket && c->server == s);
+        assert(c->socket);
+        assert(c->server == s);
         if (!receive_may(c))
             s->favoured = c;
         list_remove(&c->starved);
@@ -210,7 +215,8 @@ static void on_tick(void *arg)
 
 void net_server_drain(struct net_server *s, int64_t limit_us, void (*drained)(void *arg), void *arg)
 {
-    assert(!s->draining && drained);
+    assert(!s->draining);
+    assert(drained);
     s->draining = true;
     s->drained = drained;
     s->drained_arg = arg;
@@ -233,7 +239,10 @@ void net_server_destroy(struct net_server *s)
         assert(gone);
         (void)gone;
     }
-    assert(s->connections_n == 0 && s->requests_n == 0 && s->holding_n == 0 && !s->favoured);
+    assert(s->connections_n == 0);
+    assert(s->requests_n == 0);
+    assert(s->holding_n == 0);
+    assert(!s->favoured);
     if (s->spare)
         net_buffer_unref(s->spare);
     net_buffers_fini(&s->buffers);

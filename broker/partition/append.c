@@ -14,7 +14,8 @@
 
 static void finish(struct partition *p, struct partition_append *a, int16_t error, const char *text)
 {
-    assert(!list_linked(&a->link) && a->done); /* in no list any more: it is completed once */
+    assert(!list_linked(&a->link)); /* in no list any more: it is completed once */
+    assert(a->done);
     /* S2, D6: acks=all is answered when every reader may see it, no sooner. */
     assert(error || a->acks != -1 || a->last_offset < p->high_watermark);
     a->error = error;
@@ -109,7 +110,8 @@ void partition_append(struct partition *p, struct partition_append *a)
     assert(p->magic == PARTITION_MAGIC);
     assert(a->done);
     assert(a->batch);
-    assert(a->acks >= -1 && a->acks <= 1);
+    assert(a->acks >= -1);
+    assert(a->acks <= 1);
     list_init(&a->link);
     a->error = KE_NONE;
     a->error_text = NULL;

@@ -27,7 +27,8 @@ struct start_write {
 
 static void finish(struct partition_deletion *d, int16_t error)
 {
-    assert(!list_linked(&d->link) && !list_linked(&d->of_partition));
+    assert(!list_linked(&d->link));
+    assert(!list_linked(&d->of_partition));
     d->error = error;
     d->partition = NULL;
     d->done(d);

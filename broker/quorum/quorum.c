@@ -21,7 +21,8 @@ static const struct image *newest_image(const struct quorum *q)
 static void check(const struct quorum *q)
 {
     const struct raft *r = &q->raft;
-    assert(q->effects_n <= EFFECTS_MAX && (!q->stopped || q->stopping));
+    assert(q->effects_n <= EFFECTS_MAX);
+    assert((!q->stopped || q->stopping));
     assert(log_durable_offset(q->store.log) <= log_end_offset(q->store.log));
     assert(!q->snapshot_busy || q->snapshot.img);
     if (q->failed)
@@ -103,7 +104,8 @@ static void state_done(struct loop_job *job)
 
 static void write_state(struct quorum *q, const struct quorum_state *s)
 {
-    assert(!q->state_busy && s->epoch >= q->state_writing.epoch); /* S26: epochs on disk never fall */
+    assert(!q->state_busy);
+    assert(s->epoch >= q->state_writing.epoch); /* S26: epochs on disk never fall */
     q->state_busy = true;
     q->state_writing = *s;
     q->state_job = (struct loop_job){.lane = q->o.lane, .run = state_run, .done = state_done};
@@ -157,7 +159,8 @@ static void flush(void *arg)
 static int append_bytes(struct quorum *q, struct slice bytes, struct err *err)
 {
     struct image *was = q->store.replay.img;
-    assert(bytes.n > 0 && raft_role(&q->raft) == RAFT_LEADER);
+    assert(bytes.n > 0);
+    assert(raft_role(&q->raft) == RAFT_LEADER);
     int rc = quorum_store_append(&q->store, bytes, loop_wall_ms(q->o.loop), err);
     if (rc < 0) {
         if (rc != -E_NOSPACE)
@@ -210,7 +213,8 @@ static int leader_change(struct quorum *q, int32_t epoch, struct buf *out)
     o.attributes = BATCH_CONTROL;
     struct batch_builder b;
     int64_t now_ms = loop_wall_ms(q->o.loop);
-    assert(epoch == q->raft.state.epoch && m.granting_voters_n * 2 > m.voters_n);
+    assert(epoch == q->raft.state.epoch);
+    assert(m.granting_voters_n * 2 > m.voters_n);
     batch_begin(&b, out, &o);
     int rc = batch_add_control(&b, now_ms, CONTROL_LEADER_CHANGE, &kp_leader_change_message_message, 0, &m);
     if (rc == 0 && q->store.kraft_version > 0 && !q->store.voters_in_log)
@@ -240,7 +244,8 @@ int64_t quorum_append(struct quorum *q, const struct metadata_record *v, size_t 
         return err_set(err, -E_AGAIN, "this node does not lead the metadata quorum");
     struct buf bytes;
     struct metadata_batch b = {quorum_store_end(&q->store), q->raft.state.epoch, loop_wall_ms(q->o.loop)};
-    assert(n > 0 && raft_role(&q->raft) == RAFT_LEADER);
+    assert(n > 0);
+    assert(raft_role(&q->raft) == RAFT_LEADER);
     assert(q->raft.high_watermark > q->raft.epoch_start_offset); /* or it would not have been told to lead */
     buf_init(&bytes, METADATA_BATCH_BYTES_MAX * 2);
     int rc = metadata_batch_put(&b, v, n, &bytes, err);
@@ -269,7 +274,8 @@ static bool snapshot_due(const struct quorum *q)
 static void commit(struct quorum *q, int64_t high_watermark)
 {
     struct image *newest = NULL;
-    assert(high_watermark > 0 && high_watermark <= quorum_store_end(&q->store));
+    assert(high_watermark > 0);
+    assert(high_watermark <= quorum_store_end(&q->store));
     while (!list_empty(&q->waiting)) {
         struct waiting_image *w = LIST_ENTRY(q->waiting.next, struct waiting_image, link);
         if (image_offset(w->img) >= high_watermark)
@@ -305,7 +311,8 @@ static void snapshot_run(struct loop_job *job)
 static void snapshot_done(struct loop_job *job)
 {
     struct quorum *q = LIST_ENTRY(job, struct quorum, snapshot_job);
-    assert(q->snapshot_busy && q->snapshot.img);
+    assert(q->snapshot_busy);
+    assert(q->snapshot.img);
     struct snapshot_id id = {image_offset(q->snapshot.img) + 1, image_epoch(q->snapshot.img)};
     assert(id.end_offset <= q->raft.high_watermark); /* S28 */
     int64_t wall_ms = loop_wall_ms(q->o.loop);
@@ -326,7 +333,8 @@ static void snapshot_done(struct loop_job *job)
 
 static void start_snapshot(struct quorum *q)
 {
-    assert(!q->snapshot_busy && q->committed);
+    assert(!q->snapshot_busy);
+    assert(q->committed);
     q->snapshot = (struct quorum_snapshot_job){.disk = q->o.disk,
                                                .dir = q->store.dir,
                                                .img = image_ref(q->committed),
@@ -370,7 +378,10 @@ static void run_effects(struct quorum *q)
 
 void quorum_start(struct quorum *q)
 {
-    assert(!q->hooked && !q->stopping && list_empty(&q->waiting) && !q->committed);
+    assert(!q->hooked);
+    assert(!q->stopping);
+    assert(list_empty(&q->waiting));
+    assert(!q->committed);
     q->turn_end = (struct loop_hook){.fn = flush, .arg = q};
     loop_hook_add(q->o.loop, &q->turn_end);
     q->hooked = true;
@@ -426,7 +437,9 @@ static void release(struct quorum *q)
 
 int quorum_close(struct quorum *q, bool clean, struct err *err)
 {
-    assert(!q->flush && !q->snapshot_busy && !q->state_busy);
+    assert(!q->flush);
+    assert(!q->snapshot_busy);
+    assert(!q->state_busy);
     assert(!q->hooked || q->stopped || q->failed);
     loop_timer_stop(&q->timer);
     if (q->hooked)

@@ -60,7 +60,9 @@ void quorum_state_print(const struct quorum_state *s, int16_t kraft_version, con
                         int32_t voters_n, struct buf *to)
 {
     char directory[UUID_TEXT_SIZE];
-    assert(s->epoch >= 0 && s->leader_id >= QUORUM_NOBODY && s->voted_id >= QUORUM_NOBODY);
+    assert(s->epoch >= 0);
+    assert(s->leader_id >= QUORUM_NOBODY);
+    assert(s->voted_id >= QUORUM_NOBODY);
     if (kraft_version > 0) {
         buf_printf(to,
                    "{\"leaderId\":%d,\"leaderEpoch\":%d,\"votedId\":%d,\"votedDirectoryId\":\"%s\",\"data_"

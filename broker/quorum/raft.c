@@ -80,11 +80,16 @@ static void check(const struct raft *r)
 {
     enum raft_role role = raft_role(r);
     assert(sound(r, role));
-    assert(r->voters_n >= 1 && r->voters_n <= QUORUM_VOTERS_MAX);
-    assert(r->state.epoch >= 0 && r->log.last_epoch >= 0 && r->log.end_offset >= 0);
-    assert(r->state.leader_id >= QUORUM_NOBODY && r->state.voted_id >= QUORUM_NOBODY);
+    assert(r->voters_n >= 1);
+    assert(r->voters_n <= QUORUM_VOTERS_MAX);
+    assert(r->state.epoch >= 0);
+    assert(r->log.last_epoch >= 0);
+    assert(r->log.end_offset >= 0);
+    assert(r->state.leader_id >= QUORUM_NOBODY);
+    assert(r->state.voted_id >= QUORUM_NOBODY);
     if (role == RAFT_LEADER) { /* its epoch is the newest there is, and its log goes on from where it began */
-        assert(r->epoch_start_offset >= 0 && r->epoch_start_offset <= r->log.end_offset);
+        assert(r->epoch_start_offset >= 0);
+        assert(r->epoch_start_offset <= r->log.end_offset);
         assert(r->high_watermark < 0 || r->high_watermark > r->epoch_start_offset);
         assert(r->high_watermark <= r->log.end_offset);
     }
@@ -116,8 +121,11 @@ static void check_promise(const struct raft *r, const struct quorum_state *was,
 
 void raft_init(struct raft *r, const struct raft_options *o)
 {
-    assert(o->voters_n >= 1 && o->voters_n <= QUORUM_VOTERS_MAX && o->self.id >= 0);
-    assert(o->election_timeout_us > 0 && o->fetch_timeout_us > 0);
+    assert(o->voters_n >= 1);
+    assert(o->voters_n <= QUORUM_VOTERS_MAX);
+    assert(o->self.id >= 0);
+    assert(o->election_timeout_us > 0);
+    assert(o->fetch_timeout_us > 0);
     *r = (struct raft){.state = QUORUM_STATE_NEW,
                        .options = *o,
                        .voters_n = o->voters_n,
@@ -209,7 +217,8 @@ static void become_unattached(struct raft *r, int32_t epoch, int64_t now_us, str
 static void become_follower(struct raft *r, int32_t epoch, int32_t leader_id, int64_t now_us,
                             struct raft_effects *out)
 {
-    assert(epoch >= r->state.epoch && leader_id != r->options.self.id);
+    assert(epoch >= r->state.epoch);
+    assert(leader_id != r->options.self.id);
     bool changed = epoch != r->state.epoch || leader_id != r->state.leader_id;
     if (epoch > r->state.epoch)
         r->state = (struct quorum_state){.epoch = epoch, .voted_id = QUORUM_NOBODY};
@@ -224,8 +233,10 @@ static void become_follower(struct raft *r, int32_t epoch, int32_t leader_id, in
 
 static void become_leader(struct raft *r, int64_t now_us, struct raft_effects *out)
 {
-    assert(raft_role(r) == RAFT_CANDIDATE && granted_n(r) >= majority(r));
-    assert(r->state.voted_id == r->options.self.id && r->log.last_epoch < r->state.epoch);
+    assert(raft_role(r) == RAFT_CANDIDATE);
+    assert(granted_n(r) >= majority(r));
+    assert(r->state.voted_id == r->options.self.id);
+    assert(r->log.last_epoch < r->state.epoch);
     r->state.leader_id = r->options.self.id;
     persist(r, out);
     sm_move(&r->role, RAFT_LEADER);
@@ -262,7 +273,8 @@ static void begin_votes(struct raft *r, bool pre_vote, int64_t now_us, struct ra
 
 static void become_candidate(struct raft *r, int64_t now_us, struct raft_effects *out)
 {
-    assert(raft_is_voter(r) && r->state.epoch < INT32_MAX);
+    assert(raft_is_voter(r));
+    assert(r->state.epoch < INT32_MAX);
     r->state = (struct quorum_state){.epoch = r->state.epoch + 1,
                                      .leader_id = QUORUM_NOBODY,
                                      .voted_id = r->options.self.id,
@@ -318,7 +330,8 @@ static void check_quorum(struct raft *r, int64_t now_us)
 {
     int64_t patience = r->options.fetch_timeout_us * 3 / 2;
     int32_t heard = 0;
-    assert(raft_role(r) == RAFT_LEADER && r->voters_n > 1);
+    assert(raft_role(r) == RAFT_LEADER);
+    assert(r->voters_n > 1);
     for (int32_t i = 0; i < r->voters_n; i++)
         heard +=
             same_replica(&r->voters[i].who, &r->options.self) || r->voters[i].fetched_us + patience > now_us;
@@ -448,7 +461,8 @@ static void advance(struct raft *r, struct raft_effects *out)
         ends[at] = r->voters[i].end_offset;
     }
     int64_t held = ends[r->voters_n / 2];
-    assert(raft_role(r) == RAFT_LEADER && held <= ends[0]);
+    assert(raft_role(r) == RAFT_LEADER);
+    assert(held <= ends[0]);
     if (held <= r->epoch_start_offset || held <= r->high_watermark)
         return;
     assert(r->log.last_epoch == r->state.epoch); /* S27: through an entry of its own */
@@ -462,7 +476,8 @@ static void on_end_offset(struct raft *r, const struct raft_replica *who, const 
     struct raft_voter *v = voter_of(r, who);
     if (raft_role(r) != RAFT_LEADER || !v)
         return; /* a leader that was removed from the voters does not count itself (KAFKA-16530) */
-    assert(e->offset >= 0 && e->offset <= r->log.end_offset);
+    assert(e->offset >= 0);
+    assert(e->offset <= r->log.end_offset);
     v->fetched_us = e->now_us;
     v->end_offset = e->offset;
     advance(r, out);

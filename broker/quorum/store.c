@@ -19,10 +19,14 @@ void quorum_store_check(const struct quorum_store *s)
 {
     int64_t start = log_start_offset(s->log), end = log_end_offset(s->log);
     unsigned n = s->snapshots_n;
-    assert(n <= QUORUM_SNAPSHOTS_MAX && s->snapshot_appended_bytes >= 0);
+    assert(n <= QUORUM_SNAPSHOTS_MAX);
+    assert(s->snapshot_appended_bytes >= 0);
     assert(s->kraft_version == 0 || s->kraft_version == 1);
-    assert(start >= 0 && start <= end && s->replay.offset_next == end);
-    assert(s->replay.img && image_offset(s->replay.img) < end);
+    assert(start >= 0);
+    assert(start <= end);
+    assert(s->replay.offset_next == end);
+    assert(s->replay.img);
+    assert(image_offset(s->replay.img) < end);
     /* S28: the log begins where a snapshot ends or before, so that one of them leads up to it. */
     assert(start == 0 || (n > 0 && s->snapshots[n - 1].id.end_offset >= start));
     assert(n == 0 || s->snapshots[n - 1].id.end_offset <= end);
@@ -100,7 +104,8 @@ int quorum_store_replay(struct quorum_store *s, struct slice batch, struct err *
 
 int quorum_store_append(struct quorum_store *s, struct slice batches, int64_t wall_ms, struct err *err)
 {
-    assert(s->replay.offset_next == log_end_offset(s->log) && batches.n > 0);
+    assert(s->replay.offset_next == log_end_offset(s->log));
+    assert(batches.n > 0);
     int rc = log_append_as_is(s->log, batches, wall_ms, err);
     if (rc < 0)
         return rc;
@@ -132,7 +137,9 @@ void quorum_store_snapshot_made(struct quorum_store *s, const struct snapshot_id
     assert(id->end_offset <= log_end_offset(s->log));
     assert(s->snapshots_n == 0 || id->end_offset > s->snapshots[s->snapshots_n - 1].id.end_offset);
     assert(s->snapshots_n < QUORUM_SNAPSHOTS_MAX); /* retention follows each */
-    assert(size_bytes > 0 && id->end_offset > 0 && id->epoch >= 0);
+    assert(size_bytes > 0);
+    assert(id->end_offset > 0);
+    assert(id->epoch >= 0);
     s->snapshots[s->snapshots_n++] = (struct quorum_snapshot){*id, size_bytes, wall_ms};
 }
 
