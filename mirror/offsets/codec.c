@@ -5,6 +5,7 @@
 #include "base/core/err.h"
 #include "base/core/mutant.h"
 #include "mirror/route/partitioner.h"
+#include "mirror/route/policy.h"
 #include "proto/sundog/progress.pb-c.h"
 #include "proto/sundog/store.pb-c.h"
 
@@ -91,16 +92,14 @@ static bool partition_sane(int32_t p)
 
 /* Whoever may write to the progress topic at the target writes what we decode: a source topic is known by its id or by
  * a name that Kafka would take. */
-#define TOPIC_NAME_MAX 249
-
 static bool name_sane(const char *name)
 {
-    return *name && strlen(name) <= TOPIC_NAME_MAX;
+    return *name && strlen(name) <= POLICY_TOPIC_MAX;
 }
 
 static bool topic_sane(const struct topic_key *key)
 {
-    return key->name.n <= TOPIC_NAME_MAX && (key->name.n > 0 || !uuid_is_zero(&key->id));
+    return key->name.n <= POLICY_TOPIC_MAX && (key->name.n > 0 || !uuid_is_zero(&key->id));
 }
 
 /* [start, start + count) is not empty and ends before the last offset there is. */

@@ -7,6 +7,8 @@
 
 #include "base/core/buf.h"
 
+#define POLICY_TOPIC_MAX 249 /* bytes of a topic's name, as Kafka has it */
+
 enum policy_kind { POLICY_DEFAULT, POLICY_IDENTITY };
 
 struct policy {

@@ -39,8 +39,16 @@ void sync_filter_destroy(struct sync_filter *f)
     free(f);
 }
 
+/* What no broker takes for a name is none: names go into keys, and into texts that end with a NUL. */
+static bool is_name(struct slice topic)
+{
+    return topic.n > 0 && topic.n <= POLICY_TOPIC_MAX && !memchr(topic.p, 0, topic.n);
+}
+
 bool sync_filter_takes(struct sync_filter *f, const struct policy *policy, struct slice topic)
 {
+    if (!is_name(topic))
+        return false;
     if (policy_is_internal(policy, topic) || policy_is_cycle(policy, topic))
         return false;
     if (f->heartbeats && policy_is_heartbeats(policy, topic))
