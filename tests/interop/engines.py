@@ -261,9 +261,9 @@ def damaged(engine, byte):
         west = rig.mirrors['west'].start(extra=[f'sundog.engine={other}', f'sundog.engine.{engine}.topics=nothing, ord.*'])
         def stands():
             rows = {p['partition']: p for f in west.status()['flows'] for p in f['partitions'] if p['topic'] == 'orders'}
-            return len(rows) == 3 and rows[0]['state'] == rows[2]['state'] == 'caught up' and rows[1]['state'] == 'paused' and rows
-        rows = wait('the others are mirrored', 120, stands, 0.2)
-        assert rows[1]['position'] == good and rows[1]['reason'] and rows[1]['engine'] == engine, rows[1]
+            return len(rows) == 3 and rows[0]['state'] == rows[2]['state'] == 'caught up' and rows[1]['state'] == 'paused' and rows[1]['position'] == good and rows
+        rows = wait(f'the others are mirrored, and what was read before {good} acknowledged', 120, stands, 0.2)
+        assert rows[1]['reason'] and rows[1]['engine'] == engine, rows[1]
         more = [p.produce('orders', b'more', partition=i % 3) for i in range(30)]
         assert p.flush(60) == 0 and more
         wait('the others go on', 90, lambda: [end_offsets(rig.bootstrap('west'), 'east.orders')[q] for q in range(3)] == [110, good, 110], 0.2)

@@ -39,6 +39,11 @@ def late(in_time, what):
         raise Late(what)
 
 
+def stretched(seconds):
+    """What takes so long on processors of its own, where it shares them with as many as run now."""
+    return seconds * max(1, os.getloadavg()[0] / os.cpu_count())
+
+
 class Broker:
     def __init__(self, **options):
         self.rig = Rig(sites=['east'], broker={'sundog.memory.max.bytes': MEMORY, 'sundog.request.timeout.ms': REQUEST_MS,
@@ -97,12 +102,12 @@ class Broker:
         assert len(said) <= 3 + seconds, f'{what}: {len(said)} log lines in {seconds:.1f} s: {said[:5]}'
         assert not any('\x1b' in l or '\0' in l for l in said), said
         assert self.daemon.running and self.other.is_alive(), f'{what}: {self.daemon.tail()}'
-        late(self.worst.value <= BYSTANDER_S, f'{what}: the bystander waited {self.worst.value:.2f} s')
+        late(self.worst.value <= stretched(BYSTANDER_S), f'{what}: the bystander waited {self.worst.value:.2f} s')
 
     def closed(self, sent, what, within=1.0):
         kind, value = outcome(self.port, sent, 30)
         assert kind == 'closed', f'{what}: {kind} {value!r}'
-        late(value <= within * max(1, SLACK) + 1, f'{what}: closed after {value:.2f} s')
+        late(value <= stretched(within * max(1, SLACK) + 1), f'{what}: closed after {value:.2f} s')
 
     def refused(self, c, topic, b, *errors, acks=-1):
         """The batch gets one of the errors and the log stays as it is."""
