@@ -22,7 +22,7 @@ def possible():
 
 
 def sh(line):
-    r = subprocess.run(line.split(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    r = subprocess.run(line.split(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert r.returncode == 0, f'{line}: {r.stderr}'
 
 
