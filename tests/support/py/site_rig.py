@@ -63,6 +63,7 @@ class Late(AssertionError):
     """Something awaited did not come in its time. Nothing is known to be wrong, lost or doubled, and no daemon broke."""
 
 
+STALL = 0.1  # seconds that a sleep may be too long before that is the machine's doing
 CALLS_TIMED_OUT = '_TIMED_OUT', '_TIMED_OUT_QUEUE', '_MSG_TIMED_OUT', 'REQUEST_TIMED_OUT'
 
 
@@ -74,19 +75,22 @@ def only_late(e):
 
 
 def wait(what, seconds, probe, every=0.05):
-    """Polls until probe() is true; what is waited for stands in the error."""
+    """Polls until probe() is true; what is waited for stands in the error. Time in which this process was not let run does not
+    count, what is awaited was not either; the last look is after the end."""
     end = time.monotonic() + seconds
-    last = None
-    while time.monotonic() < end:
+    while True:
+        over = time.monotonic() >= end
         try:
-            value = probe()
-            if value:
-                return value
-            last = value
+            last = probe()
+            if last:
+                return last
         except Exception as e:
             last = e
+        if over:
+            raise Late(f'not within {seconds} s: {what} (last: {last!r})')
+        before = time.monotonic()
         time.sleep(every)
-    raise Late(f'not within {seconds} s: {what} (last: {last!r})')
+        end += max(0, time.monotonic() - before - every - STALL)
 
 
 class Daemon:
