@@ -178,7 +178,7 @@ class Fire:
         error, = struct.unpack_from('>h', answer, 4 + 4 + 4 + 2 + len(topic))
         assert error == 0, f'{topic}: error {error}'
         for p in range(partitions):
-            wait(f'{topic}-{p} is served', 10, lambda: fetched(self.control.ask(fetch(topic, 0, 1, 0, p)), topic)[0] == 0)
+            wait(f'{topic}-{p} is served', 60, lambda: fetched(self.control.ask(fetch(topic, 0, 1, 0, p)), topic)[0] == 0)
 
     def fill(self, topic, batches, size=1000000):
         request = produce(topic, [0], batch(size))
@@ -195,6 +195,17 @@ class Fire:
         with open(f'/proc/{self.pid}/stat') as f:
             fields = f.read().rsplit(')', 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+    def load(self, meanwhile=lambda: None):
+        """Seconds of processor time in a second."""
+        start, used = time.monotonic(), self.cpu()
+        for _ in range(10):
+            time.sleep(0.1)
+            meanwhile()
+        return (self.cpu() - used) / (time.monotonic() - start)
+
+    def healthy(self):
+        assert self.broker.http('/healthz', 20)[0] == 200
 
     def schedule(self):
         """Nanoseconds on a processor, and waiting for one."""
@@ -230,12 +241,12 @@ class Fire:
         s = socket.socket()
         if rcvbuf:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        s.settimeout(20)
+        s.settimeout(60)
         s.connect(('127.0.0.1', self.port))
         self.sockets.append(s)
         return s
 
-    def wait_closed(self, why, n, seconds=25):
+    def wait_closed(self, why, n, seconds=90):
         wait(f'{n} connections closed: {why}', seconds, lambda: self.closed(why) >= n, 0.2)
 
     def ended(self, refused=None, said=None, note=''):
@@ -366,7 +377,7 @@ def a_byte_a_second():
         one = produce('probe', [0], b'\0' * (8 << 20))
         push(begun, [one[:100000]] * len(begun), 1)
         why, n, at = 'a request took too long to arrive', len(slow) + len(begun), [0] * len(slow) + [100000] * len(begun)
-        end = time.monotonic() + 25
+        end = time.monotonic() + 90
         while f.closed(why) < n and time.monotonic() < end:
             for i, s in enumerate(slow + begun):
                 with contextlib.suppress(OSError):
@@ -390,7 +401,7 @@ def find_coordinator_of_100000_groups():
                     for _ in range(100):
                         error, = struct.unpack_from('>h', c.answer(), 8)
                         assert error == 0, error
-        wait('a coordinator', 10, lambda: struct.unpack_from('>h', clients[0].ask(find_coordinator('first')), 8)[0] == 0)
+        wait('a coordinator', 60, lambda: struct.unpack_from('>h', clients[0].ask(find_coordinator('first')), 8)[0] == 0)
         ask(0, 4000)
         f.attack()
         groups = f.metrics()['sundog_broker_groups']
@@ -423,7 +434,7 @@ def responses_of_500_mb():
                 s.setblocking(False)
                 sel.register(s, selectors.EVENT_READ)
                 got[s] = 0
-            end = time.monotonic() + 20
+            end = time.monotonic() + 180
             while sel.get_map() and time.monotonic() < end:
                 for key, _ in sel.select(0.1):
                     n = key.fileobj.recv_into(into)
@@ -432,7 +443,8 @@ def responses_of_500_mb():
                     if got[key.fileobj] > 499000000:
                         sel.unregister(key.fileobj)
             total = sum(got.values())
-            assert not sel.get_map(), f'{total} bytes in 20 s'
+            if sel.get_map():
+                raise Late(f'{total} bytes in 180 s')
         f.wait_closed('the client does not read', 2)
         f.ended({'the client does not read': 2}, note=f'{total / 1e9:.1f} GB read')
 
@@ -443,17 +455,13 @@ def no_descriptors_left():
     with fire({'log.flush.offset.checkpoint.interval.ms': 500, 'replica.high.watermark.checkpoint.interval.ms': 500}, nofile=128) as f:
         f.create('files', 40)
         f.attack()
-        start = f.cpu()
-        time.sleep(1)
-        usual = f.cpu() - start
+        usual = f.load()
         sockets = [f.connect() for _ in range(200)]
         time.sleep(0.5)
-        start = f.cpu()
-        for _ in range(30):  # who wants to know why must be told now
-            time.sleep(0.1)
-            assert f.broker.http('/healthz', 1)[0] == 200
-        assert f.closed('no file descriptors left') > 0
-        spent = (f.cpu() - start) / 3
+        spent = 1e9
+        for _ in range(3):  # who spins does so all the time
+            spent = min(spent, f.load(f.healthy))  # who wants to know why must be told now
+        wait('refusals', 30, lambda: f.closed('no file descriptors left') > 0)
         out = 0
         for s in sockets:
             s.setblocking(False)
@@ -466,7 +474,7 @@ def no_descriptors_left():
         for s in sockets:
             s.close()
         assert out > 0, 'nobody was refused'
-        wait('a connection after it', 5, lambda: not refused(f.connect()))
+        wait('a connection after it', 60, lambda: not refused(f.connect()))
         counted = {w: f.closed(w) for w in ('no file descriptors left', 'max.connections is reached')}
         note = f'processor {usual:.2f} before, {spent:.2f} during; {out} closed, counted {counted}'
         assert spent <= usual + 0.25, f'it spins: {note}'
@@ -490,10 +498,11 @@ def requests_larger_than_the_budget():
         f.sockets += [c.s for c in clients]
         start, rounds = time.monotonic(), 0
         while rounds == 0 or time.monotonic() - start < 2:
-            left = push([c.s for c in clients], [large] * len(clients), 15)
-            assert left == 0, f'{left} requests not taken'
+            left = push([c.s for c in clients], [large] * len(clients), 120)
+            if left:
+                raise Late(f'{left} requests not taken')
             for c in clients:
-                c.s.settimeout(20)
+                c.s.settimeout(120)
                 errors, _ = produced(c.answer(), 'many')
                 assert errors == {0}, errors
             rounds += 1
