@@ -9,7 +9,7 @@ from cutter import (ANSWER, API_VERSIONS, DESCRIBE_PRODUCERS, FETCH, INIT_PRODUC
 from kills import commit, create
 from mirror_faults import ledger
 from records import check_log, payload, read_topic, same
-from site_rig import Rig, free_port, run_cases, wait
+from site_rig import Late, Rig, free_port, run_cases, wait
 from wire import Wire, batch
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
@@ -50,7 +50,7 @@ class World:
         create(rig, 'east', 'orders', 2)
         self.ends, self.sent, self.committed = [0, 0], 0, 0
         self.admin = AdminClient({'bootstrap.servers': rig.bootstrap('east')})
-        self.here, self.there = Wire(rig.bootstrap('east')), Wire(rig.bootstrap('west'))
+        self.here, self.there = Wire(rig.bootstrap('east'), timeout=60), Wire(rig.bootstrap('west'), timeout=60)
         rig.mirrors['west'].start(extra=[f'sundog.engine={engine}'])
         self.write(), self.arrive()
         self.commit(), self.grow(), self.write(), self.arrive()
@@ -72,7 +72,7 @@ class World:
                 error, offset = self.here.produced()
                 assert error or offset == self.ends[p], (p, offset, self.ends)
                 return not error or None
-            wait(f'partition {p} takes records', 10, taken)
+            wait(f'partition {p} takes records', 30, taken)
             self.ends[p] += len(records)
 
     def at_target(self):
@@ -80,14 +80,15 @@ class World:
         found = self.there.marks('east.orders', {p: 0 for p in range(len(self.ends))})
         return [-1 if found[p][0] else found[p][1] for p in range(len(self.ends))]
 
-    def arrive(self, seconds=30):
+    def arrive(self, seconds=60):
         def probe():
             ends = self.at_target()
             assert all(have <= want for have, want in zip(ends, self.ends)), f'more at the target, {ends}, than written, {self.ends}'
             return ends == self.ends or None
         end = time.monotonic() + seconds
         while not probe():
-            assert time.monotonic() < end, f'not within {seconds} s: {self.ends} at the target, there is {self.at_target()}'
+            if time.monotonic() > end:
+                raise Late(f'not within {seconds} s: {self.ends} at the target, there is {self.at_target()}')
             time.sleep(0.01)
 
     def commit(self):
@@ -99,18 +100,18 @@ class World:
         def probe():
             with Wire(self.rig.bootstrap('west')) as w:
                 return w.committed('shop', 'east.orders', [0])[1].get(0, (None,))[0] == self.committed
-        wait(f'the group stands at {self.committed}', 20, probe, 0.1)
+        wait(f'the group stands at {self.committed}', 60, probe, 0.1)
 
     def grow(self):
         """A partition more: a producer id for its number, a survey of its target."""
         self.ends.append(0)
         for f in self.admin.create_partitions([NewPartitions('orders', len(self.ends))]).values():
-            f.result(20)
+            f.result(60)
 
     def bounce(self):
         """The source begins anew, under new leader epochs: where do the logs of those before end?"""
         self.rig.brokers['east'].kill(), self.rig.brokers['east'].start()
-        self.here = Wire(self.rig.bootstrap('east'))
+        self.here = Wire(self.rig.bootstrap('east'), timeout=60)
 
     def cut(self, site, kind, at, trigger=None, **records):
         proxy = self.proxies[site]
@@ -120,7 +121,8 @@ class World:
         elif trigger:
             trigger()
         self.write(**records)
-        assert order.done.wait(20), f'{site}: no frame of kind {kind} came by to be cut at {at}'
+        if not order.done.wait(60):
+            raise Late(f'{site}: no frame of kind {kind} came by to be cut at {at}')
         self.arrive()
         return order.cut
 
@@ -136,7 +138,7 @@ class World:
             told = [(p['partition'], p['state'], p['reason']) for p in rows if p['state'] not in ('mirroring', 'caught up')]
             assert len(rows) == len(self.ends) and not told, told
             return True
-        wait('every partition runs', 20, running, 0.2)
+        wait('every partition runs', 60, running, 0.2)
 
 
 # Of each site: (request, with records in it, what makes the mirror send it besides records).
@@ -156,8 +158,7 @@ def cut_at_bytes(site, requests, large, engine):
         for api, marked, trigger in requests:
             for way in (REQUEST, ANSWER) if api != FETCH or not marked else (ANSWER,):
                 kind = api, way, marked
-                size = world.proxies[site].smallest.get(kind)
-                assert size, f'no frame of kind {kind} has gone by: {sorted(world.proxies[site].smallest)}'
+                size = wait(f'a frame of kind {kind}', 30, lambda: world.proxies[site].smallest.get(kind))
                 for at in range(size) if BYTES == 'all' else rng.sample(range(size), int(BYTES)):
                     found, _ = world.cut(site, kind, at, triggers.get(trigger, trigger))
                     assert found == at

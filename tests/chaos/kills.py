@@ -25,10 +25,10 @@ GROUP = 'K12.back K12.last K14'
 def create(rig, site, topic, partitions=3, **config):
     admin = AdminClient({'bootstrap.servers': rig.bootstrap(site)})
     for f in admin.create_topics([NewTopic(topic, partitions, 1, config={k.replace('_', '.'): v for k, v in config.items()})]).values():
-        f.result(20)
+        f.result(60)
 
 
-def mirrored(rig, source, target, topic, seconds=90, still=1):
+def mirrored(rig, source, target, topic, seconds=180, still=1):
     """Waits until the mirrored topic holds as many offsets as the source, and `still` seconds more for what would come twice. Which
     records they are is the caller's to compare: reading both topics only to count them takes longer than all else here."""
     def probe():
@@ -113,7 +113,7 @@ class Background:
         for t in self.threads:
             t.join()
         for l in self.loads:
-            l.flush(90)
+            l.flush(180)
 
 
 def kill_any_daemon_at_random_moments(broker=None, kills=KILLS):
@@ -141,7 +141,7 @@ def kill_any_daemon_at_random_moments(broker=None, kills=KILLS):
             names.append(victim.name)
             victim.kill()
             time.sleep(rng.choice([0, 0.05, 0.5]))
-            victim.start(seconds=30)
+            victim.start(seconds=60)
         load.stop()
         for x in others:
             x.stop()
@@ -174,19 +174,20 @@ def a_group_moves_when_its_site_dies():
         running = Background(load)
         asked = Asked(rig, 'east', 'west', 'orders', watch.ends, SEED, 'shop')
         time.sleep(3)
+        wait('the group reads every partition', 30, lambda: len(shop.at) == 3)
         shop.stop()
         commit(rig, 'east', 'shop', 'orders', shop.at)
         asked.settled(shop.at)
         rig.brokers['east'].kill()
         moved = rig.cli_json('-c', 'west-mirror.properties', 'failover', '--to', 'west', '--group', 'shop')
         rig.history.event('failover', group='shop', target='west/east.orders', bound=0)
-        start = look(rig, 'west', 'shop', 'east.orders', shop.at)
+        start = wait('what is committed at west', 30, lambda: look(rig, 'west', 'shop', 'east.orders', shop.at))
         assert start == {r['partition']: r['to'] for r in moved['partitions']} and len(start) == 3, (start, moved)
         there = Follower(rig.bootstrap('west'), 'east.orders', rig.history, 'west/east.orders', start, 'shop')
-        rig.brokers['east'].start(seconds=30)
+        rig.brokers['east'].start(seconds=60)
         running.stop()
         mirrored(rig, 'east', 'west', 'orders')
-        wait('the group reads on to the end', 30, lambda: there.at == end_offsets(rig.bootstrap('west'), 'east.orders'))
+        wait('the group reads on to the end', 60, lambda: there.at == end_offsets(rig.bootstrap('west'), 'east.orders'))
         for x in (asked, watch, there):
             x.stop()
         print(compare(rig, 'east', 'west', 'orders', load, gaps=True), f'records compared, {shop.read} read before, {there.read} after')
@@ -196,8 +197,8 @@ def a_group_moves_when_its_site_dies():
 def commit(rig, site, group, topic, offsets):
     """Of a group without members."""
     with Wire(rig.bootstrap(site)) as w:
-        wait(f'the group {group} at {site}', 20, lambda: w.find(group) == 0)
-        wait(f'the group {group} has a home', 20, lambda: not w.committed(group, topic, offsets)[0])
+        wait(f'the group {group} at {site}', 60, lambda: w.find(group) == 0)
+        wait(f'the group {group} has a home', 60, lambda: not w.committed(group, topic, offsets)[0])
         for p, o in offsets.items():
             t0 = now()
             error = w.commit(group, -1, '', topic, {p: o})[p]
@@ -220,11 +221,12 @@ def mirror_away(change, topic_config=None, after=None, broker=None, must=f'{WATC
         asked = Asked(rig, 'east', 'west', 'orders', watch.ends, SEED)
         running = Background(load)
         time.sleep(3)
+        wait('each partition is mirrored', 60, lambda: min(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 50)
         rig.mirrors['west'].kill()
         time.sleep(0.5)
         change(rig)
         time.sleep(0.5)
-        rig.mirrors['west'].start(seconds=30)
+        rig.mirrors['west'].start(seconds=60)
         time.sleep(2)
         running.stop()
         (after or (lambda r, l: (mirrored(r, 'east', 'west', 'orders'), compare(r, 'east', 'west', 'orders', l))))(rig, load)
@@ -279,7 +281,7 @@ def two_daemons_on_one_flow():
             victim = rng.choice([rig.mirrors['west'], second])
             if rng.random() < 0.5:
                 victim.kill()
-                victim.start(seconds=30)
+                victim.start(seconds=60)
             else:
                 victim.signal(signal.SIGSTOP)
                 time.sleep(1.5)
@@ -318,7 +320,8 @@ def source_prefix_deleted_while_the_mirror_is_down():
 def source_compacted_while_the_mirror_is_down():
     """A compacted source shrinks behind the mirror's back: each key's last value arrives, nothing arrives twice."""
     def change(rig):
-        time.sleep(6)  # the source's cleaner runs meanwhile
+        ends = end_offsets(rig.bootstrap('east'), 'orders')  # the mirror has not read more than that
+        wait('the cleaner passes the mirror', 60, lambda: all(cleaned(rig, 'east', 'orders').get(p, 0) >= n for p, n in ends.items()), 0.2)
 
     def after(rig, load):
         def last(log):

@@ -95,7 +95,7 @@ class Asked(threading.Thread):
         if self.error:
             raise self.error
 
-    def settled(self, committed, seconds=40):
+    def settled(self, committed, seconds=90):
         """Waits until the group's last commits {partition: offset} have been applied at the target; tells the history of that
         translation, which re-reads nothing, of the checkpoints on the way, and of the ends of the map."""
         args = '-c', f'{self.target}-mirror.properties', 'translate', '--group', self.group

@@ -12,6 +12,7 @@ from wire import Wire
 
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
 ONE_WAY = {'flows': ['east->west']}
+RETAINED = 2 << 20
 RECORD = {'sundog.on.log.start': 'record-and-continue', 'sundog.on.new.incarnation': 'record-and-continue'}
 
 
@@ -34,7 +35,7 @@ def rows(rig, topic='orders'):
     return {p['partition']: p for p in rig.mirrors['west'].status()['flows'][0]['partitions'] if p['topic'] == topic}
 
 
-def halted(rig, topic='orders', words=(), seconds=20):
+def halted(rig, topic='orders', words=(), seconds=60):
     """Waits until every partition of the topic has halted for the operator, each with a reason that has these words."""
     def probe():
         found = rows(rig, topic)
@@ -47,7 +48,7 @@ def halted(rig, topic='orders', words=(), seconds=20):
     return found
 
 
-def running(rig, topic='orders', partitions=None, seconds=20):
+def running(rig, topic='orders', partitions=None, seconds=60):
     def probe():
         found = rows(rig, topic)
         return found if found and len(found) == (partitions or len(found)) and all(p['state'] in ('mirroring', 'caught up') for p in found.values()) else None
@@ -60,7 +61,7 @@ def ledger(rig, kind=None):
 
 def in_ledger(rig, n, kind=None):
     """The same when it has n entries: the store's next commit has them, the status page shows at once what they say."""
-    wait(f'{n} entries in the ledger', 10, lambda: len(ledger(rig, kind)) >= n, 0.1)
+    wait(f'{n} entries in the ledger', 30, lambda: len(ledger(rig, kind)) >= n, 0.1)
     return ledger(rig, kind)
 
 
@@ -70,12 +71,20 @@ def counted(rig, kind):
     return sum(float(l.split()[-1]) for l in lines)
 
 
-def restart(rig, seconds=30, **options):
+def restart(rig, seconds=60, **options):
     rig.mirrors['west'].kill()
     rig.mirrors['west'].start(seconds=seconds, extra=[f'{k}={v}' for k, v in options.items()])
 
 
 def translate(rig, p, offset, topic='orders'):
+    """As the store tells it, whose next commit has what has only just arrived."""
+    def probe():
+        t = asked(rig, p, offset, topic)
+        return t if t['state'] == 'exact' else None
+    return wait(f'the translation of {topic}-{p} {offset} is exact', 30, probe, 0.2)
+
+
+def asked(rig, p, offset, topic):
     return rig.cli_json('translate', '--store', 'west-mirror.store', '--flow', 'east->west', '--topic', topic, '--partition', str(p), '--offset', str(offset))
 
 
@@ -93,7 +102,7 @@ def places(log, writer):
     return out
 
 
-def arrived(rig, load, topic='orders', seconds=30, but=()):
+def arrived(rig, load, topic='orders', seconds=60, but=()):
     """Waits until all that was acknowledged stands at the target (but for these sequences)."""
     def probe():
         there = places(read_topic(rig.bootstrap('west'), f'east.{topic}'), load.writer)
@@ -101,6 +110,15 @@ def arrived(rig, load, topic='orders', seconds=30, but=()):
         assert not lack, f'{len(lack)} are not there: {sorted((s, load.at[s]) for s in lack)[:3]}'
         return there
     return wait(f'all of {load.writer} at east.{topic}', seconds, probe, 0.3)
+
+
+def settled(rig, topic, seconds=2):
+    """Its ends, when they have not changed for so long under load."""
+    def probe():
+        before = end_offsets(rig.bootstrap('west'), topic)
+        time.sleep(seconds)
+        return (before,) if end_offsets(rig.bootstrap('west'), topic) == before else None
+    return wait(f'nothing more comes to {topic}', 20, probe, 0)[0]
 
 
 def nothing_more_comes(rig, before, topic='orders', seconds=2):
@@ -127,8 +145,19 @@ def overtake(rig, load, bytes):
     def probe():
         now = starts(rig, load.topic)
         time.sleep(0.8)  # two rounds of retention
-        return now if all(now[p] > before[p] for p in before) and now == starts(rig, load.topic) else None
-    return wait('retention at the source passes the mirror', 30, probe, 0)
+        return now if all(now[p] > before[p] for p in before) and not surplus(rig, load) and now == starts(rig, load.topic) else None
+    return wait('retention at the source passes the mirror', 60, probe, 0)
+
+
+def surplus(rig, load):
+    """Partitions of which retention has more to delete for certain: without their first segment they still hold RETAINED bytes."""
+    found = []
+    for p, end in end_offsets(rig.bootstrap('east'), load.topic).items():
+        files = os.listdir(os.path.join(rig.dir, 'east', 'data', f'{load.topic}-{p}'))
+        bases = sorted(int(f[:-4]) for f in files if f.endswith('.log'))
+        if len(bases) > 1 and (end - bases[1]) * load.size >= RETAINED:
+            found.append(p)
+    return found
 
 
 def told_or_there(rig, load):
@@ -141,7 +170,7 @@ def told_or_there(rig, load):
         lack = load.acked - missing - set(there)
         assert not lack, f'{len(lack)} are neither there nor told: {sorted((s, load.at[s]) for s in lack)[:3]}'
         return gaps, missing, there
-    gaps, missing, there = wait(f'all of {load.writer} is there or told', 30, probe, 0.3)
+    gaps, missing, there = wait(f'all of {load.writer} is there or told', 60, probe, 0.3)
     both = missing & set(there)
     assert not both, f'{len(both)} records stand in a gap and at the target, first {load.at[min(both)]}'
     assert len(there) + len(missing) == len(load.acked), (len(there), len(missing), len(load.acked))
@@ -160,7 +189,7 @@ def retention_overtakes_the_mirror():
     keep = {'config.properties.exclude': 'retention.*'}  # at the target nothing is deleted
     with Rig(**ONE_WAY, mirror=keep, broker={'log.retention.check.interval.ms': 300, 'log.segment.delete.delay.ms': 100}) as rig:
         rig.start()
-        create(rig, 'east', 'orders', 2, retention_bytes='2097152', segment_bytes='1048576')
+        create(rig, 'east', 'orders', 2, retention_bytes=str(RETAINED), segment_bytes='1048576')
         create(rig, 'east', 'calm', 1)
         load, calm = Placed(rig, 'orders', 'o', 4000), Placed(rig, 'calm', 'c')
         load.send(400), load.flush(), calm.send(100), calm.flush()
@@ -170,13 +199,15 @@ def retention_overtakes_the_mirror():
         low = overtake(rig, load, 12 << 20)
         west.signal(signal.SIGCONT)
         found = halted(rig, words=['deleted before they were mirrored', 'sundog.on.log.start'])
+        gaps = in_ledger(rig, 2, 'gap')
         ends = end_offsets(rig.bootstrap('west'), 'east.orders')  # more than before: answers lay in the mirror's sockets
-        assert sorted((g['partition'], g['from'], g['from'] + g['count']) for g in in_ledger(rig, 2, 'gap')) == [(p, ends[p], low[p]) for p in sorted(low)]
+        assert sorted((g['partition'], g['from'], g['from'] + g['count']) for g in gaps) == [(p, ends[p], low[p]) for p in sorted(low)], (gaps, ends, low)
+        wait('both are counted', 10, lambda: min(counted(rig, 'gap'), counted(rig, 'halted')) >= 2)
         assert counted(rig, 'gap') == counted(rig, 'halted') == 2
         assert all(str(ends[p]) in found[p]['reason'] and str(low[p] - 1) in found[p]['reason'] for p in low), found
         nothing_more_comes(rig, ends)
         calm.send(100), calm.flush(), arrived(rig, calm, 'calm')
-        wait('the lag is that of what is left behind', 15, lambda: all(p['lag_records'] == p['source_end'] - ends[q] > 0 for q, p in rows(rig).items()), 0.2)
+        wait('the lag is that of what is left behind', 60, lambda: all(p['lag_records'] == p['source_end'] - ends[q] > 0 for q, p in rows(rig).items()), 0.2)
         restart(rig)
         halted(rig, words=['deleted before they were mirrored'])
         nothing_more_comes(rig, ends, seconds=1)
@@ -188,10 +219,10 @@ def retention_overtakes_the_mirror():
         rig.mirrors['west'].kill()
         overtake(rig, load, 12 << 20)
         restart(rig, **RECORD)
-        wait('the second gap is told', 20, lambda: {g['partition'] for g in ledger(rig, 'gap') if g['from'] > low[g['partition']]} == set(low))
+        wait('the second gap is told', 60, lambda: {g['partition'] for g in ledger(rig, 'gap') if g['from'] > low[g['partition']]} == set(low))
         gaps, there = told_or_there(rig, load)
         stands = {p: min(t for s, (q, t) in there.items() if q == p and load.at[s][1] >= low[p]) for p in low}
-        wait(f'the group stands behind the first gap: {stands}', 20, lambda: committed(rig, 'shop') == stands)
+        wait(f'the group stands behind the first gap: {stands}', 60, lambda: committed(rig, 'shop') == stands)
         lost = sum(b - a for a, b in {(p, b): (a, b) for p, a, b in gaps}.values())
         print(f'{len(load.acked)} records, {lost} of them in {len(gaps)} gaps')
 
@@ -210,7 +241,7 @@ def remake(rig, topic='orders', partitions=2):
     def probe():
         create(rig, 'east', topic, partitions)
         return True
-    wait(f'{topic} is made again', 20, probe, 0.2)
+    wait(f'{topic} is made again', 60, probe, 0.2)
 
 
 def written(rig, topic, writer, n=500):
@@ -247,7 +278,7 @@ def source_topic_is_made_again():
         assert [e['kind'] for e in in_ledger(rig, 1)] == ['new incarnation'] and counted(rig, 'new incarnation') == 1, ledger(rig)
         nothing_more_comes(rig, ends, seconds=1)
         restart(rig)
-        wait('halted after a restart', 20, lambda: 'created again' in rig.cli('-c', 'west-mirror.properties', 'status').stdout, 0.1)
+        wait('halted after a restart', 60, lambda: 'created again' in rig.cli('-c', 'west-mirror.properties', 'status').stdout, 0.1)
         nothing_more_comes(rig, ends, seconds=1)
         restart(rig, **RECORD)
         arrived(rig, b), running(rig)
@@ -271,14 +302,14 @@ def source_topic_is_made_again():
             assert (t['partition'], t['offset'], t['state']) == (*there[s], 'exact'), (d.at[s], t, there[s])
         commit(rig, 'east', 'shop', 'orders', {p: o for p, o in d.at.values()})
         want = {p: there[s][1] for s, (p, o) in sorted(d.at.items())}
-        wait(f'the group stands at {want}', 20, lambda: committed(rig, 'shop') == want)
+        wait(f'the group stands at {want}', 60, lambda: committed(rig, 'shop') == want)
         print(f'{[len(x.acked) for x in (a, b, unread, c, d)]} records of four topics of one name')
 
 
 def delete_topic(rig, site, topic):
     admin = AdminClient({'bootstrap.servers': rig.bootstrap(site)})
     for f in admin.delete_topics([topic]).values():
-        f.result(20)
+        f.result(60)
 
 
 def target_topic_is_deleted():
@@ -290,20 +321,19 @@ def target_topic_is_deleted():
         create(rig, 'east', 'orders', 2), create(rig, 'east', 'calm', 1)
         load, calm = Placed(rig, 'orders', 'o'), Placed(rig, 'calm', 'c')
         writing = Background(load, rate=1000)
-        wait('some have arrived', 20, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 500)
+        wait('some have arrived', 60, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 500)
         delete_topic(rig, 'west', 'east.orders')
         halted(rig, words=['east.orders', 'target topic recreated'])
-        assert counted(rig, 'halted') == len(in_ledger(rig, 2, 'halted')) == 2, ledger(rig)
+        assert len(in_ledger(rig, 2, 'halted')) == counted(rig, 'halted') == 2, ledger(rig)
         time.sleep(3)
-        ends = end_offsets(rig.bootstrap('west'), 'east.orders')
-        nothing_more_comes(rig, ends)
+        ends = settled(rig, 'east.orders')
         places(read_topic(rig.bootstrap('west'), 'east.orders'), 'o')
         calm.send(100), calm.flush(), arrived(rig, calm, 'calm')
         restart(rig)
         halted(rig, words=['east.orders', 'target topic recreated'])
         nothing_more_comes(rig, ends, seconds=1)
         writing.stop()
-        wait('the lag is told', 15, lambda: sum(p['lag_records'] for p in rows(rig).values()) == load.sent - sum(p['position'] for p in rows(rig).values()) > 0)
+        wait('the lag is told', 60, lambda: sum(p['lag_records'] for p in rows(rig).values()) == load.sent - sum(p['position'] for p in rows(rig).values()) > 0)
 
 
 def target_is_cut_short():
@@ -321,9 +351,11 @@ def target_is_cut_short():
             delete_records(rig, 'west', 'east.orders', {p: r[-1].offset + 1 for p, r in log.items() if r})
             return len(there)
         writing = Background(load, rate=1000)
-        wait('some have arrived', 20, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 500)
+        wait('some have arrived', 60, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 500)
         first = cut()
         time.sleep(1)
+        behind = sum(end_offsets(rig.bootstrap('west'), 'east.orders').values())
+        wait('more has arrived', 60, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > max(first, behind))
         second = cut()
         rig.mirrors['west'].kill()
         cut()
@@ -338,7 +370,7 @@ def target_is_cut_short():
         restart(rig)
         running(rig)
         writing.stop()
-        wait('all has arrived', 30, lambda: end_offsets(rig.bootstrap('west'), 'east.orders') == end_offsets(rig.bootstrap('east'), 'orders'))
+        wait('all has arrived', 60, lambda: end_offsets(rig.bootstrap('west'), 'east.orders') == end_offsets(rig.bootstrap('east'), 'orders'))
         cut()
         assert 0 < first < second and set(there) == load.acked, (first, second, len(there), len(load.acked))
         assert there == load.at, 'a record stands at another offset than at the source'
@@ -360,7 +392,7 @@ def strangers_write():
         create(rig, 'east', 'orders', 2)
         load = Placed(rig, 'orders', 'o')
         writing = Background(load, rate=1000)
-        wait('some have arrived', 20, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 100)
+        wait('some have arrived', 60, lambda: sum(end_offsets(rig.bootstrap('west'), 'east.orders').values()) > 100)
         stranger = Load(rig.bootstrap('west'), 'east.orders', 'stranger')
         disturbing = Background(stranger, rate=400)
         time.sleep(2)
@@ -394,7 +426,8 @@ def partitions_are_added():
 
         def grow(n):
             for f in admin.create_partitions([NewPartitions('orders', n)]).values():
-                f.result(20)
+                f.result(60)
+            wait(f'{n} partitions', 30, lambda: len(end_offsets(rig.bootstrap('east'), 'orders')) == n)  # so that who begins now knows of them
         time.sleep(1.5)
         grow(5)
         running(rig, partitions=5)

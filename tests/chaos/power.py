@@ -45,11 +45,7 @@ class Disk:
         self.mount()
 
     def umount(self):
-        for _ in range(50):
-            if subprocess.run(['umount', self.path], capture_output=True).returncode == 0:
-                return
-            time.sleep(0.1)
-        raise AssertionError(f'{self.path} stays busy')
+        wait(f'{self.path} is busy no more', 60, lambda: subprocess.run(['umount', self.path], capture_output=True).returncode == 0, 0.1)
 
 
 def a_site_loses_its_power_under_load():
@@ -72,7 +68,7 @@ def a_site_loses_its_power_under_load():
                 disk.cut()
                 broker.kill()
                 disk.remount()
-                broker.start(seconds=30)
+                broker.start(seconds=60)
             running.stop()
             impatient.stop(), group.stop()
             follower.stop(), watch.stop()
@@ -80,7 +76,7 @@ def a_site_loses_its_power_under_load():
             assert CUTS == 0 or len(load.acked) > 500, 'too little was under way'
             print(f'{CUTS} cuts, {len(load.acked)} acknowledged, {len(seen)} there')
             print(rig.history.check(f'{WATCHED} {GROUP}'))
-            broker.stop()
+            broker.stop(60)
     finally:
         disk.umount()
 
@@ -106,7 +102,7 @@ def a_target_site_with_its_mirror_loses_its_power():
                 disk.cut()
                 rig.brokers['west'].kill(), rig.mirrors['west'].kill()
                 disk.remount()
-                rig.brokers['west'].start(seconds=30), rig.mirrors['west'].start(seconds=30)
+                rig.brokers['west'].start(seconds=60), rig.mirrors['west'].start(seconds=60)
             running.stop()
             mirrored(rig, 'east', 'west', 'orders')
             a, b = drain_both(rig, 'east', 'west', 'orders')
@@ -116,7 +112,7 @@ def a_target_site_with_its_mirror_loses_its_power():
             for x in (asked, follower, watch):
                 x.stop()
             print(rig.history.check(f'{WATCHED} {MIRROR} {MAP}'))
-            rig.mirrors['west'].stop(), rig.brokers['west'].stop()
+            rig.mirrors['west'].stop(60), rig.brokers['west'].stop(60)
     finally:
         disk.umount()
 
@@ -148,7 +144,7 @@ def every_site_loses_its_power():
                 for d in rig.daemons():
                     d.start(ready=False)
                 for d in rig.daemons():
-                    d.wait_healthy(30)
+                    d.wait_healthy(60)
             running.stop()
             n = 0
             for source, target, topic, load in ('east', 'west', 'orders', east), ('west', 'east', 'bills', west):
@@ -162,7 +158,7 @@ def every_site_loses_its_power():
             print(f'{max(1, CUTS // 2)} cuts of everything, {n} records compared')
             print(rig.history.check(MIRROR))
             for d in reversed(rig.daemons()):
-                d.stop(30)
+                d.stop(60)
     finally:
         for disk in disks.values():
             disk.umount()

@@ -15,7 +15,7 @@ SECONDS = float(os.environ.get('SUNDOG_SECONDS', '15'))  # of each of the two ph
 
 
 def start(d):
-    d.start(seconds=90, env={'LD_PRELOAD': os.environ['SUNDOG_PRELOAD']})
+    d.start(seconds=180, env={'LD_PRELOAD': os.environ['SUNDOG_PRELOAD']})
 
 
 def reports(rig):
@@ -65,7 +65,7 @@ def come_and_go(rig):
     while time.monotonic() < over:
         for d in rig.daemons():
             assert d.running, f'{d.name} has ended with {d.proc.poll()}: {d.tail()}'
-            d.http('/metrics', 20), d.http('/status', 20)
+            d.http('/metrics', 120), d.http('/status', 120)
         time.sleep(0.2)
     end.set()
     for c in churns:
@@ -84,7 +84,7 @@ def stop_and_pause(rig):
             time.sleep(rng.uniform(0.2, 1.5))
             d.signal(signal.SIGCONT)
         else:
-            code = d.stop(60)
+            code = d.stop(120)
             assert code == 0, f'{d.name} ended with {code}: {d.tail(30)}'
             start(d)
         n += 1
@@ -105,16 +105,16 @@ def no_races_between_two_sites():
         for s in rig.sites:
             make(rig, s, 'steady', 3)
         steady = Steady(rig)
-        wait('each engine reads', 120, lambda: engines(rig) == {s: {e} for s, e in ENGINES.items()}, 0.5)
+        wait('each engine reads', 180, lambda: engines(rig) == {s: {e} for s, e in ENGINES.items()}, 0.5)
         topics = come_and_go(rig)
         changes = stop_and_pause(rig)
         steady.stop()
         for l, s in zip(steady.loads, rig.sites):
             other = next(x for x in rig.sites if x != s)
-            wait(f'{s}.steady complete at {other}', 120,
+            wait(f'{s}.steady complete at {other}', 180,
                  lambda: sum(end_offsets(rig.bootstrap(other), f'{s}.steady').values()) == l.sent, 0.5)
         for d in rig.daemons():
-            code = d.stop(60)
+            code = d.stop(120)
             assert code == 0, f'{d.name} ended with {code}: {d.tail(30)}'
         found = reports(rig)
         for path, text in found:

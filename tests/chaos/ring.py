@@ -39,7 +39,7 @@ def mirroring(flows):
             time.sleep(rng.uniform(0.3, 1))
             victim = rng.choice(rig.daemons())
             victim.kill()
-            victim.start(seconds=30)
+            victim.start(seconds=60)
         load.stop()
         of = {site: ways(flows, site) for site in TOPICS}
         for source, name, target in sum(of.values(), []):

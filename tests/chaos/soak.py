@@ -49,14 +49,14 @@ BROKER = {'auto.create.topics.enable': 'false', 'num.partitions': 1, 'log.retent
 def make(rig, site, topic, partitions, **config):
     admin = rig.admins[site]
     for f in admin.create_topics([NewTopic(topic, partitions, 1, config=config)]).values():
-        f.result(30)
+        f.result(120)
 
 
 def delete(rig, site, topic):
     """Whether it was there."""
     for f in rig.admins[site].delete_topics([topic], operation_timeout=20).values():
         try:
-            f.result(30)
+            f.result(120)
         except KafkaException as e:
             if e.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return False
@@ -158,7 +158,7 @@ class Churn(threading.Thread):
         failed = []
         for i in range(n):
             p.produce(topic, b'v' * 1000, str(i).encode(), on_delivery=lambda e, m: e and failed.append(str(e)))
-        assert p.flush(60) == 0 and not failed, failed[:3]
+        assert p.flush(240) == 0 and not failed, failed[:3]
         del p
         self.records += n
         how = rng.choice(['whole', 'whole', 'midway', 'target first'])
