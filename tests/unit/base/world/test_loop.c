@@ -61,7 +61,7 @@ Test(loop, timers_run_in_order_of_time_then_arming)
     loop_posix_run(lp);
     cr_expect_str_eq(order, "bac");
     cr_expect_geq(loop_now_us(l), t + 20000);
-    cr_expect_lt(loop_now_us(l), t + 2000000);
+    cr_expect_lt(loop_now_us(l), t + 60000000); /* a busy machine may be late, not by a minute */
     cr_expect_not(a.armed);
 }
 

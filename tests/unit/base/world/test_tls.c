@@ -327,7 +327,7 @@ static void teardown(void)
     rmdir(dir);
 }
 
-TestSuite(tls, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(tls, .init = setup, .fini = teardown, .timeout = 280);
 
 static struct tls_options trusting(const char *file)
 {

@@ -326,13 +326,13 @@ static void enumerate(uint64_t seed, int ops, int states_per_change)
     free(w);
 }
 
-Test(crash, every_state_opens_with_all_that_was_flushed_1, .timeout = 110)
+Test(crash, every_state_opens_with_all_that_was_flushed_1, .timeout = 280)
 {
     for (uint64_t seed = 1; seed <= 4; seed++)
         enumerate(seed, 60, 4);
 }
 
-Test(crash, every_state_opens_with_all_that_was_flushed_2, .timeout = 110)
+Test(crash, every_state_opens_with_all_that_was_flushed_2, .timeout = 280)
 {
     for (uint64_t seed = 7; seed <= 10; seed++)
         enumerate(seed, 60, 4);

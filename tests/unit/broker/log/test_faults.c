@@ -266,7 +266,7 @@ Test(faults, a_write_error_fences)
 }
 
 /* Every call of every kind fails once, in turn: an error or not, afterwards a restart finds all that was flushed. */
-Test(faults, each_call_of_a_workload_fails_once, .timeout = 100)
+Test(faults, each_call_of_a_workload_fails_once, .timeout = 280)
 {
     for (int op = CRASH_READ; op < CRASH_OPS; op++) {
         bool hit = true;

@@ -380,7 +380,7 @@ static void cut_here(void *arg, enum crash_op op)
         whole_after_cut(cd, &cutting.rng, &cutting.id, false);
 }
 
-Test(manager, many_logs_are_made_with_one_sync_and_outlive_a_power_cut, .timeout = 60)
+Test(manager, many_logs_are_made_with_one_sync_and_outlive_a_power_cut, .timeout = 280)
 {
     struct log_dirs *d;
     struct log_new made[MANY];

@@ -90,7 +90,7 @@ static void check(void)
     cr_assert_eq(disk_remove_tree(disk, dir), 0);
 }
 
-Test(memory, runs_out_at_every_allocation, .timeout = 110)
+Test(memory, runs_out_at_every_allocation, .timeout = 280)
 {
     /* Where a sync costs nothing: there are some thousands. */
     snprintf(root, sizeof root, "%s/sundog-memory-XXXXXX",

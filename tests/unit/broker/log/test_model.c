@@ -495,19 +495,19 @@ static void in_memory(uint64_t seed, int64_t ops)
     crash_disk_destroy(d);
 }
 
-Test(model, random_operations_1, .timeout = 100)
+Test(model, random_operations_1, .timeout = 280)
 {
     for (uint64_t seed = 1; seed <= 10; seed++)
         in_memory(seed, 3000);
 }
 
-Test(model, random_operations_2, .timeout = 100)
+Test(model, random_operations_2, .timeout = 280)
 {
     for (uint64_t seed = 11; seed <= 20; seed++)
         in_memory(seed, 3000);
 }
 
-Test(model, random_operations_3, .timeout = 100)
+Test(model, random_operations_3, .timeout = 280)
 {
     for (uint64_t seed = 21; seed <= 30; seed++)
         in_memory(seed, 3000);
@@ -533,7 +533,7 @@ static int spared_sync_dir(struct disk *d, const char *path)
     return sparing.syncs++ % SYNC_EACH ? 0 : sparing.real->sync_dir(d, path);
 }
 
-Test(model, random_operations_on_a_real_disk, .timeout = 100)
+Test(model, random_operations_on_a_real_disk, .timeout = 280)
 {
     struct disk *d = disk_posix_create();
     sparing.real = d->ops;

@@ -454,7 +454,7 @@ Test(validate, bombs_cost_bounded_time_and_memory)
         cr_assert_eq(batch_validate(buf_slice(&b), &r, &v), -E_LIMIT, "%s: %s", codec_name(c), v.text);
         cr_assert_eq(v.kafka_error, KE_MESSAGE_TOO_LARGE);
         double took = seconds() - before;
-        cr_assert(took < 20, "%s took %.1f s", codec_name(c), took); /* with sanitizers */
+        cr_assert(took < 60, "%s took %.1f s", codec_name(c), took); /* with sanitizers */
     }
     buf_fini(&b);
     buf_fini(&zeros);

@@ -84,7 +84,7 @@ static void compare(struct slice payload, const struct batch_header *h, enum cod
     buf_fini(&batch);
 }
 
-Test(record_stream, large_records_are_taken_and_refused_as_whole_ones, .timeout = 60)
+Test(record_stream, large_records_are_taken_and_refused_as_whole_ones, .timeout = 280)
 {
     struct rng rng;
     rng_init(&rng, 7);
