@@ -157,7 +157,7 @@ class Load:
         self.open = {}  # sequence -> (key, crc, t0): sent and not answered, for the history
         self.sent, self.acked, self.failed = 0, set(), collections.Counter()
         self.p = Producer({'bootstrap.servers': bootstrap, 'enable.idempotence': True, 'acks': 'all', 'linger.ms': 5,
-                           'message.timeout.ms': 120000, 'queue.buffering.max.messages': 200000,
+                           'message.timeout.ms': 300000, 'queue.buffering.max.messages': 200000,
                            'retry.backoff.ms': 50, 'reconnect.backoff.max.ms': 500, 'log_level': 2, **(config or {})})
 
     def send(self, n, keys=50):
