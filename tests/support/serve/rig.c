@@ -121,7 +121,7 @@ struct uuid rig_topic(struct rig *r, const char *name, int32_t partitions, const
         records[n++] = (struct metadata_record){kp_type_config_record, 0, &conf};
     }
     publish(r, records, n);
-    bool open = rig_until(r, all_open, r, 10000);
+    bool open = rig_until(r, all_open, r, RIG_PATIENCE_MS);
     assert(open);
     (void)open;
     return topic.topic_id;
@@ -293,7 +293,7 @@ void rig_destroy(struct rig *r, bool keep)
         groups_stop(r->shard.groups);
     checkpoints_end(r->host.checkpoints);
     partitions_close(r->shard.partitions, on_closed, r);
-    bool closed = rig_until(r, is_closed, r, 10000);
+    bool closed = rig_until(r, is_closed, r, RIG_PATIENCE_MS);
     assert(closed);
     (void)closed;
     checkpoints_write_last(r->host.checkpoints);
@@ -449,7 +449,7 @@ void rig_release(struct rig_call *c)
 void *rig_ask(struct rig *r, struct rig_call *c, int16_t key, int16_t version, const void *body)
 {
     rig_send(r, c, key, version, body);
-    return rig_answer(c, 10000);
+    return rig_answer(c, RIG_PATIENCE_MS);
 }
 
 struct slice rig_batch(struct rig *r, const struct rig_batch *b)

@@ -61,7 +61,7 @@ static void send_fetch(struct rig *r, struct rig_call *c, struct ask a)
 static struct kp_fetch_response *fetch(struct rig *r, struct rig_call *c, struct ask a)
 {
     send_fetch(r, c, a);
-    struct kp_fetch_response *out = rig_answer(c, 10000);
+    struct kp_fetch_response *out = rig_answer(c, RIG_PATIENCE_MS);
     cr_assert(out);
     return out;
 }
@@ -205,10 +205,10 @@ Test(fetch, waits_for_records_and_is_woken_by_them)
         rig_turn(r, 5);
     cr_assert_not(c.answered);
     size_t n = put(r, 1, 1, "x");
-    struct kp_fetch_response *out = rig_answer(&c, 1000);
+    struct kp_fetch_response *out = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(out);
     cr_expect_eq(out->responses[0].partitions[1].records.bytes.n, n);
-    cr_expect_lt(clock_now_us() - start, 5000000);
+    cr_expect_lt(clock_now_us() - start, 50000000); /* not by the end of its wait */
     rig_release(&c);
     rig_destroy(r, false);
 }
@@ -225,7 +225,7 @@ Test(fetch, waits_until_min_bytes_have_come)
         rig_turn(r, 5);
     cr_assert_not(c.answered, "two batches are not three");
     put(r, 1, 1, "x");
-    struct kp_fetch_response *out = rig_answer(&c, 1000);
+    struct kp_fetch_response *out = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(out);
     cr_expect_eq(out->responses[0].partitions[0].records.bytes.n, n);
     cr_expect_eq(out->responses[0].partitions[1].records.bytes.n, 2 * n);
@@ -255,7 +255,7 @@ Test(fetch, a_topic_that_goes_wakes_it)
     send_fetch(r, &c, ASK(.wait_ms = 60000));
     rig_turn(r, 5);
     rig_remove_topic(r, "t");
-    struct kp_fetch_response *out = rig_answer(&c, 1000);
+    struct kp_fetch_response *out = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(out);
     cr_expect_neq(first(out)->error_code, KE_NONE);
     rig_release(&c);

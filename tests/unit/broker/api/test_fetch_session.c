@@ -61,7 +61,7 @@ struct said {
 
 static struct said answered(struct rig_call *c)
 {
-    const struct kp_fetch_response *m = rig_answer(c, 10000);
+    const struct kp_fetch_response *m = rig_answer(c, RIG_PATIENCE_MS);
     cr_assert(m);
     struct said s = {.error = m->error_code, .id = m->session_id, .topics = m->responses_n};
     for (int32_t i = 0; i < m->responses_n; i++) {

@@ -281,7 +281,7 @@ Test(produce, a_topic_that_goes_answers_what_waits)
     struct kp_produce_request q = {.acks = -1, .timeout_ms = 5000, .topic_data = &t, .topic_data_n = 1};
     rig_send(r, &c, kp_key_produce, 9, &q);
     rig_remove_topic(r, "t");
-    struct kp_produce_response *a = rig_answer(&c, 1000);
+    struct kp_produce_response *a = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(a);
     cr_expect_eq(a->responses[0].partition_responses[0].error_code, KE_UNKNOWN_TOPIC_OR_PARTITION);
     rig_release(&c);

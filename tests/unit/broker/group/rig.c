@@ -9,7 +9,7 @@ struct groups_options options(void)
                   .new_member_join_timeout_ms = 300000,
                   .members_max = 1000},
         .offset_metadata_max_bytes = 4096,
-        .commit_timeout_ms = 5000,
+        .commit_timeout_ms = RIG_PATIENCE_MS,
         .retention_ms = 7 * 86400000LL,
         .retention_check_ms = 600000,
     };
@@ -100,7 +100,7 @@ struct got fetch(struct rig *r, const char *group, const char *topic, int32_t pa
 int64_t fetched(struct rig *r, const char *group, const char *topic, int32_t partition)
 {
     struct got g;
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 30000; i++) {
         g = fetch(r, group, topic, partition);
         if (g.error != KE_COORDINATOR_LOAD_IN_PROGRESS)
             break;
@@ -183,13 +183,13 @@ struct member only_member(struct rig *r, const char *group)
     struct rig_call c;
     struct member m = {0};
     send_join(r, &c, 9, group, "", to_orders);
-    struct kp_join_group_response *a = rig_answer(&c, 5000);
+    struct kp_join_group_response *a = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(a && a->error_code == KE_MEMBER_ID_REQUIRED);
     slice_cstr(a->member_id, m.id, sizeof m.id);
     rig_release(&c);
     cr_assert(strncmp(m.id, "rig-", 4) == 0 && strlen(m.id) == 4 + 36, "%s", m.id);
     send_join(r, &c, 9, group, m.id, to_orders);
-    a = rig_answer(&c, 5000);
+    a = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(a && a->error_code == KE_NONE && a->members_n == 1);
     m.generation = a->generation_id;
     rig_release(&c);

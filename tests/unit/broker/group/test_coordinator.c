@@ -231,7 +231,7 @@ Test(coordinator, joins_of_every_version_are_answered)
         snprintf(group, sizeof group, "g%d", v);
         for (int i = 0; i < 2; i++) {
             send_join(r, &c, v, group, id, to_orders);
-            struct kp_join_group_response *a = rig_answer(&c, 5000);
+            struct kp_join_group_response *a = rig_answer(&c, RIG_PATIENCE_MS);
             cr_assert(a);
             slice_cstr(a->member_id, id, sizeof id);
             if (a->error_code != KE_MEMBER_ID_REQUIRED)
@@ -252,7 +252,7 @@ Test(coordinator, empty_group_ids_are_refused_for_members)
     struct rig_call c;
     struct member m = {.id = "m"};
     send_join(r, &c, 9, "", "", to_orders);
-    struct kp_join_group_response *a = rig_answer(&c, 1000);
+    struct kp_join_group_response *a = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(a && a->error_code == KE_INVALID_GROUP_ID);
     rig_release(&c);
     cr_assert_eq(heartbeat(r, "", &m), KE_INVALID_GROUP_ID);
@@ -272,7 +272,7 @@ Test(coordinator, a_stopping_broker_answers_who_waits)
     struct member m = only_member(r, "g");
     struct rig_call c;
     send_join(r, &c, 9, "g", "", SLICE_LIT("s"));
-    struct kp_join_group_response *a = rig_answer(&c, 1000);
+    struct kp_join_group_response *a = rig_answer(&c, RIG_PATIENCE_MS);
     char id[128];
     slice_cstr(a->member_id, id, sizeof id);
     rig_release(&c);
@@ -280,7 +280,7 @@ Test(coordinator, a_stopping_broker_answers_who_waits)
     wait_ms(r, 5);
     cr_assert(!c.answered && m.generation == 1);
     groups_stop(rig_shard(r)->groups);
-    a = rig_answer(&c, 1000);
+    a = rig_answer(&c, RIG_PATIENCE_MS);
     cr_assert(a && a->error_code == KE_NOT_COORDINATOR);
     rig_release(&c);
     rig_destroy(r, false);

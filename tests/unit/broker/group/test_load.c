@@ -13,7 +13,7 @@
 static const struct groups_options options = {
     .group = {.session_min_ms = 1, .session_max_ms = 1800000, .members_max = 1000},
     .offset_metadata_max_bytes = 4096,
-    .commit_timeout_ms = 5000,
+    .commit_timeout_ms = RIG_PATIENCE_MS,
     .retention_ms = INT64_C(1) << 50,
     .retention_check_ms = 600000,
 };
@@ -118,7 +118,7 @@ static int16_t fetch(struct rig *r, int32_t partition, int64_t *out)
         .name = SLICE_LIT("orders"), .partition_indexes = &partition, .partition_indexes_n = 1};
     struct kp_offset_fetch_request q = {.group_id = SLICE_LIT("g"), .topics = &t, .topics_n = 1};
     int16_t error = KE_COORDINATOR_LOAD_IN_PROGRESS;
-    for (int i = 0; i < 2000 && error == KE_COORDINATOR_LOAD_IN_PROGRESS; i++) {
+    for (int i = 0; i < 20000 && error == KE_COORDINATOR_LOAD_IN_PROGRESS; i++) {
         rig_turn(r, i ? 2 : 0);
         struct kp_offset_fetch_response *a = rig_ask(r, &c, kp_key_offset_fetch, 5, &q);
         cr_assert_not_null(a);

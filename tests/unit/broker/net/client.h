@@ -83,7 +83,7 @@ static inline void client_ask_versions(struct rig *r, int fd, int32_t correlatio
 {
     struct kp_api_versions_request q = {SLICE_LIT("test"), SLICE_LIT("1")};
     struct buf b = client_frame(kp_key_api_versions, 3, correlation, &q);
-    cr_assert_eq(client_send(r, fd, b.p, b.n, 1000), b.n);
+    cr_assert_eq(client_send(r, fd, b.p, b.n, RIG_PATIENCE_MS), b.n);
     buf_fini(&b);
 }
 

@@ -10,12 +10,12 @@ static void expect_closed(const void *bytes, size_t n)
 {
     struct rig *r = listening();
     int fd = client_open(r);
-    client_send(r, fd, bytes, n, 1000);
-    cr_expect(client_closed(r, fd, 10000)); /* at once, on a machine that is not busy */
+    client_send(r, fd, bytes, n, RIG_PATIENCE_MS);
+    cr_expect(client_closed(r, fd, RIG_PATIENCE_MS));
     close(fd);
     int other = client_open(r); /* nobody else minds */
     client_ask_versions(r, other, 5);
-    cr_expect_eq(client_next(r, other, 10000), 5);
+    cr_expect_eq(client_next(r, other, RIG_PATIENCE_MS), 5);
     close(other);
     rig_destroy(r, false);
 }
@@ -66,9 +66,9 @@ Test(frames, answers_before_a_refused_frame_still_leave)
     int fd = client_open(r);
     uint8_t bad[16] = {0, 0, 0, 12, 0x7f, 0xff};
     client_ask_versions(r, fd, 1);
-    client_send(r, fd, bad, sizeof bad, 100);
-    cr_expect_eq(client_next(r, fd, 1000), 1);
-    cr_expect(client_closed(r, fd, 1000));
+    client_send(r, fd, bad, sizeof bad, RIG_PATIENCE_MS);
+    cr_expect_eq(client_next(r, fd, RIG_PATIENCE_MS), 1);
+    cr_expect(client_closed(r, fd, RIG_PATIENCE_MS));
     close(fd);
     rig_destroy(r, false);
 }
@@ -82,8 +82,8 @@ Test(frames, a_later_api_versions_is_answered_as_version_0)
     be16_put(frame + 4, kp_key_api_versions);
     be16_put(frame + 6, 99);
     be32_put(frame + 8, 42);
-    client_send(r, fd, frame, sizeof frame, 1000);
-    cr_assert_eq(client_read(r, fd, answer, sizeof answer, 1000), (ssize_t)sizeof answer);
+    client_send(r, fd, frame, sizeof frame, RIG_PATIENCE_MS);
+    cr_assert_eq(client_read(r, fd, answer, sizeof answer, RIG_PATIENCE_MS), (ssize_t)sizeof answer);
     cr_expect_eq(be32_get(answer + 4), 42);
     cr_expect_eq(be16_get(answer + 8), KE_UNSUPPORTED_VERSION);
     cr_expect_gt(be32_get(answer + 10), 5, "the list of APIs");
@@ -98,8 +98,8 @@ Test(frames, a_frame_in_single_bytes_is_read)
     struct kp_api_versions_request q = {SLICE_LIT("test"), SLICE_LIT("1")};
     struct buf b = client_frame(kp_key_api_versions, 3, 9, &q);
     for (size_t i = 0; i < b.n; i++)
-        cr_assert_eq(client_send(r, fd, b.p + i, 1, 1000), 1);
-    cr_expect_eq(client_next(r, fd, 1000), 9);
+        cr_assert_eq(client_send(r, fd, b.p + i, 1, RIG_PATIENCE_MS), 1);
+    cr_expect_eq(client_next(r, fd, RIG_PATIENCE_MS), 9);
     buf_fini(&b);
     close(fd);
     rig_destroy(r, false);
@@ -113,10 +113,10 @@ Test(frames, many_frames_cut_anywhere_are_all_answered_in_order)
     for (int32_t i = 0; i < 500; i++) {
         struct buf b = client_frame(kp_key_api_versions, 3, i, &q);
         size_t cut = (size_t)i % b.n;
-        cr_assert_eq(client_send(r, fd, b.p, cut, 1000), cut);
+        cr_assert_eq(client_send(r, fd, b.p, cut, RIG_PATIENCE_MS), cut);
         rig_turn(r, 0);
-        cr_assert_eq(client_send(r, fd, b.p + cut, b.n - cut, 1000), b.n - cut);
-        cr_assert_eq(client_next(r, fd, 1000), i);
+        cr_assert_eq(client_send(r, fd, b.p + cut, b.n - cut, RIG_PATIENCE_MS), b.n - cut);
+        cr_assert_eq(client_next(r, fd, RIG_PATIENCE_MS), i);
         buf_fini(&b);
     }
     close(fd);
@@ -130,7 +130,7 @@ Test(frames, every_cut_of_a_request_followed_by_the_end_leaves_nothing)
     struct buf b = client_frame(kp_key_metadata, 9, 1, &q);
     for (size_t n = 0; n < b.n; n++) {
         int fd = client_open(r);
-        client_send(r, fd, b.p, n, 1000);
+        client_send(r, fd, b.p, n, RIG_PATIENCE_MS);
         close(fd);
         rig_turn(r, 5);
     }
@@ -157,9 +157,9 @@ Test(frames, a_slow_sender_is_cut_off_at_its_deadline)
     int fd = client_open(r);
     int64_t start = clock_now_us();
     const uint8_t size[4] = {0, 0, 1, 0};
-    cr_assert_eq(client_send(r, fd, size, 4, 100), 4);
+    cr_assert_eq(client_send(r, fd, size, 4, RIG_PATIENCE_MS), 4);
     bool closed = false;
-    while (!closed && clock_now_us() - start < 6000000) {
+    while (!closed && clock_now_us() - start < 60000000) {
         client_send(r, fd, "", 1, 10);
         closed = client_closed(r, fd, 200);
     }
@@ -180,8 +180,8 @@ Test(frames, client_ids_of_any_bytes_are_taken)
     struct buf b;
     buf_init(&b, 1 << 20);
     cr_assert_eq(kp_request_frame(kp_api_find(kp_key_api_versions), &h, &q, &b), 0);
-    cr_assert_eq(client_send(r, fd, b.p, b.n, 1000), b.n);
-    cr_expect_eq(client_next(r, fd, 1000), 3);
+    cr_assert_eq(client_send(r, fd, b.p, b.n, RIG_PATIENCE_MS), b.n);
+    cr_expect_eq(client_next(r, fd, RIG_PATIENCE_MS), 3);
     buf_fini(&b);
     close(fd);
     rig_destroy(r, false);

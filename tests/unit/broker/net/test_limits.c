@@ -60,7 +60,7 @@ Test(limits, a_client_that_does_not_read_is_cut_off)
     while (client_send(r, fd, b.p, b.n, 300) == b.n)
         ;
     struct net_counts counts;
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 600; i++) {
         rig_turn(r, 100);
         net_server_counts(rig_shard(r)->server, &counts);
         if (counts.connections == 0)
@@ -77,8 +77,8 @@ Test(limits, idle_connections_are_closed)
     struct rig *r = rig_create(&(struct rig_options){.listen = true, .net = {.idle_max_us = 1000000}});
     int fd = client_open(r);
     client_ask_versions(r, fd, 1);
-    cr_expect_eq(client_next(r, fd, 1000), 1);
-    cr_expect(client_closed(r, fd, 5000));
+    cr_expect_eq(client_next(r, fd, RIG_PATIENCE_MS), 1);
+    cr_expect(client_closed(r, fd, RIG_PATIENCE_MS));
     close(fd);
     rig_destroy(r, false);
 }
@@ -87,14 +87,15 @@ Test(limits, connections_above_the_limit_are_refused_and_others_served)
 {
     struct rig *r = rig_create(&(struct rig_options){.listen = true, .net = {.connections_max = 2}});
     int a = client_open(r), b = client_open(r), c = client_open(r);
-    cr_expect(client_closed(r, c, 1000));
+    cr_expect(client_closed(r, c, RIG_PATIENCE_MS));
     client_ask_versions(r, a, 1);
-    cr_expect_eq(client_next(r, a, 1000), 1);
+    cr_expect_eq(client_next(r, a, RIG_PATIENCE_MS), 1);
     close(b);
-    rig_turn(r, 10);
+    for (int i = 0; i < 10; i++)
+        rig_turn(r, 10);
     int d = client_open(r);
     client_ask_versions(r, d, 2);
-    cr_expect_eq(client_next(r, d, 1000), 2);
+    cr_expect_eq(client_next(r, d, RIG_PATIENCE_MS), 2);
     close(a), close(c), close(d);
     rig_destroy(r, false);
 }
@@ -106,8 +107,8 @@ Test(limits, idle_connections_hold_no_memory)
     for (int i = 0; i < 50; i++) {
         fds[i] = client_open(r);
         client_ask_versions(r, fds[i], i);
-        cr_expect_eq(client_next(r, fds[i], 1000), i);
-        client_send(r, fds[i], "\0\0", 2, 100); /* a frame that never comes */
+        cr_expect_eq(client_next(r, fds[i], RIG_PATIENCE_MS), i);
+        client_send(r, fds[i], "\0\0", 2, RIG_PATIENCE_MS); /* a frame that never comes */
     }
     rig_turn(r, 5);
     cr_expect_leq(rig_shard(r)->memory.used_bytes, 300000, "one buffer for all of them");
@@ -124,11 +125,11 @@ Test(limits, large_frames_grow_with_what_has_come)
     int fd = client_open(r);
     struct buf b = produce_frame(r, 1, 12 << 20, -1);
     size_t before = rig_shard(r)->memory.used_bytes;
-    client_send(r, fd, b.p, 100000, 1000); /* claims 12 MiB, has sent a little */
+    client_send(r, fd, b.p, 100000, RIG_PATIENCE_MS); /* claims 12 MiB, has sent a little */
     rig_turn(r, 5);
     cr_expect_leq(rig_shard(r)->memory.used_bytes - before, 1u << 20, "nothing is taken for a claim");
-    cr_assert_eq(client_send(r, fd, b.p + 100000, b.n - 100000, 5000), b.n - 100000);
-    cr_expect_eq(client_next(r, fd, 2000), 1);
+    cr_assert_eq(client_send(r, fd, b.p + 100000, b.n - 100000, RIG_PATIENCE_MS), b.n - 100000);
+    cr_expect_eq(client_next(r, fd, RIG_PATIENCE_MS), 1);
     cr_expect_eq(partition_log_end(rig_partition(r, "orders", 0)), 1);
     buf_fini(&b);
     close(fd);
@@ -147,7 +148,7 @@ Test(limits, over_the_budget_sockets_wait_and_are_served_later)
     for (int i = 0; i < N; i++)
         fds[i] = client_open(r);
     int open = N; /* 32 MiB in flight on 16 MiB */
-    int64_t end = clock_now_us() + 20000000;
+    int64_t end = clock_now_us() + RIG_PATIENCE_MS * 1000;
     while (open > 0 && clock_now_us() < end) {
         for (int i = 0; i < N; i++) {
             if (at[i] == b.n)
@@ -161,7 +162,7 @@ Test(limits, over_the_budget_sockets_wait_and_are_served_later)
         cr_assert_leq(rig_shard(r)->memory.used_bytes, 18u << 20);
     }
     for (int i = 0; i < N; i++)
-        cr_expect_eq(client_next(r, fds[i], 5000), 1);
+        cr_expect_eq(client_next(r, fds[i], RIG_PATIENCE_MS), 1);
     cr_expect_eq(partition_log_end(rig_partition(r, "orders", 0)), N);
     for (int i = 0; i < N; i++)
         close(fds[i]);
@@ -189,7 +190,7 @@ Test(limits, small_requests_are_served_though_the_budget_is_spent)
     int late = client_open(r);
     for (int i = 0; i < 10; i++) {
         client_ask_versions(r, late, i);
-        cr_expect_eq(client_next(r, late, 1000), i);
+        cr_expect_eq(client_next(r, late, RIG_PATIENCE_MS), i);
     }
     for (int i = 0; i < N; i++)
         close(fds[i]);
@@ -211,9 +212,9 @@ Test(limits, pipelined_produces_keep_their_order)
         buf_put(&all, b.p, b.n);
         buf_fini(&b);
     }
-    cr_assert_eq(client_send(r, fd, all.p, all.n, 5000), all.n);
+    cr_assert_eq(client_send(r, fd, all.p, all.n, RIG_PATIENCE_MS), all.n);
     for (int32_t i = 0; i < 200; i++)
-        cr_assert_eq(client_next(r, fd, 5000), i);
+        cr_assert_eq(client_next(r, fd, RIG_PATIENCE_MS), i);
     cr_expect_eq(partition_log_end(rig_partition(r, "orders", 0)), 200);
     buf_fini(&all);
     close(fd);
@@ -233,7 +234,7 @@ Test(limits, produces_without_acks_count_though_their_client_has_gone)
         buf_fini(&b);
     }
     close(fd);
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < 10000 && partition_log_end(rig_partition(r, "orders", 0)) < 50; i++)
         rig_turn(r, 5);
     cr_expect_eq(partition_log_end(rig_partition(r, "orders", 0)), 50);
     rig_destroy(r, false);
@@ -258,13 +259,14 @@ Test(limits, a_parked_fetch_is_given_up_when_its_client_goes)
                                  .topics_n = 1};
     q.rack_id = SLICE_LIT("");
     struct buf b = client_frame(kp_key_fetch, 11, 1, &q);
-    cr_assert_eq(client_send(r, fd, b.p, b.n, 1000), b.n);
+    cr_assert_eq(client_send(r, fd, b.p, b.n, RIG_PATIENCE_MS), b.n);
     rig_turn(r, 5);
     close(fd);
-    for (int i = 0; i < 5; i++)
+    struct net_counts counts = {.connections = 1};
+    for (int i = 0; i < 2000 && counts.connections > 0; i++) {
         rig_turn(r, 5);
-    struct net_counts counts;
-    net_server_counts(rig_shard(r)->server, &counts);
+        net_server_counts(rig_shard(r)->server, &counts);
+    }
     cr_expect_eq(counts.requests_waiting, 0);
     cr_expect_eq(counts.connections, 0);
     buf_fini(&b);

@@ -86,7 +86,7 @@ Test(append, one_write_and_one_flush_for_all_of_a_turn)
     for (int i = 0; i < 20; i++)
         append(r, &o[i], -1, i % 3 ? PARTITION_CLIENT : PARTITION_COORDINATOR);
     for (int i = 0; i < 20; i++) {
-        cr_assert(rig_until(r, is_done, &o[i], 5000));
+        cr_assert(rig_until(r, is_done, &o[i], RIG_PATIENCE_MS));
         cr_expect_eq(o[i].append.error, KE_NONE);
         cr_expect_eq(o[i].append.base_offset, 2 * i, "in order, whoever wrote");
         cr_expect_eq(o[i].done, 1);
@@ -177,7 +177,7 @@ Test(append, the_recovery_point_follows_many_bytes_before_its_time)
         cr_expect_not(rig_until(r, has_moved, r, 500), "a little waits for the minute");
         for (int i = 0; i < 70; i++)
             cr_assert_eq(produce(r, -1, (struct rig_batch){.n = 500, .text = text}, NULL), KE_NONE);
-        cr_expect_eq(rig_until(r, has_moved, r, page_cache ? 500 : 5000), !page_cache);
+        cr_expect_eq(rig_until(r, has_moved, r, page_cache ? 500 : RIG_PATIENCE_MS), !page_cache);
         rig_destroy(r, false);
     }
 }
@@ -191,7 +191,7 @@ Test(append, more_than_a_write_holds_is_written_all_the_same)
     for (int i = 0; i < N; i++)
         append(r, &o[i], 1, PARTITION_CLIENT);
     for (int i = 0; i < N; i++) {
-        cr_assert(rig_until(r, is_done, &o[i], 5000));
+        cr_assert(rig_until(r, is_done, &o[i], RIG_PATIENCE_MS));
         cr_expect_eq(o[i].append.base_offset, 2 * i);
         drop(&o[i]);
     }
@@ -221,7 +221,7 @@ Test(append, a_partition_that_is_being_opened_takes_what_comes)
                                          .done = own_done};
     partition_append(p, &o.append);
     cr_expect_eq(o.done, 0);
-    cr_assert(rig_until(r, is_done, &o, 5000));
+    cr_assert(rig_until(r, is_done, &o, RIG_PATIENCE_MS));
     cr_expect_eq(o.append.error, KE_NONE);
     cr_expect_eq(o.append.last_offset, 1);
     drop(&o);
@@ -255,7 +255,7 @@ Test(append, who_no_longer_leads_answers_so_and_epochs_fence)
     drop(&o);
     partitions_host(rig_shard(r)->partitions, &back);
     append(r, &o, 1, PARTITION_CLIENT);
-    cr_assert(rig_until(r, is_done, &o, 5000));
+    cr_assert(rig_until(r, is_done, &o, RIG_PATIENCE_MS));
     cr_expect_eq(o.append.error, KE_NONE);
     drop(&o);
     cr_expect_eq(partition_leader_epoch(rig_partition(r, "orders", 0)), 2);
@@ -268,7 +268,7 @@ Test(append, too_few_in_sync_refuse_acks_all_only)
     struct own o;
     rig_topic(r, "orders", 1, "min.insync.replicas=2");
     append(r, &o, -1, PARTITION_CLIENT);
-    cr_assert(rig_until(r, is_done, &o, 5000));
+    cr_assert(rig_until(r, is_done, &o, RIG_PATIENCE_MS));
     cr_expect_eq(o.append.error, KE_NONE, "one replica cannot be asked for two");
     drop(&o);
     struct partition_spec two = spec_of(r, RIG_NODE, 0);
@@ -277,7 +277,7 @@ Test(append, too_few_in_sync_refuse_acks_all_only)
     cr_expect_eq(o.append.error, KE_NOT_ENOUGH_REPLICAS);
     drop(&o);
     append(r, &o, 1, PARTITION_CLIENT);
-    cr_assert(rig_until(r, is_done, &o, 5000));
+    cr_assert(rig_until(r, is_done, &o, RIG_PATIENCE_MS));
     cr_expect_eq(o.append.error, KE_NONE);
     drop(&o);
     rig_destroy(r, false);
