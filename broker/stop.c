@@ -157,6 +157,8 @@ int broker_destroy(struct broker *b)
         for (unsigned d = 0; d < p->dirs_n; d++)
             if (!partitions_clean(p->shards[i].shard.partitions)[d])
                 rc = -E_IO;
+    if (rc)
+        log_warn("broker", "not every log was open, or closed well; the next start recovers what it must");
     close_dirs(p, rc == 0);
     free_shards(p);
     checkpoints_destroy(p->host.checkpoints);

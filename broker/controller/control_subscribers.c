@@ -87,6 +87,7 @@ void control_subscribe(struct control *c, struct control_subscriber *s)
     s->delivering = s->next = NULL;
     s->acked_offset = -1;
     s->busy = false;
+    list_init(&s->msg.link);
     list_push(&c->subscribers, &s->link);
     if (c->published)
         offer(s, c->published);
@@ -96,6 +97,8 @@ void control_unsubscribe(struct control_subscriber *s)
 {
     if (!s->control)
         return;
+    if (s->busy) /* in the queue of a loop that has ended, which runs what is left there when it is destroyed */
+        list_remove(&s->msg.link);
     /* a message that its loop never ran still holds what it carries; one that did has made it the present image */
     if (s->delivering != s->image)
         image_unref(s->delivering);
@@ -103,6 +106,7 @@ void control_unsubscribe(struct control_subscriber *s)
     image_unref(s->image);
     s->image = NULL;
     s->delivering = s->next = NULL;
+    s->busy = false;
     list_remove(&s->link);
     s->control = NULL;
 }
