@@ -1,6 +1,6 @@
 """Connections between a mirror and its brokers cut at chosen bytes of requests and answers: nothing is lost, doubled or told wrong, and
 each time the next records arrive. For each kind of request one byte at random of request and answer, SUNDOG_CUT_BYTES=all
-every byte of the smallest exchange of the kind; and bytes of requests and answers full of records, at random."""
+every byte of the smallest exchange of the kind (SUNDOG_CUT_PART=2/6: of six parts the third); and bytes of requests and answers full of records, at random."""
 import os, random, sys, time
 
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -15,6 +15,7 @@ from wire import Wire, batch
 SEED = int(os.environ.get('SUNDOG_SEED', random.SystemRandom().randrange(1 << 32)))
 BYTES = os.environ.get('SUNDOG_CUT_BYTES', '1')  # of each kind and way, or `all`
 LARGE = int(os.environ.get('SUNDOG_CUT_LARGE', '2'))  # cuts in frames full of records
+PART, PARTS = map(int, os.environ.get('SUNDOG_CUT_PART', '0/1').split('/'))  # every PARTS-th byte from this one on
 WRITER = 'cut'
 
 
@@ -159,7 +160,7 @@ def cut_at_bytes(site, requests, large, engine):
             for way in (REQUEST, ANSWER) if api != FETCH or not marked else (ANSWER,):
                 kind = api, way, marked
                 size = wait(f'a frame of kind {kind}', 30, lambda: world.proxies[site].smallest.get(kind))
-                for at in range(size) if BYTES == 'all' else rng.sample(range(size), int(BYTES)):
+                for at in range(PART, size, PARTS) if BYTES == 'all' else rng.sample(range(size), int(BYTES)):
                     found, _ = world.cut(site, kind, at, triggers.get(trigger, trigger))
                     assert found == at
                     if trigger == 'commit':
