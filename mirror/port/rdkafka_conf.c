@@ -37,7 +37,8 @@ static const char *const ours[] = {"group.id",
                                    "session.timeout.ms",
                                    "heartbeat.interval.ms",
                                    "max.poll.records",
-                                   "max.poll.interval.ms"};
+                                   "max.poll.interval.ms",
+                                   "allow.auto.create.topics"};
 
 int rdk_set(rd_kafka_conf_t *c, const char *key, const char *value, struct err *err)
 {
@@ -99,6 +100,15 @@ static int fit_sizes(rd_kafka_conf_t *c, struct err *err)
     return rc;
 }
 
+/* It refuses a first wait that is longer than the longest; Kafka's consumer waits that long each time, then. */
+static int fit_backoff(rd_kafka_conf_t *c, struct err *err)
+{
+    int64_t first = number_of(c, "reconnect.backoff.ms");
+    return first > number_of(c, "reconnect.backoff.max.ms")
+               ? set_number(c, "reconnect.backoff.max.ms", first, err)
+               : 0;
+}
+
 static int open_socket(int domain, int type, int protocol, void *arg)
 {
     (void)arg;
@@ -124,8 +134,12 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     rd_kafka_conf_set_socket_cb(c, open_socket);
     (void)rd_kafka_conf_set(c, "socket.connection.setup.timeout.ms", "10000", NULL,
                             0); /* KIP-601's, from 1.7 on */
+    rc = rc ? rc : rdk_set(c, "topic.metadata.refresh.interval.ms", "10000", err);
+    rc = rc ? rc : rdk_set(c, "reconnect.backoff.max.ms", "2000", err);
+    rc = rc ? rc : rdk_set(c, "log_level", "2", err); /* what matters comes as events */
     pass_on(c, o);
     rc = rc ? rc : fit_sizes(c, err);
+    rc = rc ? rc : fit_backoff(c, err);
     rc = rc ? rc : rdk_set(c, "bootstrap.servers", o->bootstrap, err);
     rc = rc ? rc : rdk_set(c, "client.id", o->client_id ? o->client_id : "sundog-mirror", err);
     rc = rc ? rc : rdk_set(c, "group.id", group, err);
@@ -142,9 +156,6 @@ int rdk_conf(const struct port_options *o, rd_kafka_conf_t **out, struct err *er
     /* From 2.3 on the wait at a full queue has a name; before, rdkafka_kick.c shortens it. */
     (void)rd_kafka_conf_set(c, "fetch.queue.backoff.ms", "5", NULL, 0);
     rc = rc ? rc : rdk_set(c, "allow.auto.create.topics", "false", err);
-    rc = rc ? rc : rdk_set(c, "topic.metadata.refresh.interval.ms", "10000", err);
-    rc = rc ? rc : rdk_set(c, "reconnect.backoff.max.ms", "2000", err);
-    rc = rc ? rc : rdk_set(c, "log_level", "2", err); /* what matters comes as events */
     rc = rc ? rc : rdk_conf_security(c, o->security, err);
     if (rc) {
         rd_kafka_conf_destroy(c);
