@@ -64,7 +64,7 @@ struct waiting_event *rdk_event(struct part *part, enum port_event event, const 
     snprintf(e->text, sizeof e->text, "%s", text ? text : "");
     e->d = (struct port_delivery){.what = PORT_EVENT,
                                   .owner = part->a.owner,
-                                  .next_offset = part->next,
+                                  .next_offset = part->h.next,
                                   .leader_epoch = rdk_epoch(part),
                                   .event = event,
                                   .log_start = -1,
@@ -148,15 +148,15 @@ static void take_error(struct port_rdk *p, struct part *part, const rd_kafka_mes
     /* Before the library has been told, what it says is about the reading before this one. */
     if (!part && (m->err == RD_KAFKA_RESP_ERR__AUTHENTICATION || m->err == RD_KAFKA_RESP_ERR__SSL))
         log_warn("mirror.port", "librdkafka: %s", text);
-    if (!part || part->state != PART_READING)
+    if (!part || part->h.state != PART_READING)
         return;
     switch (m->err) {
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-        if (part->next >= 0 && m->offset < part->next)
+        if (part->h.next >= 0 && m->offset < part->h.next)
             return;
-        if (m->offset != part->next)
-            part->record_epoch = -1;
-        part->next = m->offset;
+        if (m->offset != part->h.next)
+            part->h.record_epoch = -1;
+        part->h.next = m->offset;
         if ((e = rdk_event(part, PORT_END, NULL)))
             e->d.end = m->offset;
         return;
@@ -198,7 +198,7 @@ void rdk_drop_held(struct port_rdk *p, const struct part *part)
  * own (a base offset is under no CRC). Records that come twice never lie in one. */
 static bool fills_gap(const struct part *part, const rd_kafka_message_t *m)
 {
-    return m->offset < part->next && m->offset >= part->gap_from && m->offset < part->gap_to;
+    return m->offset < part->h.next && m->offset >= part->gap_from && m->offset < part->gap_to;
 }
 
 static void take_contradiction(struct part *part, const rd_kafka_message_t *m)
@@ -226,7 +226,7 @@ static void take_back(struct rdk_delivery *d, struct part *part)
         return;
     while (d->n > n)
         rd_kafka_message_destroy(d->messages[--d->n]);
-    part->next = told->d.next_offset = part->gap_from;
+    part->h.next = told->d.next_offset = part->gap_from;
 }
 
 /* The next record of a partition that is read, or NULL when there is nothing more now. Errors become events. */
@@ -243,20 +243,20 @@ static rd_kafka_message_t *next_message(struct port_rdk *p, struct part **part)
             return NULL;
         }
         *part = part_of_message(p, m);
-        if (*part && (*part)->state == PART_READING && (*part)->proof &&
+        if (*part && (*part)->h.state == PART_READING && (*part)->h.proof &&
             (!m->err || m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)) {
             rdk_prove(*part, m);
             rd_kafka_message_destroy(m);
             continue;
         }
-        bool wanted =
-            *part && (*part)->state == PART_READING && !((*part)->next >= 0 && m->offset < (*part)->next);
+        bool wanted = *part && (*part)->h.state == PART_READING &&
+                      !((*part)->h.next >= 0 && m->offset < (*part)->h.next);
         if (!m->err && wanted)
             return m;
         if (m->err) {
             take_error(p, *part, m);
             errors++;
-        } else if (*part && (*part)->state == PART_READING && fills_gap(*part, m)) {
+        } else if (*part && (*part)->h.state == PART_READING && fills_gap(*part, m)) {
             take_contradiction(*part, m);
             errors++;
         }
@@ -290,13 +290,13 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
             break;
         }
         part = of;
-        assert(part->state == PART_READING && !part->dropped && m->offset >= part->next);
-        if (part->next >= 0 && m->offset > part->next) {
-            part->gap_from = part->next;
+        assert(part->h.state == PART_READING && !part->dropped && m->offset >= part->h.next);
+        if (part->h.next >= 0 && m->offset > part->h.next) {
+            part->gap_from = part->h.next;
             part->gap_to = m->offset;
         }
-        part->next = m->offset + 1;
-        part->record_epoch = rd_kafka_message_leader_epoch ? rd_kafka_message_leader_epoch(m) : -1;
+        part->h.next = m->offset + 1;
+        part->h.record_epoch = rd_kafka_message_leader_epoch ? rd_kafka_message_leader_epoch(m) : -1;
         bytes += m->len + m->key_len + RDK_MESSAGE_BYTES;
     }
     if (part && part->contradicted)
@@ -305,10 +305,10 @@ static bool deliver_records(struct port_rdk *p, struct rdk_delivery *d, struct p
         return false;
     rdk_handed_out(part, d->messages[d->n - 1]);
     assert(part &&
-           part->next > d->records[d->n - 1].offset); /* an end that came behind them counts already */
+           part->h.next > d->records[d->n - 1].offset); /* an end that came behind them counts already */
     *out = (struct port_delivery){.what = PORT_RECORDS,
                                   .owner = part->a.owner,
-                                  .next_offset = part->next,
+                                  .next_offset = part->h.next,
                                   .leader_epoch = rdk_epoch(part),
                                   .records = d->records,
                                   .n = d->n,
@@ -384,7 +384,7 @@ static bool rdk_marks(struct port *port, void *owner, struct port_marks *out)
     if (!part)
         return false;
     int64_t low = -1, high = -1;
-    *out = (struct port_marks){part->next, -1, -1, -1, rdk_epoch(part)};
+    *out = (struct port_marks){part->h.next, -1, -1, -1, rdk_epoch(part)};
     if (rd_kafka_get_watermark_offsets(p->rk, part->topic, part->a.partition, &low, &high) ==
         RD_KAFKA_RESP_ERR_NO_ERROR) {
         out->log_start = low >= 0 ? low : -1;

@@ -66,16 +66,20 @@ void rdk_change(struct part *part)
     rdk_wake(p);
 }
 
-void part_stop(struct part *part)
+void rdk_leave(struct part *part)
 {
-    if (part->state == PART_STOPPED)
-        return;
-    part->state = PART_STOPPED;
+    assert(part->h.state == PART_STOPPED);
     if (part->check) {
         client_cancel(part->port->client, part->check);
         part->check = NULL;
     }
     rdk_change(part);
+}
+
+void part_stop(struct part *part)
+{
+    if (history_stop(&part->h))
+        rdk_leave(part);
 }
 
 /* ---- telling the library, on a helper thread ---- */
@@ -157,9 +161,9 @@ void rdk_apply_changes(struct port_rdk *p)
     {
         struct part *part = LIST_ENTRY(at, struct part, change);
         list_remove(&part->change);
-        bool wanted = !part->dropped && part->state == PART_ADDING;
+        bool wanted = !part->dropped && part->h.state == PART_ADDING;
         if (part->in_library) {
-            assert(part->state != PART_READING || part->dropped);
+            assert(part->h.state != PART_READING || part->dropped);
             rd_kafka_topic_partition_list_add(p->drop, part->topic, part->a.partition);
             part->in_library = false;
             if (wanted) /* checked again by now: begins anew, in the next lot */
@@ -171,10 +175,10 @@ void rdk_apply_changes(struct port_rdk *p)
                 break;
             }
             rd_kafka_topic_partition_list_add(p->add, part->topic, part->a.partition)->offset =
-                library_offset(part->proof ? part->last.offset : part->next);
-            assert(!part->dropped && part->state == PART_ADDING);
+                library_offset(part->h.proof ? part->h.last.offset : part->h.next);
+            assert(!part->dropped && part->h.state == PART_ADDING);
             part->in_library = true;
-            part->state = PART_READING;
+            part->h.state = PART_READING;
         }
         if (part->dropped)
             part_free(part);
@@ -234,17 +238,8 @@ int rdk_assign(struct port *port, const struct port_assignment *a, struct err *e
         return err_set(err, -E_NOMEM, "%.*s-%d cannot be followed: out of memory, or too many topics",
                        SLICE_FMT(a->topic), a->partition);
     }
-    *part = (struct part){.port = p,
-                          .topic = topic,
-                          .a = *a,
-                          .state = PART_CHECKING,
-                          .next = a->offset,
-                          .leader_epoch = -1,
-                          .seen_epoch = -1,
-                          .checking_us = loop_now_us(p->loop),
-                          .confirmed = -1,
-                          .record_epoch = -1,
-                          .last = {.offset = -1}};
+    *part = (struct part){.port = p, .topic = topic, .a = *a};
+    history_begin(&part->h, a->offset, a->leader_epoch, loop_now_us(p->loop));
     part->a.topic = slice_str(topic);
     list_init(&part->change);
     struct part **bucket = &p->bucket[hash_of(topic, a->partition)];

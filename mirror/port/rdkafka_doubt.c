@@ -73,7 +73,7 @@ static void recreated(struct part *part, const struct uuid *id)
     e = rdk_event(part, PORT_RECREATED, "the topic was deleted and created again");
     if (e)
         e->d.topic_id = *id;
-    if (part->state != PART_STOPPED)
+    if (part->h.state != PART_STOPPED)
         part_stop(part);
 }
 
@@ -110,7 +110,7 @@ static void tell(struct port_rdk *p, const char *why)
     snprintf(text, sizeof text, "whether the topics are the same is not known: %.120s", why ? why : "");
     list_each (at, &p->parts) {
         struct part *part = LIST_ENTRY(at, struct part, link);
-        if (!part->dropped && part->state == PART_READING && part->next >= 0)
+        if (!part->dropped && part->h.state == PART_READING && part->h.next >= 0)
             rdk_event(part, why ? PORT_TROUBLE : PORT_POSITION, why ? text : NULL);
     }
 }

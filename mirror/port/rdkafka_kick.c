@@ -38,10 +38,10 @@ static void kick_done(struct loop_job *job)
 static bool is_behind(struct part *part)
 {
     int64_t low = -1, high = -1;
-    return part->state == PART_READING && part->next >= 0 &&
+    return part->h.state == PART_READING && part->h.next >= 0 &&
            rd_kafka_get_watermark_offsets(part->port->rk, part->topic, part->a.partition, &low, &high) ==
                RD_KAFKA_RESP_ERR_NO_ERROR &&
-           high > part->next;
+           high > part->h.next;
 }
 
 /* Most likely the one that was read last; else one of the next in turn, for they may lie at several brokers. */

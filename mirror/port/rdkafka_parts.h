@@ -7,7 +7,7 @@
 #include "base/core/arena.h"
 #include "base/core/hash.h"
 #include "base/core/list.h"
-#include "mirror/port/port.h"
+#include "mirror/port/rdkafka_history.h"
 #include "proto/client/client.h"
 
 #include <librdkafka/rdkafka.h>
@@ -16,26 +16,10 @@
 #define RDK_RECORDS_MAX 500          /* of one delivery */
 #define RDK_BYTES_MAX   (512u << 10) /* the same */
 #define RDK_EVENTS_MAX  100000       /* waiting; one partition has two at most */
-#define RDK_RETRY_US    (INT64_C(200) * 1000)
-
-enum part_state {
-    PART_CHECKING, /* asks the source about id and epoch before anything is read */
-    PART_ADDING,   /* waits for the library to take it */
-    PART_READING,
-    PART_STOPPED, /* an event has ended it */
-};
 
 struct part_key {
     int32_t partition;
     uint32_t topic_hash; /* not the identity: see part_of */
-};
-
-/* What tells a record from another one at its place. */
-struct rdk_last {
-    int64_t offset; /* -1: none was handed out */
-    int64_t timestamp_ms;
-    uint32_t crc; /* of key and value */
-    size_t key_bytes;
 };
 
 struct part {
@@ -45,26 +29,12 @@ struct part {
     struct part *same_hash; /* the next of its bucket */
     char *topic;
     struct port_assignment a;
-    enum part_state state;
+    struct history h;
     bool in_library;                    /* the library has it, or is being told */
     bool dropped;                       /* unassigned: freed when the library has let it go */
-    int64_t next;                       /* the next offset wanted; PORT_FROM_… until the first record */
     int64_t gap_from, gap_to;           /* the last offsets that were passed over */
     struct waiting_event *contradicted; /* what says that one of them came behind; until it is handed out */
-    int32_t leader_epoch; /* the last one that was checked; the library may have read on under a newer one */
-    int32_t seen_epoch;   /* the newest one that anybody named */
-    int32_t asked_epoch;  /* of the leader that is asked */
-    struct rdk_last last; /* the last record handed out, where its epoch is not known */
-    bool proof; /* the log of our epoch ends at `cut_to`, below us: unless `last` is there, it was cut */
-    int64_t cut_to;
-    int64_t confirmed;    /* records below were delivered before that answer: their epochs are no newer */
-    int32_t record_epoch; /* of the record before `next`, where the library tells (2.1 and up); else -1 */
-    struct client_call *check;
-    int64_t checking_us; /* since when */
-    bool out_of_range;   /* the library said so; the source is asked where its log begins and ends */
-    bool troubled;       /* that this does not succeed has been said */
-    int64_t retry_at_us; /* for the next question */
-    int64_t range_start; /* its first answer */
+    struct client_call *check;          /* the question of `h`, while it is under way */
 };
 
 /* An event that waits for the next poll. */
@@ -161,6 +131,7 @@ struct part *part_of(struct port_rdk *p, const char *topic, int32_t partition);
 struct part *part_of_owner(struct port_rdk *p, const void *owner);
 /* Leaves the library; the partition delivers nothing more. */
 void part_stop(struct part *part);
+void rdk_leave(struct part *part); /* of one whose history has been stopped */
 /* The library is to be told of it: soon, with others of its kind. */
 void rdk_change(struct part *part);
 void rdk_apply_changes(struct port_rdk *p);
