@@ -1,7 +1,8 @@
 /* The checkpoints topic: a record for each group and target partition whose translation has changed. Keys of groups
  * and topics that are gone leave it, without tombstones, by writing the others once more and cutting off what
  * stands before (internal_topic.h says why). Checkpoints that an earlier run of the daemon wrote are written again
- * by this one when it has their groups; those it does not have go with the next cut. */
+ * by this one when it has their groups; those it does not have go with the next cut. A topic
+ * in which somebody else has written is not cut. */
 #include "mirror/checkpoint/internal.h"
 
 #include "mirror/checkpoint/records.h"

@@ -3,6 +3,7 @@
 #include "base/core/hash.h"
 #include "base/core/said.h"
 #include "base/runtime/log.h"
+#include "mirror/sync/own_records.h"
 #include "proto/kafka/batch.h"
 
 #include <assert.h>
@@ -39,11 +40,14 @@ struct internal_topic {
     struct loop_timer timer;
     int64_t backoff_us;
     bool exists;
+    int marks; /* headers of each record: where it is cut, 1 */
     struct said said;
     struct {
-        bool able;            /* as far as is known */
-        uint64_t from, until; /* puts that count again; until 0: nothing is to be cut */
-        int64_t at;           /* where the first of them stands in the log, -1: not yet acknowledged */
+        bool able;               /* as far as is known */
+        uint64_t from, until;    /* puts that count again; until 0: nothing is to be cut */
+        int64_t at;              /* where the first of them stands in the log, -1: not yet acknowledged */
+        struct own_records look; /* whether what stands before is all ours */
+        bool looking;
     } cut;
 };
 
@@ -67,6 +71,7 @@ int internal_topic_create(const struct internal_topic_options *o, struct interna
                                  .trouble = o->trouble,
                                  .arg = o->arg,
                                  .backoff_us = BACKOFF_MIN_US,
+                                 .marks = o->cuts,
                                  .cut.able = o->cuts};
     buf_init(&t->batch, 2 * (size_t)BATCH_BYTES_MAX + (1u << 20));
     loop_timer_init(&t->timer, o->loop, pump, t);
@@ -88,6 +93,7 @@ void internal_topic_destroy(struct internal_topic *t)
     if (!t)
         return;
     loop_timer_stop(&t->timer);
+    own_records_cancel(&t->cut.look);
     if (t->call)
         client_cancel(t->client, t->call);
     struct pending *p, *next;
@@ -128,14 +134,15 @@ int internal_topic_put(struct internal_topic *t, struct slice key, struct slice 
     t->pending_n++;
     assert(t->pending_n <= INTERNAL_TOPIC_PENDING);
     assert(p->number > t->sent_to);
-    if (!t->call && !t->timer.armed)
+    if (!t->call && !t->cut.looking && !t->timer.armed)
         loop_timer_in(&t->timer, LINGER_US);
     return 0;
 }
 
 bool internal_topic_wants_cut(const struct internal_topic *t, size_t gone, size_t live)
 {
-    return t->cut.able && t->cut.until == 0 && gone >= INTERNAL_TOPIC_CUT_MIN && gone >= live;
+    return t->cut.able && t->cut.until == 0 && !t->cut.looking && gone >= INTERNAL_TOPIC_CUT_MIN &&
+           gone >= live;
 }
 
 uint64_t internal_topic_puts(const struct internal_topic *t)
@@ -147,6 +154,7 @@ void internal_topic_cut(struct internal_topic *t, uint64_t from)
 {
     assert(t->cut.able);
     assert(t->cut.until == 0);
+    assert(!t->cut.looking);
     assert(from <= t->number);
     assert(t->sent_to <= from);
     if (from == t->number)
@@ -287,6 +295,7 @@ static void on_produced(void *arg, const struct client_response *r)
 /* The oldest puts in one batch; what does not fit goes in the next one. */
 static int fill(struct internal_topic *t)
 {
+    const struct record_header mark = {.key = SLICE_LIT(OWN_RECORDS_MARK)};
     struct batch_options options = BATCH_OPTIONS;
     struct batch_builder b;
     buf_clear(&t->batch);
@@ -294,7 +303,11 @@ static int fill(struct internal_topic *t)
     int n = 0;
     /* uthash keeps the order of adding, and a replaced key is added anew: puts rise. */
     for (struct pending *p = t->pending; p && batch_bytes(&b) < BATCH_BYTES_MAX; p = p->hh.next) {
-        struct record_new r = {.timestamp = loop_wall_ms(t->loop), .key = p->key, .value = p->value};
+        struct record_new r = {.timestamp = loop_wall_ms(t->loop),
+                               .key = p->key,
+                               .value = p->value,
+                               .headers = &mark,
+                               .headers_n = t->marks};
         if (batch_add(&b, &r))
             break;
         assert(n == 0 || p->number > t->sent_to); /* in the order of the puts */
@@ -362,7 +375,7 @@ static void on_cut(void *arg, const struct client_response *r)
     went_well(t);
 }
 
-static void cut(struct internal_topic *t)
+static void delete_before(struct internal_topic *t, int64_t at)
 {
     struct client_call *c = client_ask(
         t->client, &(struct client_ask){.api = kp_key_delete_records,
@@ -377,9 +390,7 @@ static void cut(struct internal_topic *t)
     struct kp_delete_records_request_partitions *p =
         c ? ARENA_NEW(c->arena, struct kp_delete_records_request_partitions) : NULL;
     assert(!t->call);
-    assert(may_cut(t));
-    int64_t at = t->cut.at;
-    t->cut.until = 0; /* tried once: the next time is as good */
+    assert(!t->cut.looking);
     if (!topic || !p) {
         if (c)
             client_cancel(t->client, c);
@@ -396,12 +407,40 @@ static void cut(struct internal_topic *t)
     client_send(t->client, c);
 }
 
+/* What somebody else wrote must not go, and none of ours alone can: such a topic keeps all its keys. */
+static void on_looked(void *arg, enum own_records_answer answer, const char *why)
+{
+    struct internal_topic *t = arg;
+    t->cut.looking = false;
+    if (answer == OWN_RECORDS_ALL) {
+        delete_before(t, t->cut.at);
+        return;
+    }
+    if (answer == OWN_RECORDS_OTHERS)
+        t->cut.able = false;
+    log_info("mirror.sync", "topic keeps the keys of what is gone topic=%s error=%s", t->name,
+             answer == OWN_RECORDS_OTHERS ? "somebody else has written to it" : why);
+    went_well(t);
+}
+
+static void cut(struct internal_topic *t)
+{
+    assert(!t->call);
+    assert(!t->cut.looking);
+    assert(may_cut(t));
+    t->cut.until = 0; /* tried once: the next time is as good */
+    t->cut.looking = true;
+    t->cut.look = (struct own_records){
+        .client = t->client, .topic = t->name, .until = t->cut.at, .done = on_looked, .arg = t};
+    own_records_look(&t->cut.look);
+}
+
 static void pump(void *arg)
 {
     struct internal_topic *t = arg;
     if (!t->exists)
         t->cut.until = 0; /* another topic has come in its place */
-    if (t->call || (t->pending_n == 0 && !may_cut(t)))
+    if (t->call || t->cut.looking || (t->pending_n == 0 && !may_cut(t)))
         return;
     if (may_cut(t))
         cut(t);

@@ -15,8 +15,8 @@
  * where MM2's Java code reads: Checkpoint.deserializeRecord and OffsetSync's do not look for null values. Instead
  * the owner puts all that still counts once more, then what stands before is cut off by DeleteRecords. Brokers
  * allow that where cleanup.policy has delete too, so such a topic is made with `compact,delete` and is kept for
- * ever by time and size. One that has been made otherwise (by MM2) stays as it is, with a key for all that ever
- * was. */
+ * ever by time and size. One that has been made otherwise (by MM2), or that has a record of somebody else's before the
+ * cut (own_records.h), stays as it is, with a key for all that ever was. */
 #define INTERNAL_TOPIC_CUT_MIN 100 /* keys that are gone, before it is worth it */
 
 struct internal_topic;

@@ -122,3 +122,22 @@ Test(mirror_keys, of_topics_that_are_gone_leave)
     cr_assert_eq(with(keys_of(s, WEST, CHECKPOINTS), "kept"), 3);
     sites_destroy(s);
 }
+
+/* A record of a MirrorMaker 2, say, whose flow has the same names: nothing is cut off that would take it along. */
+Test(mirror_keys, of_somebody_else_stay)
+{
+    uint64_t number;
+    struct sites *s = mirrored(12);
+    memcpy(&number, "stranger", sizeof number);
+    cr_assert(sites_produce(s, WEST, CHECKPOINTS, 0, number, 1));
+    for (int i = 0; i < TOPICS; i++)
+        sites_topic_delete(s, EAST, passing(i));
+    must_keep(s, 60);
+    struct keys *k = keys_of(s, WEST, CHECKPOINTS);
+    cr_assert_eq(with(k, "stranger"), 1, "somebody else's checkpoint is gone");
+    cr_assert_eq(with(k, "passing"), TOPICS * PARTITIONS, "and of ours some have gone before it");
+    cr_assert(sites_commit(s, EAST, "another", "kept", 0, 7));
+    sim_run_for(s->sim, 10 * SIM_SECOND);
+    cr_assert_eq(with(keys_of(s, WEST, CHECKPOINTS), "kept"), 3, "it is written to all the same");
+    sites_destroy(s);
+}
