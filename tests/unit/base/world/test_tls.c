@@ -147,6 +147,15 @@ static void echo(struct server *s, SSL *ssl)
         SSL_shutdown(ssl);
 }
 
+/* Closed with something unread, the connection is reset, and the client may not see the alert that says why. */
+static void hear_out(int fd)
+{
+    char bytes[4096];
+    shutdown(fd, SHUT_WR);
+    while (read(fd, bytes, sizeof bytes) > 0)
+        ;
+}
+
 static void *serve(void *arg)
 {
     struct server *s = arg;
@@ -160,6 +169,8 @@ static void *serve(void *arg)
         SSL_set_fd(ssl, fd);
         if (SSL_accept(ssl) == 1)
             echo(s, ssl);
+        else
+            hear_out(fd);
         SSL_free(ssl);
     }
     close(fd);
