@@ -128,7 +128,7 @@ void lane_halt(struct lane *l, enum appender_reason why, const char *fmt, ...)
     va_end(ap);
     lane_drop_batches(l);
     lane_pair_reset(l);
-    lane_side_reset(l);
+    lane_side_give_up(l);
     l->survey = LANE_SURVEY_START;
     lane_move(l, LANE_HALTED);
     assert(l->reason != APPENDER_REASON_NONE);

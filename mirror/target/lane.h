@@ -245,7 +245,8 @@ struct lane {
         int64_t from, to;
     } gaps[LANE_GAPS_MAX];
     size_t gaps_n;
-    int64_t verify_next;            /* next target offset to be compared */
+    int64_t told_to;     /* others' records up to there were told of by a survey that has read them */
+    int64_t verify_next; /* next target offset to be compared */
     struct record_walk verify_walk; /* over the batch in memory */
     struct buf verify_payload;
     struct appender_note stranger;
@@ -406,6 +407,7 @@ void lane_side_between(struct lane *l, int64_t from, int64_t to);
 void lane_side_verify(struct lane *l, struct lane_batch *b);
 void lane_side_read(struct lane *l, const struct lane_trouble *t, struct slice batches, int64_t next);
 void lane_side_reset(struct lane *l);
+void lane_side_give_up(struct lane *l);
 void lane_stranger(struct lane *l, const struct batch_header *h);
 void lane_stranger_end(struct lane *l);
 

@@ -114,7 +114,10 @@ static bool look_at(struct lane *l, const struct batch_header *h, struct slice b
     if (h->base_offset > l->read_at)
         l->read_missing += h->base_offset - l->read_at;
     switch (lane_whose(l, h)) {
-    case LANE_OTHERS: lane_stranger(l, h); break;
+    case LANE_OTHERS:
+        if (h->base_offset >= l->told_to) /* a survey that begins anew reads once more */
+            lane_stranger(l, h);
+        break;
     case LANE_OURS_NEWER:
         lane_halt(l, APPENDER_REASON_NEWER_GENERATION,
                   "partition %d holds batches of epoch %d of producer id %lld, ours is %d", l->c.partition,

@@ -5,10 +5,10 @@
 
 #include "base/core/mutant.h"
 
+/* What is under way. Gaps stay: nobody else will tell of them. */
 void lane_side_reset(struct lane *l)
 {
     l->side_asked = l->verifying = false;
-    l->gaps_n = 0;
     l->stranger = (struct appender_note){0};
 }
 
@@ -34,26 +34,42 @@ void lane_stranger_end(struct lane *l)
     l->stranger = (struct appender_note){0};
 }
 
-void lane_side_between(struct lane *l, int64_t from, int64_t to)
+/* Told without a look, where it can be nobody's of ours. */
+static void tell_unread(struct lane *l, int64_t from, int64_t to)
 {
     assert(from < to);
-    if (l->gaps_n == LANE_GAPS_MAX) {
-        /* More come than can be read: counted, at least, where they can be nobody else's. */
-        if (l->c.kin)
-            return;
-        lane_note(l, &(struct appender_note){
-                         .kind = APPENDER_STRANGER, .offset = from, .count = to - from, .producer_id = -1});
-        l->counts.strangers += (uint64_t)(to - from);
+    if (l->c.kin)
+        return;
+    lane_note(l, &(struct appender_note){
+                     .kind = APPENDER_STRANGER, .offset = from, .count = to - from, .producer_id = -1});
+    l->counts.strangers += (uint64_t)(to - from);
+}
+
+void lane_side_between(struct lane *l, int64_t from, int64_t to)
+{
+    if (from < l->told_to)
+        from = l->told_to;
+    if (from >= to)
+        return;
+    if (l->gaps_n == LANE_GAPS_MAX) { /* more come than can be read */
+        tell_unread(l, from, to);
         return;
     }
     assert(l->gaps_n == 0 || from >= l->gaps[l->gaps_n - 1].to);
     l->gaps[l->gaps_n++] = (struct lane_gap){from, to};
 }
 
+void lane_side_give_up(struct lane *l)
+{
+    lane_side_reset(l);
+    for (size_t i = 0; i < l->gaps_n; i++)
+        tell_unread(l, l->gaps[i].from, l->gaps[i].to);
+    l->gaps_n = 0;
+}
+
 static void gap_done(struct lane *l)
 {
     assert(l->gaps_n > 0);
-    lane_stranger_end(l);
     l->gaps_n--;
     memmove(l->gaps, l->gaps + 1, l->gaps_n * sizeof l->gaps[0]);
 }
@@ -83,6 +99,7 @@ static void read_gap(struct lane *l, struct slice batches, int64_t next)
         g->from = next > g->from ? next : g->to;
     if (g->from >= g->to || (any && batches.n >= BATCH_HEADER_BYTES))
         gap_done(l);
+    lane_stranger_end(l); /* told of as it is read: what is to come may be given up */
 }
 
 /* ---- our own ---- */
@@ -205,7 +222,7 @@ struct lane_effect lane_side_effect(struct lane *l)
 void lane_side_read(struct lane *l, const struct lane_trouble *t, struct slice batches, int64_t next)
 {
     if (lane_state(l) != LANE_APPENDING)
-        return; /* the survey that has begun meanwhile looks for itself */
+        return; /* a survey has begun meanwhile: asked again after it */
     if (t->status || t->error != KE_NONE) {
         lane_trouble(l, "Fetch", t);
         return;

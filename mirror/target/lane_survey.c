@@ -125,6 +125,12 @@ static void nothing_in_doubt(struct lane *l)
     assert(lane_state(l) == LANE_SURVEYING);
     assert(!l->pairing && !l->reading);
     assert(l->inflight == 0);
+    /* Others' then, and told of: our next acknowledgement will not lie behind a gap. Where several partitions of the
+     * source write this one, a start does not read all that they wrote since. */
+    if (!l->c.kin || l->survey != LANE_SURVEY_START) {
+        int64_t from = l->at.end_offset > l->log_start ? l->at.end_offset : l->log_start;
+        lane_side_between(l, from, l->end);
+    }
     l->at.end_offset = l->end;
     l->at.end_epoch = l->end_epoch;
     lane_healed(l);
@@ -290,6 +296,7 @@ void lane_read_end(struct lane *l)
     assert(l->read_number >= l->at.number_next);
     bool told = l->producers_known && l->producers_next >= 0 && !MUTANT("next_from_headers_only");
     lane_stranger_end(l);
+    l->told_to = l->end;
     l->reading = false;
     if (told && l->producers_next > l->read_number) {
         if (lost_below <= l->at.end_offset) {
@@ -327,7 +334,6 @@ void lane_read_end(struct lane *l)
         lane_acks(l);
         if (lane_state(l) != LANE_APPENDING)
             return;
-        l->gaps_n = 0; /* what lies between has been read just now */
         l->at.end_offset = l->end;
         l->at.end_epoch = l->end_epoch;
         lane_unsend(l);

@@ -331,6 +331,74 @@ BOTH(lane, others_between_ours_are_noted_and_the_map_stays_right)
     cr_assert_eq(rig_status(&r, 0)->state, APPENDER_APPENDING);
 }
 
+/* Nothing of ours is in doubt, so nothing is read for our own sake: what has come is told of all the same. */
+BOTH(lane, others_before_a_look_at_the_end_are_noted)
+{
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    target_foreign(&r.t[0], 5);
+    group_settle(&r.m[0].g);
+    FINISHES();
+    rig_settle_now(&r); /* what was noted last is told */
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 5);
+    source_grow(&r, 100);
+    FINISHES();
+    rig_settle_now(&r); /* what was noted last is told */
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 5, "once");
+    rig_save(&r, 0);
+    rig_kill(&r, 0);
+    target_foreign(&r.t[0], 7);
+    int64_t before = r.m[0].noted[APPENDER_STRANGER];
+    rig_start(&r, 0);
+    FINISHES();
+    rig_settle_now(&r); /* what was noted last is told */
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER] - before, 7, "while nobody was there");
+}
+
+static void until_a_gap_is_unread(int n)
+{
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    target_foreign(&r.t[0], n);
+    source_grow(&r, 100);
+    for (int i = 0; i < 100000 && lane0()->gaps_n == 0; i++)
+        rig_step(&r, r.now + SEC);
+    cr_assert_eq(lane0()->gaps_n, 1);
+}
+
+BOTH(lane, others_not_read_yet_are_noted_after_a_new_beginning)
+{
+    until_a_gap_is_unread(5);
+    rig_break(&r, 0, true);
+    lane_restart(lane0(), "test");
+    FINISHES();
+    rig_settle_now(&r); /* what was noted last is told */
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 5);
+}
+
+BOTH(lane, others_not_read_yet_are_noted_when_answers_get_lost)
+{
+    until_a_gap_is_unread(5);
+    for (int i = 0; i < 20; i++) {
+        source_grow(&r, 1500);
+        run_until_appended(r.t[0].end + 300);
+        rig_break(&r, 0, true);
+    }
+    FINISHES();
+    rig_settle_now(&r); /* what was noted last is told */
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 5);
+}
+
+BOTH(lane, others_not_read_yet_are_noted_at_a_halt)
+{
+    until_a_gap_is_unread(5);
+    lane_halt(lane0(), APPENDER_REASON_TARGET_ERROR, "test");
+    rig_effects(&r, 0);
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 5);
+}
+
 static void base_goes_back(void)
 {
     source_grow(&r, 500);
