@@ -2,7 +2,7 @@
  *
  * Threading: the shard's thread, but for partition_host, which all shards share: it is set up before they run,
  * and its log_dirs are touched only by jobs of LANE_DIRS. Lifetime: created before the loop runs; partitions_close
- * then partitions_destroy at the end, or partitions_abandon at once (a simulated kill).
+ * then partitions_destroy at the end.
  * Limits: PARTITION_PENDING_MAX batches a turn and partition wait for the write, more of them for the next turn;
  * one flush and one compaction a log are under way. */
 #ifndef SUNDOG_BROKER_PARTITION_PARTITIONS_H
@@ -55,9 +55,9 @@ size_t partitions_opening(const struct partitions *ps);
 bool partitions_turn(struct partitions *ps);
 
 /* Ends: appends still parked are answered NOT_LEADER_OR_FOLLOWER, logs flushed and closed, checkpoints written;
- * `closed(arg, clean)` then runs, with false for each dir whose logs were not all closed well. */
+ * `closed(arg)` then runs. */
 void partitions_close(struct partitions *ps, void (*closed)(void *arg), void *arg);
-/* What partitions_close found, by log dir. */
+/* What partitions_close found: false for each dir whose logs were not all closed well. */
 const bool *partitions_clean(const struct partitions *ps);
 void partitions_destroy(struct partitions *ps);
 

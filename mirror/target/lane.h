@@ -242,14 +242,15 @@ struct lane {
     uint32_t side_ticket;
     bool side_asked, verifying;
     struct lane_gap {
-        int64_t from, to;
+        int64_t from, to; /* not read yet */
+        struct appender_note seen;
     } gaps[LANE_GAPS_MAX];
     size_t gaps_n;
     int64_t told_to;     /* others' records up to there were told of by a survey that has read them */
     int64_t verify_next; /* next target offset to be compared */
     struct record_walk verify_walk; /* over the batch in memory */
     struct buf verify_payload;
-    struct appender_note stranger;
+    struct appender_note stranger; /* of the survey's reading */
 
     /* For the driver. */
     int64_t retry_at_us; /* nothing is tried before */
@@ -408,7 +409,8 @@ void lane_side_verify(struct lane *l, struct lane_batch *b);
 void lane_side_read(struct lane *l, const struct lane_trouble *t, struct slice batches, int64_t next);
 void lane_side_reset(struct lane *l);
 void lane_side_give_up(struct lane *l);
-void lane_stranger(struct lane *l, const struct batch_header *h);
-void lane_stranger_end(struct lane *l);
+/* Another's batch: counted in `seen`, which lane_stranger_end tells. */
+void lane_stranger(struct lane *l, const struct batch_header *h, struct appender_note *seen);
+void lane_stranger_end(struct lane *l, struct appender_note *seen);
 
 #endif

@@ -116,7 +116,7 @@ static bool look_at(struct lane *l, const struct batch_header *h, struct slice b
     switch (lane_whose(l, h)) {
     case LANE_OTHERS:
         if (h->base_offset >= l->told_to) /* a survey that begins anew reads once more */
-            lane_stranger(l, h);
+            lane_stranger(l, h, &l->stranger);
         break;
     case LANE_OURS_NEWER:
         lane_halt(l, APPENDER_REASON_NEWER_GENERATION,

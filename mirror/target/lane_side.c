@@ -14,24 +14,25 @@ void lane_side_reset(struct lane *l)
 
 /* ---- others ---- */
 
-void lane_stranger(struct lane *l, const struct batch_header *h)
+void lane_stranger(struct lane *l, const struct batch_header *h, struct appender_note *seen)
 {
     if (batch_is(h, BATCH_CONTROL) || (l->c.kin && l->c.kin(l->c.kin_arg, h->producer_id)))
         return;
-    if (l->stranger.count == 0) {
-        l->stranger.kind = APPENDER_STRANGER;
-        l->stranger.offset = h->base_offset;
-        l->stranger.producer_id = h->producer_id;
+    if (seen->count == 0) {
+        seen->kind = APPENDER_STRANGER;
+        seen->offset = h->base_offset;
+        seen->producer_id = h->producer_id;
     }
-    l->stranger.count += h->records_n;
+    seen->count += h->records_n;
     l->counts.strangers += (uint64_t)h->records_n;
 }
 
-void lane_stranger_end(struct lane *l)
+void lane_stranger_end(struct lane *l, struct appender_note *seen)
 {
-    if (l->stranger.count > 0)
-        lane_note(l, &l->stranger);
-    l->stranger = (struct appender_note){0};
+    assert(seen->count >= 0);
+    if (seen->count > 0)
+        lane_note(l, seen);
+    *seen = (struct appender_note){0};
 }
 
 /* Told without a look, where it can be nobody's of ours. */
@@ -56,20 +57,23 @@ void lane_side_between(struct lane *l, int64_t from, int64_t to)
         return;
     }
     assert(l->gaps_n == 0 || from >= l->gaps[l->gaps_n - 1].to);
-    l->gaps[l->gaps_n++] = (struct lane_gap){from, to};
+    l->gaps[l->gaps_n++] = (struct lane_gap){.from = from, .to = to};
 }
 
 void lane_side_give_up(struct lane *l)
 {
     lane_side_reset(l);
-    for (size_t i = 0; i < l->gaps_n; i++)
+    for (size_t i = 0; i < l->gaps_n; i++) {
+        lane_stranger_end(l, &l->gaps[i].seen);
         tell_unread(l, l->gaps[i].from, l->gaps[i].to);
+    }
     l->gaps_n = 0;
 }
 
 static void gap_done(struct lane *l)
 {
     assert(l->gaps_n > 0);
+    lane_stranger_end(l, &l->gaps[0].seen);
     l->gaps_n--;
     memmove(l->gaps, l->gaps + 1, l->gaps_n * sizeof l->gaps[0]);
 }
@@ -84,7 +88,7 @@ static void read_gap(struct lane *l, struct slice batches, int64_t next)
         any = true;
         if (batch_last_offset(&h) >= g->from) {
             if (lane_whose(l, &h) == LANE_OTHERS)
-                lane_stranger(l, &h);
+                lane_stranger(l, &h, &g->seen);
             else
                 lane_note(l, &(struct appender_note){.kind = APPENDER_DOUBLE,
                                                      .number = lane_unwrap(l, h.base_sequence),
@@ -97,9 +101,10 @@ static void read_gap(struct lane *l, struct slice batches, int64_t next)
     }
     if (!any)
         g->from = next > g->from ? next : g->to;
-    if (g->from >= g->to || (any && batches.n >= BATCH_HEADER_BYTES))
+    /* An answer may end in the middle of a batch, which is then asked for again. */
+    bool beyond = batch_header_read(batches, &h, NULL) == 0 && h.base_offset >= g->to;
+    if (g->from >= g->to || beyond)
         gap_done(l);
-    lane_stranger_end(l); /* told of as it is read: what is to come may be given up */
 }
 
 /* ---- our own ---- */

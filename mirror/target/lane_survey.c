@@ -295,7 +295,7 @@ void lane_read_end(struct lane *l)
     assert(l->step == STEP_READ);
     assert(l->read_number >= l->at.number_next);
     bool told = l->producers_known && l->producers_next >= 0 && !MUTANT("next_from_headers_only");
-    lane_stranger_end(l);
+    lane_stranger_end(l, &l->stranger);
     l->told_to = l->end;
     l->reading = false;
     if (told && l->producers_next > l->read_number) {

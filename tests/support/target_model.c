@@ -188,8 +188,11 @@ void target_read(const struct target_model *t, int64_t from, size_t max, struct 
         const struct target_batch *b = &t->log[i];
         if (batch_last_offset(&b->h) < from || batch_last_offset(&b->h) >= t->visible)
             continue;
-        if (out->n > start && out->n - start + b->size > max)
+        size_t had = out->n - start;
+        if (had > 0 && had + b->size > max) {
+            buf_put(out, b->bytes, max > had ? max - had : 0); /* answers end anywhere but in their first batch */
             return;
+        }
         buf_put(out, b->bytes, b->size);
     }
 }

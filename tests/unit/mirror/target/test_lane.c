@@ -399,6 +399,19 @@ BOTH(lane, others_not_read_yet_are_noted_at_a_halt)
     cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 5);
 }
 
+BOTH(lane, others_fill_more_than_one_answer)
+{
+    source_grow(&r, 100);
+    rig_start(&r, 0);
+    FINISHES();
+    for (int i = 0; i < 60; i++)
+        target_foreign(&r.t[0], 10);
+    source_grow(&r, 100);
+    FINISHES();
+    rig_settle_now(&r);
+    cr_assert_eq(r.m[0].noted[APPENDER_STRANGER], 600);
+}
+
 static void base_goes_back(void)
 {
     source_grow(&r, 500);
