@@ -62,7 +62,7 @@ enum client_target_kind {
     CLIENT_CONTROLLER,  /* what Metadata calls so (with KRaft any broker, which forwards) */
     CLIENT_GROUP,       /* coordinator of group `name` */
     CLIENT_TRANSACTION, /* coordinator of transactional id `name` */
-    CLIENT_BROKER,      /* `number` is the node id */
+    CLIENT_BROKER,      /* `number` is the node id, of the metadata; -E_NOTFOUND when it is there no more */
 };
 
 /* Connections of one broker are apart by purpose, since a broker answers one request of a connection at a

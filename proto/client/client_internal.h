@@ -74,7 +74,7 @@ struct call {
     uint64_t seq; /* order of submission */
     bool internal, abandoned, started, written;
     bool handshake; /* part of opening its connection: ends with it, is never sent again */
-    int64_t deadline_us, send_by_us, not_before_us;
+    int64_t asked_us, deadline_us, send_by_us, not_before_us;
     unsigned attempts;
     int32_t correlation;
     int16_t version;

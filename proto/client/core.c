@@ -267,6 +267,7 @@ void client_core_submit(struct client_core *core, struct call *call, int64_t now
         t->name = arena_dup(&call->arena, t->name);
     call->seq = core->seq++;
     int64_t timeout = call->pub.timeout_us > 0 ? call->pub.timeout_us : core->o.request_timeout_us;
+    call->asked_us = core->now_us;
     call->deadline_us = core->now_us + timeout;
     call->send_by_us = call->pub.send_within_us > 0 ? core->now_us + call->pub.send_within_us : INT64_MAX;
     client_core_due_by(core, call->send_by_us);

@@ -111,6 +111,20 @@ static struct client_conn *route_node(struct client_core *core, struct call *cal
     return wait_for(call, -E_NOTFOUND, what);
 }
 
+/* What is asked by number has an older answer's word for it that the broker is there. A newer one that lacks it is
+ * final: its partitions have other leaders now, and whoever asked knows better than this call whom to ask. */
+static struct client_conn *route_broker(struct client_core *core, struct call *call)
+{
+    int32_t node_id = call->pub.target.number;
+    bool gone = !client_broker_find(core, node_id) && core->metadata_last_us > call->asked_us;
+    assert(!call->handshake);
+    if (!gone)
+        return route_node(core, call, node_id, "no such broker in the metadata");
+    client_call_finish(core, call, -E_NOTFOUND, "%s: broker %d is not in the metadata any more",
+                       call->api->name, node_id);
+    return NULL;
+}
+
 static struct client_conn *route_leader(struct client_core *core, struct call *call)
 {
     const struct client_target *t = &call->pub.target;
@@ -328,7 +342,7 @@ struct client_conn *client_route(struct client_core *core, struct call *call)
         return route_node(core, call, core->controller, "the controller is not known yet");
     case CLIENT_GROUP:
     case CLIENT_TRANSACTION: return route_coordinator(core, call);
-    case CLIENT_BROKER: return route_node(core, call, t->number, "no such broker in the metadata");
+    case CLIENT_BROKER: return route_broker(core, call);
     }
     return NULL;
 }

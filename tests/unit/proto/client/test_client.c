@@ -185,6 +185,35 @@ Test(client, gives_up_early_what_cannot_be_sent)
     cr_assert_not_null(strstr(g.text, "has no leader"));
 }
 
+/* A Fetch at a leader that was killed: the metadata keeps it for some seconds, then has another leader. */
+Test(client, a_broker_that_leaves_the_metadata_is_not_waited_for)
+{
+    struct client_target two = {.kind = CLIENT_BROKER, .number = 2};
+    client_metadata_want(r.core);
+    rig_pass(&r, SEC);
+    r.refuse = true;
+    struct client_call *c = rig_call(&r, kp_key_list_offsets, &g);
+    c->target = two;
+    rig_send(&r, c);
+    rig_pass(&r, 2 * SEC);
+    cr_assert_eq(g.n, 0, "as long as it is in the metadata it may come back");
+    r.refuse = false;
+    r.metadata.brokers_n = 1;
+    client_metadata_want(r.core);
+    rig_pass(&r, 2 * SEC);
+    cr_assert_eq(g.n, 1);
+    cr_assert_eq(g.status, -E_NOTFOUND);
+    cr_assert_not_null(strstr(g.text, "broker 2 is not in the metadata any more"), "%s", g.text);
+
+    struct got later = {0};
+    c = rig_call(&r, kp_key_list_offsets, &later);
+    c->target = two;
+    rig_send(&r, c);
+    r.metadata.brokers_n = 2;
+    rig_pass(&r, SEC);
+    cr_assert_eq(rig_take(&r).conn->broker->node_id, 2, "the next answer has it again");
+}
+
 Test(client, says_at_the_deadline_what_it_waited_for)
 {
     r.metadata.topics[0].error_code = KE_UNKNOWN_TOPIC_OR_PARTITION;
